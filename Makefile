@@ -1,0 +1,56 @@
+# Needs Python 3.11 or 3.12, make and a POSIX shell; brings everything else.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+# uv, if it is on PATH; else one of our own.
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+BIN := .venv/bin
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check format lock clean
+
+help: ## this list
+	@$(or $(PYTHON),false) -c "import re; [print(f'make {m[1]:8} {m[2]}') for m in re.finditer(r'^(\w+):.*## (.*)', open('Makefile').read(), re.M)]"
+
+setup: .venv/ready ## the environment .venv, with Java and the jars
+
+demo: setup ## see it work: broker, cluster, model, shoppers, recommendations
+	$(BIN)/shopstream demo
+
+test: setup ## every test
+	$(BIN)/pytest
+
+unit: setup ## the tests that need neither Java nor Kafka
+	$(BIN)/pytest tests/unit
+
+check: setup ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(UV) ## resolve all versions anew into requirements/
+	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --extra local -c requirements/dev.lock pyproject.toml -o requirements/runtime.lock
+	echo uv | $(COMPILE) - -o requirements/uv.txt
+	$(BIN)/python -m deploy.local.jars --lock
+
+clean: ## remove the environment and all local data
+	rm -rf .venv .uv .shopstream
+
+.uv/bin/uv:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed, and none was found on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+.venv/ready: pyproject.toml requirements/dev.lock requirements/jars.lock | $(UV)
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed, and none was found on PATH" >&2; exit 1; }
+	test -x $(BIN)/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	VIRTUAL_ENV=.venv $(UV) pip sync --quiet requirements/dev.lock
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m deploy.local.jars
+	touch $@

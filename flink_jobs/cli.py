@@ -1,0 +1,288 @@
+"""The `shopstream` command."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.table import Table
+
+from deploy.local.flink import LocalFlink
+from deploy.local.kafka import LocalKafka
+from flink_jobs import brokers, console
+from flink_jobs.settings import Settings, load_settings, settings_table
+from udfs.errors import ShopstreamError
+
+app = typer.Typer(help="In-session recommendations: BERT inside Flink, Kafka in and out.", no_args_is_help=True)
+kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
+flink_app = typer.Typer(help="A real Flink cluster on this machine.", no_args_is_help=True)
+app.add_typer(kafka_app, name="kafka")
+app.add_typer(flink_app, name="flink")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="One setting; may be repeated. See `shopstream settings`."),
+]
+Port = Annotated[int | None, typer.Option(help="Port, by default that of the settings.")]
+
+
+def _settings(config: Path | None, assignments: list[str] | None) -> Settings:
+    return load_settings(config, assignments or ())
+
+
+def _port(address: str) -> int:
+    port = address.split(",")[0].rpartition(":")[2]
+    if not port.isdecimal():
+        raise ShopstreamError(f"{address!r} should look like host:port (settings kafka.bootstrap and flink.address)")
+    return int(port)
+
+
+def _local_kafka(settings: Settings, port: int | None) -> LocalKafka:
+    return LocalKafka(settings.home / "kafka", port or _port(settings.kafka.bootstrap))
+
+
+def _local_flink(settings: Settings, port: int | None, slots: int = 2) -> LocalFlink:
+    return LocalFlink(settings.home / "flink", port or _port(settings.flink.address), slots)
+
+
+def _kafka_said(status: Any, as_json: bool) -> None:
+    text = f"Kafka runs at {status.bootstrap}" if status.running else f"Kafka does not run (folder {status.home})"
+    console.result(asdict(status), text, as_json)
+
+
+def _flink_said(status: Any, as_json: bool) -> None:
+    running = f"Flink runs at {status.url}, {status.free_slots} of {status.task_slots} slots free"
+    console.result(asdict(status), running if status.running else f"Flink does not run (folder {status.home})", as_json)
+
+
+@kafka_app.command("start")
+def kafka_start(
+    config: Config = None, assignments: Assignments = None, port: Port = None, as_json: Json = False
+) -> None:
+    """Start a broker and create the topics; fine if it runs already. Next: `shopstream flink start`."""
+    settings = _settings(config, assignments)
+    status = _local_kafka(settings, port).start()
+    own = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap": status.bootstrap})})
+    brokers.create_topics(own)
+    _kafka_said(status, as_json)
+
+
+@kafka_app.command("stop")
+def kafka_stop(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
+    """Stop the broker; its data stays. Fine if it does not run."""
+    _kafka_said(_local_kafka(_settings(config, assignments), None).stop(), as_json)
+
+
+@kafka_app.command("status")
+def kafka_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
+    """Say whether the broker runs, and where."""
+    _kafka_said(_local_kafka(_settings(config, assignments), None).status(), as_json)
+
+
+@kafka_app.command("topics")
+def kafka_topics(
+    config: Config = None,
+    assignments: Assignments = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of new topics.")] = brokers.DEFAULT_PARTITIONS,
+    as_json: Json = False,
+) -> None:
+    """Create the topics of the settings that are missing, on any cluster. Next: `shopstream submit recommend`."""
+    created = brokers.create_topics(_settings(config, assignments), partitions)
+    console.result(
+        {"created": created}, f"created {', '.join(created)}" if created else "all topics are there", as_json
+    )
+
+
+@flink_app.command("start")
+def flink_start(
+    config: Config = None,
+    assignments: Assignments = None,
+    port: Port = None,
+    slots: Annotated[int, typer.Option(min=1, help="Task slots.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Start a job manager and a task manager; fine if they run already. Next: `shopstream submit recommend`."""
+    _flink_said(_local_flink(_settings(config, assignments), port, slots).start(), as_json)
+
+
+@flink_app.command("stop")
+def flink_stop(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
+    """Stop the cluster and its jobs. Fine if it does not run."""
+    _flink_said(_local_flink(_settings(config, assignments), None).stop(), as_json)
+
+
+@flink_app.command("status")
+def flink_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
+    """Say whether the cluster runs, where, and how many slots are free."""
+    _flink_said(_local_flink(_settings(config, assignments), None).status(), as_json)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; .gz too.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    preset: Annotated[
+        str, typer.Option("--format", help="auto, events (our field names), online_retail or yoochoose.")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands; may be repeated.")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="Multiple of the recorded speed, or max.")] = "max",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send recorded events to Kafka. Next: `shopstream watch`."""
+    from flink_jobs.replay import replay as send
+
+    mapping = dict(_assignment(text) for text in columns or ())
+    factor = None if speed == "max" else _positive(speed)
+    settings = _settings(config, assignments)
+    done = send(settings, file, mapping=mapping, preset=preset, speed=factor, limit=limit)
+    text = f"sent {done.events:,} events to {settings.topics.clickstream} in {done.seconds:.1f} s"
+    console.result(asdict(done), text, as_json)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not equals:
+        raise ShopstreamError(f"--map {text!r} should look like field=column, as in user_id=CustomerID")
+    return field, column
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ShopstreamError(f"--speed {text!r} should be max or a number above 0")
+    return number
+
+
+@app.command()
+def submit(
+    job: Annotated[str, typer.Argument(help="Name of the job: recommend.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    embedded: Annotated[
+        bool, typer.Option(help="Run here on the embedded mini-cluster, until the job ends or Ctrl-C.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the command line and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check bundle, broker and topics, then `flink run` a job. Next: `shopstream watch`."""
+    import shlex
+
+    from flink_jobs import submit as submitting
+
+    chosen = submitting.job_named(job)
+    settings = _settings(config, assignments)
+    submitting.check(settings)
+    arguments = submitting.job_arguments(settings, config, assignments or ())
+    if embedded:
+        submitting.run_embedded(chosen, arguments)
+        return
+    command = submitting.flink_run(chosen, settings, arguments)
+    console.notes.print(f"[dim]{shlex.join(command)}[/dim]")
+    if dry_run:
+        console.result({"command": command}, "checked; nothing was submitted", as_json)
+        return
+    job_id = submitting.submit(command, settings)
+    text = f"job {job_id} runs: http://{settings.flink.address}/#/job/{job_id}/overview"
+    console.result({"job": job, "job_id": job_id, "command": command}, text, as_json)
+
+
+@app.command()
+def watch(
+    config: Config = None,
+    assignments: Assignments = None,
+    from_beginning: Annotated[bool, typer.Option(help="Start with the oldest record, not with the next.")] = False,
+    uncommitted: Annotated[bool, typer.Option(help="Show records of open transactions too.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    idle: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds without a record.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show recommendations as they arrive; with --json the records themselves, one a line."""
+    from flink_jobs import watch as watching
+
+    settings = _settings(config, assignments)
+    title_of = watching.titles(settings)
+
+    def show(value: bytes, record: Any) -> None:
+        if as_json:
+            sys.stdout.write(value.decode() + "\n")
+        else:
+            console.out.print(watching.describe(record, title_of), markup=False)
+
+    watching.watch(settings, show, from_beginning=from_beginning, committed=not uncommitted, limit=limit, idle_s=idle)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for catalog.jsonl, sessions.jsonl and events.jsonl.")],
+    events: Annotated[int, typer.Option(min=1, help="Events to make.")] = 20_000,
+    items: Annotated[int, typer.Option(min=1, help="Items in the catalogue.")] = 1500,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Write a simulated shop: a catalogue, past sessions and events. Next: `python -m export bundle`."""
+    from flink_jobs.simulate import write
+
+    write(out, events=events, items=items, seed=seed)
+    console.result(
+        {"out": out, "events": events, "items": items}, f"wrote {events:,} events and {items:,} items to {out}", as_json
+    )
+
+
+@app.command("settings")
+def show_settings(as_json: Json = False) -> None:
+    """List every setting with its default and its meaning."""
+    rows = settings_table()
+    if as_json:
+        console.result({name: {"default": default, "meaning": meaning} for name, default, meaning in rows}, "", True)
+        return
+    table = Table("setting", "default", "meaning")
+    for row in rows:
+        table.add_row(*row)
+    console.out.print(table)
+
+
+@app.command()
+def demo(
+    config: Config = None,
+    assignments: Assignments = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long shoppers shop.")] = 30,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same shoppers.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Show it all on this machine: broker, cluster, model, shoppers, recommendations. Stops what it started."""
+    from flink_jobs.demo import run
+
+    run(_settings(config, assignments), seconds=seconds, rate=rate, seed=seed, as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: an error is one line on standard error and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
+    run: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        code = run(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except (ShopstreamError, OSError) as error:
+        sys.stderr.write(console.error_line(error) + "\n")
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

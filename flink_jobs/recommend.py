@@ -1,0 +1,83 @@
+"""The main job: events in, ranked recommendations out while the session is under way.
+
+Run by `shopstream submit recommend`, which builds the `flink run` for it, or on the embedded mini-cluster by
+`python -m flink_jobs.recommend --jar CONNECTOR.jar --set name=value …`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyflink.common import Configuration
+from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
+
+from flink_jobs import tables
+from flink_jobs.settings import Settings, load_settings
+from udfs import functions
+
+NAME = "shopstream-recommend"
+
+
+def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Configuration:
+    """Flink's own options, from ours. jars: only on the embedded mini-cluster; `flink run` takes them by -j."""
+    config = Configuration()
+    options = {
+        "pipeline.name": NAME,
+        "parallelism.default": str(settings.parallelism),
+        "execution.checkpointing.interval": f"{settings.checkpoint.interval} ms",
+        "table.exec.state.ttl": f"{settings.state_ttl_ms()} ms",
+        "table.local-time-zone": "UTC",
+        # A row waits for the others of its batch: the larger of the two decides the latency, so they are equal.
+        "python.fn-execution.bundle.size": str(settings.python.bundle_size),
+        "python.fn-execution.arrow.batch.size": str(settings.python.bundle_size),
+        "python.fn-execution.bundle.time": str(settings.python.bundle_time),
+        "pipeline.object-reuse": "true",
+    }
+    if settings.sink.guarantee == "at-least-once":
+        options["execution.checkpointing.mode"] = "AT_LEAST_ONCE"
+    if jars:
+        options["pipeline.jars"] = ";".join(jar.absolute().as_uri() for jar in jars)
+        options["python.executable"] = options["python.client.executable"] = sys.executable
+    for name, value in options.items():
+        config.set_string(name, value)
+    return config
+
+
+def build(settings: Settings, jars: Sequence[Path] = ()) -> StatementSet:
+    """The job's two branches, recommendations and dead letters, as one statement set."""
+    environment = EnvironmentSettings.new_instance().in_streaming_mode()
+    table_env = TableEnvironment.create(environment.with_configuration(flink_configuration(settings, jars)).build())
+    table_env.create_temporary_function("parse", functions.parse)
+    table_env.create_temporary_function("recommend", functions.recommend(settings.recommend_options()))
+    table_env.execute_sql(tables.clickstream_table(settings))
+    table_env.execute_sql(tables.recommendations_table(settings))
+    table_env.execute_sql(tables.dead_letter_table(settings))
+    for name, query in (tables.session_views(settings) | tables.answer_views(settings)).items():
+        table_env.execute_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
+    statements = table_env.create_statement_set()
+    statements.add_insert_sql(tables.INSERT_RECOMMENDATIONS)
+    statements.add_insert_sql(tables.INSERT_DEAD_LETTERS)
+    return statements
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Submit the job where PyFlink finds a cluster; with --wait, stay until it ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, help="settings file (TOML)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be repeated")
+    parser.add_argument("--jar", action="append", type=Path, default=[], help="connector, on the mini-cluster alone")
+    parser.add_argument("--wait", action="store_true", help="wait for the job to end (it does when kafka.bounded)")
+    parser.add_argument("--explain", action="store_true", help="print the plan and run nothing")
+    options = parser.parse_args(arguments)
+    statements = build(load_settings(options.config, options.set), options.jar)
+    if options.explain:
+        print(statements.explain())  # noqa: T201
+        return
+    result = statements.execute()
+    if options.wait:
+        result.wait()
+
+
+if __name__ == "__main__":
+    main()

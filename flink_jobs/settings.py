@@ -1,0 +1,263 @@
+"""Settings: typed, with defaults, from a TOML file, the environment and the command line, the later ones winning."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from udfs.contracts import EventType
+from udfs.encoder import EncoderOptions
+from udfs.errors import ShopstreamError
+from udfs.ranking import RankOptions
+from udfs.recommend import RecommendOptions
+
+_UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(value: object) -> object:
+    """'30 min', '1 s', '250ms', '1 h', '2 d' or a number of milliseconds, as whole milliseconds; ValueError else."""
+    if not isinstance(value, str) or value.isdecimal():
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)", value.strip())
+    if match is None:
+        raise ValueError("give a number with a unit: ms, s, min, h or d, as in '30 min'")
+    return round(float(match[1]) * _UNITS_MS[match[2]])
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
+PositiveDuration = Annotated[int, BeforeValidator(duration_ms), Field(gt=0)]
+Guarantee = Literal["exactly-once", "at-least-once"]
+StartupMode = Literal["group-offsets", "earliest-offset", "latest-offset"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class KafkaSettings(_Group):
+    """Where Kafka is."""
+
+    bootstrap: str = Field("localhost:9092", description="Brokers, host:port, comma separated.")
+    group: str = Field("shopstream", description="Consumer group of the jobs.")
+    startup: StartupMode = Field(
+        "group-offsets",
+        description="Where a new job starts reading: the group's offsets (the earliest record where there are none), "
+        "earliest-offset or latest-offset. A restored job goes on where it was.",
+    )
+    bounded: bool = Field(False, description="Stop at the offsets that are the latest when the job starts.")
+
+
+class FlinkSettings(_Group):
+    """Where Flink is."""
+
+    address: str = Field("localhost:8081", description="REST address of the cluster, host:port.")
+    python: Path | None = Field(None, description="Python on the cluster's machines; none: the one that submits.")
+
+
+class TopicSettings(_Group):
+    """Names of the topics."""
+
+    clickstream: str = Field("clickstream", description="Events in.")
+    recommendations: str = Field("recommendations", description="Recommendations out.")
+    dlq: str = Field("clickstream.dlq", description="Events that cannot be read, with the reason in their headers.")
+    catalog: str = Field("catalog", description="Items, by item_id.")
+    session_features: str = Field("session-features", description="Closed sessions.")
+    late: str = Field("clickstream.late", description="Events too late for their window.")
+
+
+class SessionSettings(_Group):
+    """What a session is."""
+
+    gap: PositiveDuration = Field(1_800_000, description="Event time without an event that ends a session.")
+    max_events: int = Field(64, ge=1, le=1024, description="Features are computed on a session's last so many events.")
+
+
+class DedupSettings(_Group):
+    """Repeated events."""
+
+    ttl: PositiveDuration = Field(3_600_000, description="How long an event_id is remembered.")
+
+
+class SinkSettings(_Group):
+    """How results are written."""
+
+    guarantee: Guarantee = Field(
+        "exactly-once", description="exactly-once (readers use read_committed) or at-least-once."
+    )
+    transactional_id_prefix: str = Field(
+        "shopstream", min_length=1, description="Unique to each running copy of a job."
+    )
+    transaction_timeout: PositiveDuration = Field(
+        600_000, description="Longer than a checkpoint and a restart together, at most the broker's limit (15 min)."
+    )
+
+
+class CheckpointSettings(_Group):
+    """Checkpoints, on which exactly-once results wait."""
+
+    interval: PositiveDuration = Field(1000, description="Time between checkpoints.")
+
+
+class PythonSettings(_Group):
+    """How rows cross into Python."""
+
+    bundle_size: int = Field(256, ge=1, description="Most rows in one call of a Python function.")
+    bundle_time: PositiveDuration = Field(20, description="Longest that a row waits for others.")
+
+
+class EncoderSettings(_Group):
+    """The BERT encoder."""
+
+    variant: str = Field("auto", description="Variant of the bundle, or auto for its default.")
+    provider: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
+    allow_fallback: bool = Field(False, description="Run on the CPU when CUDA was asked for and cannot be used.")
+    threads: int = Field(1, ge=0, description="Threads of one model call: cores divided by slots; 0 takes every core.")
+    cache: int = Field(50_000, ge=0, description="Texts whose vectors are kept, a worker; about 2 KB each.")
+
+
+class RankSettings(_Group):
+    """What is recommended."""
+
+    k: int = Field(10, ge=1, le=1000, description="Items a record.")
+    content: float = Field(0.6, ge=0, description="Weight of the likeness by text.")
+    co_visit: float = Field(1.0, ge=0, description="Weight of co-visits.")
+    popularity: float = Field(0.1, ge=0, description="Weight of popularity.")
+    recent: int = Field(10, ge=1, le=1024, description="Events of a session that speak, the last ones.")
+    decay: float = Field(0.8, gt=0, le=1, description="Weight of an event against the next newer one.")
+    exclude_seen: bool = Field(True, description="Do not recommend what the session has already met.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. A name in the environment is SHOPSTREAM_ with `__` for the dot."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHOPSTREAM_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    flink: FlinkSettings = FlinkSettings()
+    topics: TopicSettings = TopicSettings()
+    session: SessionSettings = SessionSettings()
+    dedup: DedupSettings = DedupSettings()
+    sink: SinkSettings = SinkSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    python: PythonSettings = PythonSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    rank: RankSettings = RankSettings()
+    triggers: Annotated[frozenset[EventType], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        frozenset(get_args(EventType)) - {"rate", "impression"}, description="Event types that are answered."
+    )
+    parallelism: int = Field(1, ge=1, description="Slots that a job takes.")
+    home: Path = Field(
+        Path(".shopstream"), description="Folder of the local broker, the local cluster and the bundles."
+    )
+    bundles: Path | None = Field(None, description="Folder of the model bundles; none: `bundles` in home.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line before the environment before the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The folder of the model bundles, absolute."""
+        return (self.bundles or self.home / "bundles").absolute()
+
+    def recommend_options(self) -> RecommendOptions:
+        """What the recommending function needs of this."""
+        return RecommendOptions(
+            bundles=self.bundle_folder,
+            encoder=EncoderOptions(**self.encoder.model_dump()),
+            rank=RankOptions(**self.rank.model_dump()),
+        )
+
+    def state_ttl_ms(self) -> int:
+        """How long state outlives its last use: at least dedup.ttl, and two gaps for a session under way."""
+        return max(self.dedup.ttl, 2 * self.session.gap)
+
+
+def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
+    """Settings from a TOML file, SHOPSTREAM_… variables and `name=value` assignments, the later ones winning.
+
+    Raises ShopstreamError that names the setting and what it may be.
+    """
+    if file is not None and not file.is_file():
+        raise ShopstreamError(f"there is no settings file {file}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ShopstreamError(f"setting {assignment!r} should look like name=value, as in session.gap='20 min'")
+        group = values
+        *groups, last = name.strip().split(".")
+        for part in groups:
+            group = group.setdefault(part, {})
+        group[last] = value
+    try:
+        return FromFile(**values)
+    except ValidationError as error:
+        raise ShopstreamError(_explain(error)) from None
+    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ShopstreamError(f"{file or 'the environment'} cannot be read as settings: {error}") from None
+
+
+def settings_table() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting."""
+
+    def rows(model: type[BaseModel], prefix: str) -> Iterable[tuple[str, str, str]]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.default, _Group):
+                yield from rows(type(field.default), f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", _shown(name, field.default), field.description or ""
+
+    return list(rows(Settings, ""))
+
+
+def _shown(name: str, default: object) -> str:
+    if isinstance(default, frozenset):
+        return ",".join(kind for kind in get_args(EventType) if kind in default)
+    if name in ("gap", "ttl", "transaction_timeout", "interval", "bundle_time") and isinstance(default, int):
+        for unit in ("h", "min", "s"):
+            if default % _UNITS_MS[unit] == 0:
+                return f"{default // _UNITS_MS[unit]} {unit}"
+        return f"{default} ms"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = [setting for setting, _, _ in settings_table()]
+        near = difflib.get_close_matches(name, known, n=3) or known
+        return f"there is no setting {name!r}; did you mean {', '.join(near)}?"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {name} cannot be {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,121 @@
+"""`shopstream submit JOB`: look before the leap, then `flink run`."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.local.flink import flink_command
+from deploy.local.jars import jars
+from deploy.local.java import child_env
+from flink_jobs import brokers
+from flink_jobs.settings import Settings
+from udfs.bundle import open_bundle
+from udfs.errors import ShopstreamError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's file and what it does, in a line."""
+
+    file: Path
+    summary: str
+
+
+JOBS: Mapping[str, Job] = {
+    "recommend": Job(HERE / "recommend.py", "events in, ranked recommendations out while the session is under way"),
+}
+
+
+def job_named(name: str) -> Job:
+    """The job of that name; ShopstreamError lists the names there are."""
+    if name not in JOBS:
+        raise ShopstreamError(f"there is no job {name!r}; there is {', '.join(sorted(JOBS))}")
+    return JOBS[name]
+
+
+def check(settings: Settings) -> None:
+    """Everything that would make the job fail later: bundle, broker, topics. ShopstreamError names the first."""
+    open_bundle(settings.bundle_folder).variant(settings.encoder.variant)
+    topics = settings.topics
+    brokers.require_topics(settings, topics.clickstream, topics.recommendations, topics.dlq)
+
+
+def job_arguments(settings: Settings, config: Path | None, assignments: Sequence[str]) -> list[str]:
+    """What the job's file is given: the same settings, with paths that hold in any working folder."""
+    arguments = ["--config", str(config.absolute())] if config else []
+    for assignment in (*assignments, f"home={settings.home.absolute()}", f"bundles={settings.bundle_folder}"):
+        arguments += ["--set", assignment]
+    return arguments
+
+
+def flink_run(job: Job, settings: Settings, arguments: Sequence[str]) -> list[str]:
+    """The command line: `flink run -d -m ADDRESS -j CONNECTOR -pyexec … -py FILE ARGUMENTS`."""
+    connectors = [part for jar in jars("flink") for part in ("-j", str(jar))]
+    python = str(settings.flink.python or sys.executable)
+    run = [*flink_command(), "run", "-d", "-m", settings.flink.address, *connectors]
+    return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *arguments]
+
+
+def cluster(settings: Settings, path: str) -> Any:
+    """What the cluster's REST interface answers to GET `path`; ShopstreamError when there is none."""
+    address = settings.flink.address
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise ShopstreamError(
+            f"no Flink cluster answers at {address} (setting flink.address): {reason}; "
+            "a local one is started by `shopstream flink start`"
+        ) from None
+
+
+def submit(command: Sequence[str], settings: Settings) -> str:
+    """Run the command line and return the job's id. ShopstreamError with Flink's own reason when it fails."""
+    overview = cluster(settings, "/overview")
+    if overview["slots-available"] < settings.parallelism:
+        raise ShopstreamError(
+            f"the cluster at {settings.flink.address} has {overview['slots-available']} free slots and the job takes "
+            f"{settings.parallelism} (setting parallelism): free some, or add task managers"
+        )
+    run = subprocess.run(command, env=child_env(), capture_output=True, text=True, check=False)
+    output = run.stdout + run.stderr
+    found = re.search(r"submitted with JobID ([0-9a-f]{32})", output)
+    if run.returncode or not found:
+        raise ShopstreamError(f"flink run failed: {_reason(output)}")
+    return found[1]
+
+
+def run_embedded(job: Job, arguments: Sequence[str]) -> None:
+    """The job on PyFlink's embedded mini-cluster, in the foreground; ShopstreamError when it fails."""
+    connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
+    command = [sys.executable, str(job.file), "--wait", *connectors, *arguments]
+    run = subprocess.run(command, env=child_env(), stderr=subprocess.PIPE, text=True, check=False)
+    if run.returncode:
+        raise ShopstreamError(f"the job failed: {_reason(run.stderr)}")
+
+
+def cancel(settings: Settings, job_id: str) -> None:
+    """Stop a job at once; one that has ended already is left alone."""
+    request = urllib.request.Request(f"http://{settings.flink.address}/jobs/{job_id}?mode=cancel", method="PATCH")
+    try:
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code not in (404, 409):
+            raise ShopstreamError(f"job {job_id} cannot be cancelled: {error.reason}") from None
+
+
+def _reason(output: str) -> str:
+    """The line of a Java or Python stack trace that says most: the last cause."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    causes = [line for line in lines if re.match(r"(Caused by: )?[\w.]*(Error|Exception)\b.*:", line)]
+    return (causes or lines or ["it printed nothing"])[-1].removeprefix("Caused by: ")

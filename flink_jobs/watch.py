@@ -1,0 +1,70 @@
+"""`shopstream watch`: recommendations as they arrive, as a person would read them."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from flink_jobs import brokers
+from flink_jobs.settings import Settings
+from udfs.bundle import open_bundle
+from udfs.contracts import Recommendation
+from udfs.errors import ShopstreamError
+
+decode = msgspec.json.Decoder(Recommendation).decode
+
+
+def titles(settings: Settings) -> Mapping[str, str]:
+    """Item id to title, from the bundle in use; empty when there is none on this machine."""
+    try:
+        items = open_bundle(settings.bundle_folder).items()
+    except ShopstreamError:
+        return {}
+    return dict(zip(items.ids, items.titles, strict=True))
+
+
+def describe(record: Recommendation, title_of: Mapping[str, str], most: int = 3) -> str:
+    """A recommendation in a few lines: whose, after what, the best items and why."""
+    session = record.session
+    seen = ", ".join(
+        f"{session[name]} {name}" for name in ("views", "clicks", "searches", "purchases") if session.get(name)
+    )
+    lines = [f"{record.user_id} after {record.trigger_event_id} ({seen or 'first event'})"]
+    for item in record.items[:most]:
+        reason = item.reasons[0]
+        lines.append(
+            f"  {item.rank}. {title_of.get(item.item_id, item.item_id)}  {item.score:.3f}"
+            f"  {reason.source.replace('_', ' ')}: {reason.because}"
+        )
+    return "\n".join(lines)
+
+
+def watch(
+    settings: Settings,
+    show: Callable[[bytes, Recommendation], Any],
+    *,
+    from_beginning: bool,
+    committed: bool,
+    limit: int | None,
+    idle_s: float | None,
+) -> int:
+    """Call `show` with each record's bytes and content until `limit` of them, or `idle_s` seconds without one."""
+    topic = settings.topics.recommendations
+    brokers.require_topics(settings, topic)
+    seen, last = 0, time.monotonic()
+    with brokers.reachable(settings):
+        start = "earliest" if from_beginning else "latest"
+        client = brokers.consumer(settings, topic, committed=committed, auto_offset_reset=start)
+        try:
+            while idle_s is None or time.monotonic() - last < idle_s:
+                for records in client.poll(timeout_ms=200).values():
+                    for record in records:
+                        show(record.value, decode(record.value))
+                        seen += 1
+                        if seen == limit:
+                            return seen
+                    last = time.monotonic()
+        finally:
+            client.close()
+    return seen

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udfs.contracts import EVENT_TYPES
+from udfs.events import EVENT_COLUMNS, parse_event, parse_events
+
+GOOD = b'{"event_id":"e1","event_type":"view","user_id":"u1","event_time":1700000000000,"item_id":"i1"}'
+
+
+def parsed(value: bytes | None) -> dict[str, object]:
+    return dict(zip(EVENT_COLUMNS, parse_event(value), strict=True))
+
+
+def test_a_full_event_keeps_every_field():
+    row = parsed(
+        b'{"event_id":"e1","event_type":"purchase","user_id":"u1","event_time":1700000000000,"item_id":"i1",'
+        b'"price":2.5,"quantity":3,"rating":4,"dwell_ms":900,"session_id":"s","properties":{"device":"phone"},"new":[1]}'
+    )
+    assert row == {
+        "error": None,
+        "error_class": None,
+        "event_id": "e1",
+        "event_type": "purchase",
+        "user_id": "u1",
+        "event_time": 1700000000000,
+        "item_id": "i1",
+        "query": None,
+        "price": 2.5,
+        "quantity": 3,
+        "rating": 4.0,
+        "dwell_ms": 900,
+    }
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_every_event_type_is_read(kind: str):
+    event = GOOD.replace(b"view", kind.encode()).replace(b'"item_id"', b'"query":"mug","item_id"')
+    assert parsed(event)["event_type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2023-11-14T22:13:20.123456Z", 1700000000123),
+        ("2023-11-14T23:13:20+01:00", 1700000000000),
+        ("1969-12-31T23:59:59.999Z", -1),
+        ("0001-01-01T00:00:00Z", -62135596800000),
+        ("9999-12-31T23:59:59.999Z", 253402300799999),
+    ],
+)
+def test_times_with_a_zone_become_epoch_milliseconds(text: str, milliseconds: int):
+    assert parsed(GOOD.replace(b"1700000000000", f'"{text}"'.encode()))["event_time"] == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (None, "no value"),
+        (b"", "truncated"),
+        (b"{", "truncated"),
+        (b"[]", "object"),
+        (b"\xff", "utf-8"),
+        (GOOD.replace(b"}", b',"other":"\xff"}'), "utf-8"),
+        (GOOD.replace(b'"user_id":"u1",', b""), "user_id"),
+        (GOOD.replace(b'"u1"', b'""'), "user_id"),
+        (GOOD.replace(b'"u1"', b"7"), "user_id"),
+        (GOOD.replace(b"view", b"stare"), "event_type"),
+        (GOOD.replace(b',"item_id":"i1"', b""), "item_id"),
+        (GOOD.replace(b"view", b"search"), "query"),
+        (GOOD.replace(b"1700000000000", b'"2023-11-14T22:13:20"'), "timezone"),
+        (GOOD.replace(b"1700000000000", b"1700000000000.5"), "event_time"),
+        (GOOD.replace(b"1700000000000", b"9" * 30), "event_time"),
+        (GOOD.replace(b"}", b',"price":-1}'), "price"),
+        (GOOD.replace(b"}", b',"price":NaN}'), "malformed"),
+        (GOOD.replace(b"}", b',"price":1e999}'), "price"),
+        (GOOD.replace(b"}", b',"quantity":0}'), "quantity"),
+        (GOOD.replace(b"}", b',"quantity":1.5}'), "quantity"),
+        (GOOD.replace(b"}", b',"quantity":9223372036854775808}'), "quantity"),
+        (GOOD.replace(b"}", b',"rating":6}'), "rating"),
+        (GOOD.replace(b"}", b',"dwell_ms":-5}'), "dwell_ms"),
+        (GOOD.replace(b"}", b',"properties":{"a":1}}'), "properties"),
+        (b"[" * 100_000, "object"),
+        (b'{"x":' * 100_000, "recursion"),
+    ],
+)
+def test_what_cannot_be_read_says_why(value: bytes | None, says: str):
+    row = parsed(value)
+    assert says in str(row["error"]).lower()
+    assert row["error_class"]
+    assert all(row[name] is None for name in EVENT_COLUMNS if not name.startswith("error"))
+
+
+@given(st.lists(st.binary(max_size=200) | st.none() | st.just(GOOD), max_size=20))
+def test_any_bytes_give_one_row_each_in_order(values: list[bytes | None]):
+    rows = parse_events(values)
+    assert rows == [parse_event(value) for value in values]
+    assert all((row[0] is None) == (row[2] is not None) for row in rows)
+
+
+@given(
+    st.builds(
+        lambda price, quantity: GOOD.replace(b"}", f',"price":{price!r},"quantity":{quantity}}}'.encode()),
+        st.floats(min_value=0, allow_infinity=False),
+        st.integers(),
+    )
+)
+def test_numbers_are_taken_exactly_or_refused(value: bytes):
+    row = parsed(value)
+    if row["error"] is None:
+        assert isinstance(row["price"], float)
+        assert math.isfinite(row["price"])
+        assert isinstance(row["quantity"], int)
+        assert 1 <= row["quantity"] < 2**63

@@ -1,0 +1,1 @@
+"""What runs inside a Flink task: plain Python over Arrow and NumPy."""

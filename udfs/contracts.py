@@ -1,0 +1,147 @@
+"""The records on every topic, declared once: parsing, writing and the JSON Schemas come from here."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+EventType = Literal["view", "click", "search", "add_to_cart", "remove_from_cart", "purchase", "rate", "impression"]
+EVENT_TYPES: tuple[str, ...] = EventType.__args__  # type: ignore[attr-defined]
+
+#: RFC 3339 covers the years 1 to 9999; the same bounds hold for epoch milliseconds.
+MIN_TIME_MS = -62_135_596_800_000
+MAX_TIME_MS = 253_402_300_799_999
+
+Text = Annotated[str, Meta(min_length=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+EpochMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
+ZonedTime = Annotated[datetime, Meta(tz=True)]
+# The JSON of a 64-bit signed integer: what a Flink BIGINT and an Arrow int64 hold.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PositiveCount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+
+
+class ClickstreamEvent(Struct):
+    """One record of `clickstream`, keyed by user_id. Unknown fields are ignored."""
+
+    event_id: Text
+    event_type: EventType
+    user_id: Text
+    event_time: EpochMs | ZonedTime
+    item_id: Text | None = None
+    query: str | None = None
+    price: NonNegative | None = None
+    quantity: PositiveCount | None = None
+    rating: Annotated[float, Meta(ge=1, le=5)] | None = None
+    dwell_ms: Count | None = None
+    session_id: str | None = None
+    properties: dict[str, str] | None = None
+
+
+class CatalogItem(Struct):
+    """One record of `catalog`, keyed by item_id; a tombstone removes the item."""
+
+    item_id: Text
+    title: Text
+    description: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: NonNegative | None = None
+    in_stock: bool = True
+    locale: str | None = None
+    image_vector: list[float] | None = None
+    updated_at: EpochMs | ZonedTime | None = None
+
+
+Source = Literal["content", "co_visit", "popularity"]
+
+
+class Reason(Struct):
+    """One part of an item's score. The weights of an item's reasons add up to its score."""
+
+    source: Source
+    weight: float
+    because: str
+
+
+class RankedItem(Struct):
+    """One recommended item, rank counted from 1."""
+
+    item_id: Text
+    rank: PositiveCount
+    score: float
+    reasons: Annotated[list[Reason], Meta(min_length=1)]
+
+
+class Recommendation(Struct):
+    """One record of `recommendations`, keyed by user_id: the answer to one trigger event."""
+
+    recommendation_id: Text
+    user_id: Text
+    session_id: Text
+    trigger_event_id: Text
+    event_time: EpochMs
+    model: Text
+    session: dict[str, float | int | str | None]
+    items: list[RankedItem]
+
+
+class SessionFeatures(Struct):
+    """One record of `session-features`, keyed by user_id: a closed session. Times are epoch ms."""
+
+    session_id: Text
+    user_id: Text
+    session_start: EpochMs
+    session_end: EpochMs
+    features: dict[str, float | int | str | None]
+
+
+class DeadLetterHeaders(Struct, rename=lambda name: f"__connect.errors.{name}"):
+    """Headers of a record of `clickstream.dlq`, named as Kafka Connect names them; values are UTF-8."""
+
+    topic: Text
+    partition: Annotated[str, Meta(pattern=r"^\d+$")]
+    offset: Annotated[str, Meta(pattern=r"^\d+$")]
+    stage: Text
+    class_name: Text = msgspec.field(name="__connect.errors.class.name")
+    exception_class_name: Text = msgspec.field(name="__connect.errors.exception.class.name")
+    exception_message: Text = msgspec.field(name="__connect.errors.exception.message")
+
+
+SCHEMAS: dict[str, type[Struct]] = {
+    "clickstream": ClickstreamEvent,
+    "catalog": CatalogItem,
+    "recommendations": Recommendation,
+    "session-features": SessionFeatures,
+    "clickstream.dlq-headers": DeadLetterHeaders,
+}
+SCHEMA_FOLDER = Path(__file__).with_name("schemas")
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """JSON Schema (2020-12) of the values of topic `name`, a key of SCHEMAS.
+
+    Beyond what types can say, a search needs a query and every other event an item.
+    """
+    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema |= msgspec.json.schema(SCHEMAS[name])
+    if name == "clickstream":
+        definition = schema["$defs"]["ClickstreamEvent"]
+        definition["if"] = {"properties": {"event_type": {"const": "search"}}}
+        definition["then"] = {"required": ["query"], "properties": {"query": {"type": "string", "minLength": 1}}}
+        definition["else"] = {"required": ["item_id"], "properties": {"item_id": {"type": "string"}}}
+    return schema
+
+
+def write_schemas(folder: Path = SCHEMA_FOLDER) -> None:
+    """Write every schema as `<topic>.schema.json`; a test fails when the shipped ones are stale."""
+    folder.mkdir(exist_ok=True)
+    for name in SCHEMAS:
+        (folder / f"{name}.schema.json").write_text(json.dumps(json_schema(name), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    write_schemas()

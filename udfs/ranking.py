@@ -1,0 +1,244 @@
+"""Candidates scored by content, co-visits and popularity, the best k chosen, each with its reasons.
+
+Everything that decides an order is whole numbers, so a session's answer does not depend on the sessions beside it,
+on the matrix library or on the machine:
+- A unit vector is rounded to the grid of multiples of 1/GRID. The product of two of them is a whole number of
+  1/GRID², and by Cauchy-Schwarz no partial sum exceeds 2^24, so float32 matrix products are exact in any order of
+  summation (docs/decisions/004-exact-scores.md).
+- A score is a whole number of 1/MICRO: the sum of its reasons' weights, to the last digit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from udfs.bundle import Bundle
+from udfs.contracts import EVENT_TYPES, RankedItem, Reason
+from udfs.sessions import Floats, Ints, Sessions
+
+# A little under 2^12, so that rounding a vector's components cannot push its squared norm past 2^24.
+GRID = 4080
+MICRO = 1_000_000
+#: Most scores in memory at once: sessions of one step times items.
+SCORE_BUDGET = 4_000_000
+
+#: How much an event of a type says about what the shopper wants, in 1/1024.
+TYPE_WEIGHT = {
+    "view": 1024,
+    "click": 1024,
+    "search": 1536,
+    "add_to_cart": 2048,
+    "remove_from_cart": 512,
+    "purchase": 1536,
+    "rate": 1024,
+    "impression": 0,
+}
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """k items a record; the weight of each source; how many recent events speak, each `decay` × the next one."""
+
+    k: int = 10
+    content: float = 0.6
+    co_visit: float = 1.0
+    popularity: float = 0.1
+    recent: int = 10
+    decay: float = 0.8
+    exclude_seen: bool = True
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The recent events that say what a session is about: N of them, sorted by session, oldest first.
+
+    session int64 [N]; weight int64 [N], of the event by type and age; item int64 [N], row in the catalogue or -1;
+    text: str [N], the item's title or the query.
+    """
+
+    session: Ints
+    weight: Ints
+    item: Ints
+    text: list[str]
+
+
+def to_grid(vectors: Floats | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Unit vectors [n, d] as whole multiples of 1/GRID: float32 [n, d] of whole numbers; zero stays zero."""
+    norm = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(np.rint(vectors * (GRID / np.maximum(norm, 1e-12))), dtype=np.float32)
+
+
+class Ranker:
+    """Ranks a bundle's items for sessions."""
+
+    def __init__(self, bundle: Bundle, options: RankOptions) -> None:
+        self._options = options
+        items = bundle.items()
+        self._ids = items.ids
+        self.titles = items.titles
+        self.row_of = items.row_of
+        self._vectors = to_grid(bundle.item_vectors())
+        self._transposed = np.ascontiguousarray(self._vectors.T)
+        self._co_visits = bundle.co_visits()
+        self._sold_out = np.flatnonzero(~items.in_stock)
+        popular = np.log1p(items.popularity)
+        popular /= max(popular.max(initial=0.0), 1e-12)
+        self._popularity = np.rint(popular * (options.popularity * MICRO))
+
+    def item_rows(self, sessions: Sessions) -> Ints:
+        """int64 [E]: each event's row in the catalogue, -1 without an item or with one that is not in it."""
+        row_of = self.row_of
+        return np.fromiter((row_of.get(item, -1) for item in sessions.item_id), np.int64, len(sessions.item_id))
+
+    def signals(self, sessions: Sessions, rows: Ints) -> Signals:
+        """The last `recent` events of each session that have a weight and a text. rows: int64 [E], item_rows."""
+        weight = np.array([TYPE_WEIGHT[name] for name in EVENT_TYPES])[sessions.type_code]
+        search = sessions.is_type("search")
+        chosen = np.flatnonzero((weight > 0) & (search | (rows >= 0)))
+        session = sessions.session_of[chosen]
+        # Age 0 is a session's newest signal: the signals up to its end, less the place.
+        age = np.searchsorted(session, session, side="right") - 1 - np.arange(len(chosen))
+        chosen, session, age = (column[age < self._options.recent] for column in (chosen, session, age))
+        faded = np.rint(weight[chosen] * self._options.decay**age).astype(np.int64)
+        item = np.where(search[chosen], -1, rows[chosen])
+        titles = self.titles
+        text = [titles[row] if row >= 0 else query for row, query in zip(item, sessions.query[chosen], strict=True)]
+        return Signals(session, faded, item, text)
+
+    def rank(
+        self, count: int, signals: Signals, vectors: npt.NDArray[np.float32], seen: tuple[Ints, Ints]
+    ) -> list[list[RankedItem]]:
+        """The best k items of each of `count` sessions, best first; ties go to the earlier item.
+
+        vectors: float32 [N, d], of the signals' texts. seen: session and item row, int64 [M] each, not to be
+        recommended again if the options say so.
+        """
+        step = max(1, SCORE_BUDGET // max(1, len(self._ids)))
+        grid = to_grid(vectors)
+        ranked: list[list[RankedItem]] = []
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            part = slice(*np.searchsorted(signals.session, [first, last]))
+            local = Signals(signals.session[part] - first, signals.weight[part], signals.item[part], signals.text[part])
+            inside = (seen[0] >= first) & (seen[0] < last)
+            ranked += self._rank(last - first, local, grid[part], (seen[0][inside] - first, seen[1][inside]))
+        return ranked
+
+    def _rank(
+        self, count: int, signals: Signals, grid: npt.NDArray[np.float32], seen: tuple[Ints, Ints]
+    ) -> list[list[RankedItem]]:
+        options = self._options
+        content = self._content(count, signals, grid)
+        entries = self._co_visit_entries(signals)
+        co_visit = self._co_visit(count, signals, entries)
+        score = content + co_visit + self._popularity
+        score[:, self._sold_out] = -np.inf
+        if options.exclude_seen:
+            score[seen] = -np.inf
+        session, item = best(score, options.k)
+        because = self._strongest_co_visit(signals, entries, session, item)
+        bounds = np.searchsorted(signals.session, np.arange(count + 1))
+        ranked: list[list[RankedItem]] = [[] for _ in range(count)]
+        parts = zip(
+            session.tolist(),
+            item.tolist(),
+            content[session, item].tolist(),
+            co_visit[session, item].tolist(),
+            self._popularity[item].tolist(),
+            because.tolist(),
+            self._strongest_content(signals, grid, bounds, session, item).tolist(),
+            strict=True,
+        )
+        for row, column, by_content, by_co_visit, by_popularity, visited, text in parts:
+            reasons = []
+            if by_content:
+                reasons.append(Reason("content", by_content / MICRO, signals.text[text]))
+            if by_co_visit:
+                reasons.append(Reason("co_visit", by_co_visit / MICRO, signals.text[visited]))
+            if by_popularity or not reasons:
+                reasons.append(Reason("popularity", by_popularity / MICRO, "popular in this shop"))
+            reasons.sort(key=lambda reason: -reason.weight)
+            total = (by_content + by_co_visit + by_popularity) / MICRO
+            ranked[row].append(RankedItem(self._ids[column], len(ranked[row]) + 1, total, reasons))
+        return ranked
+
+    def _content(self, count: int, signals: Signals, grid: npt.NDArray[np.float32]) -> Floats:
+        """float64 [count, items], in 1/MICRO: cosine of item and session, the weighted mean of its texts."""
+        sessions = np.zeros((count, self._vectors.shape[1]))
+        if len(signals.session):
+            present, starts = np.unique(signals.session, return_index=True)
+            # Whole numbers below 2^53: exact in any order.
+            sessions[present] = np.add.reduceat(grid * signals.weight[:, None].astype(np.float64), starts, axis=0)
+        product = to_grid(sessions) @ self._transposed
+        return np.asarray(np.rint(product * np.float64(self._options.content * MICRO / GRID**2)), dtype=np.float64)
+
+    def _co_visit_entries(self, signals: Signals) -> tuple[Ints, Ints, Floats]:
+        """The co-visit rows of the signals' items, one after the other: signal, item and weight of each entry."""
+        co_visits = self._co_visits
+        source = np.flatnonzero(signals.item >= 0)
+        first = co_visits.offsets[signals.item[source]]
+        lengths = co_visits.offsets[signals.item[source] + 1] - first
+        signal = np.repeat(source, lengths)
+        place = np.arange(len(signal)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(first, lengths)
+        weight = signals.weight[signal] * co_visits.weights[place].astype(np.float64)
+        return signal, co_visits.columns[place].astype(np.int64), weight
+
+    def _co_visit(self, count: int, signals: Signals, entries: tuple[Ints, Ints, Floats]) -> Floats:
+        """float64 [count, items], in 1/MICRO: mean co-visit weight with the session's items, by their weights.
+
+        bincount adds one entry after the other, and a session's entries follow each other in its own order: its
+        sums are its own.
+        """
+        signal, item, weight = entries
+        size = len(self._ids)
+        summed = np.bincount(signals.session[signal] * size + item, weight, minlength=count * size)
+        total = np.bincount(signals.session, np.where(signals.item >= 0, signals.weight, 0), minlength=count)
+        mean = summed.reshape(count, size) / np.maximum(total, 1)[:, None]
+        return np.asarray(np.rint(mean * (self._options.co_visit * MICRO)), dtype=np.float64)
+
+    def _strongest_co_visit(
+        self, signals: Signals, entries: tuple[Ints, Ints, Floats], session: Ints, item: Ints
+    ) -> Ints:
+        """int64 [R]: of each ranked item the signal whose item is co-visited most with it, the newest on a tie."""
+        signal, column, weight = entries
+        size = max(1, len(self._ids))
+        keys = signals.session[signal] * size + column
+        wanted, back = np.unique(session * size + item, return_inverse=True)
+        place = np.searchsorted(wanted, keys)
+        hit = np.flatnonzero(wanted[np.minimum(place, len(wanted) - 1)] == keys) if len(wanted) else np.empty(0, int)
+        order = hit[np.lexsort((signal[hit], weight[hit]))]
+        strongest = np.zeros(len(wanted), dtype=np.int64)
+        strongest[place[order]] = signal[order]  # the last write wins: the heaviest
+        return strongest[back]
+
+    def _strongest_content(
+        self, signals: Signals, grid: npt.NDArray[np.float32], bounds: Ints, session: Ints, item: Ints
+    ) -> Ints:
+        """int64 [R]: of each ranked item the signal whose text is nearest to it by weight."""
+        strongest = np.zeros(len(item), dtype=np.int64)
+        cuts = np.searchsorted(session, np.arange(len(bounds)))
+        for row in range(len(bounds) - 1):
+            low, high = bounds[row], bounds[row + 1]
+            if low < high:
+                place = slice(cuts[row], cuts[row + 1])
+                product = self._vectors[item[place]] @ grid[low:high].T
+                strongest[place] = low + np.argmax(product * signals.weight[low:high].astype(np.float64), axis=1)
+        return strongest
+
+
+def best(score: Floats, k: int) -> tuple[Ints, Ints]:
+    """The k highest finite scores of each row of float64 [rows, columns]: row and column of each.
+
+    Sorted by row, then highest first, then leftmost first.
+    """
+    columns = score.shape[1]
+    k = min(k, columns)
+    if k == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    threshold = np.partition(score, columns - k, axis=1)[:, columns - k]
+    row, column = np.nonzero((score >= threshold[:, None]) & np.isfinite(score))
+    order = np.lexsort((column, -score[row, column], row))
+    row, column = row[order], column[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    return row[rank < k], column[rank < k]

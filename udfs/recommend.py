@@ -1,0 +1,130 @@
+"""From sessions to recommendation records: features, encoding, ranking, and the JSON of each answer."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
+from udfs.contracts import Recommendation
+from udfs.encoder import CachedEncoder, Encoder, EncoderOptions
+from udfs.errors import ShopstreamError
+from udfs.features import compute_features
+from udfs.ranking import Ranker, RankOptions
+from udfs.sessions import Sessions
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at CURRENT.
+CURRENT_CHECK_S = 1.0
+
+
+@dataclass(frozen=True)
+class RecommendOptions:
+    """All that the recommending function needs; plain data, so that it travels to the workers."""
+
+    bundles: Path
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    rank: RankOptions = field(default_factory=RankOptions)
+
+
+class _Model:
+    """A bundle in memory, ready to answer."""
+
+    def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
+        self.id = bundle.id
+        self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
+        self.ranker = Ranker(bundle, options.rank)
+
+
+class Recommender:
+    """Answers batches of triggers with the bundle that CURRENT names, and follows CURRENT as it changes.
+
+    A new bundle that does not verify is logged and passed over; the one in use stays.
+    """
+
+    def __init__(self, options: RecommendOptions) -> None:
+        self._options = options
+        self._model = _Model(open_bundle(options.bundles), options)
+        self._tried = self._model.id
+        self._checked = time.monotonic()
+
+    def recommend(
+        self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
+    ) -> list[str]:
+        """JSON of one Recommendation a trigger.
+
+        user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger.
+        """
+        self._follow_current()
+        model = self._model
+        rows = model.ranker.item_rows(sessions)
+        signals = model.ranker.signals(sessions, rows)
+        vectors = model.encoder.encode(signals.text)
+        seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
+        ranked = model.ranker.rank(len(sessions), signals, vectors, (sessions.session_of[seen], rows[seen]))
+        records = zip(
+            user_id, event_id, time_ms, sessions.start.tolist(), compute_features(sessions), ranked, strict=True
+        )
+        encode = msgspec.json.Encoder().encode
+        return [
+            encode(
+                Recommendation(
+                    recommendation_id=f"{user}/{event}",
+                    user_id=user,
+                    session_id=f"{user}/{start}",
+                    trigger_event_id=event,
+                    event_time=int(when),
+                    model=model.id,
+                    session=features,
+                    items=items,
+                )
+            ).decode()
+            for user, event, when, start, features, items in records
+        ]
+
+    def _follow_current(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < CURRENT_CHECK_S:
+            return
+        self._checked = now
+        folder = self._options.bundles
+        try:
+            wanted = current_id(folder)
+            if wanted == self._tried:
+                return
+            self._tried = wanted
+            self._model = _Model(open_bundle(folder, wanted), self._options)
+            log.info("now using bundle %s", wanted)
+        except (ShopstreamError, OSError) as error:
+            log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model.id, error)
+
+
+def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:
+    """Recommendations for columns in the order of RECOMMEND_COLUMNS, as the job hands them over."""
+    user_id, event_id, time_ms, *rest = columns
+    return recommender.recommend(user_id, event_id, time_ms, Sessions.from_arrays(*rest))
+
+
+#: What the recommending function takes, in order, and the SQL types; arrays are a session's events, oldest first.
+RECOMMEND_COLUMNS: dict[str, str] = {
+    "user_id": "STRING",
+    "event_id": "STRING",
+    "event_time": "BIGINT",
+    "session_start": "BIGINT",
+    "session_end": "BIGINT",
+    "session_events": "BIGINT",
+    "event_times": "ARRAY<BIGINT>",
+    "event_types": "ARRAY<STRING>",
+    "item_ids": "ARRAY<STRING>",
+    "queries": "ARRAY<STRING>",
+    "prices": "ARRAY<DOUBLE>",
+    "quantities": "ARRAY<BIGINT>",
+    "ratings": "ARRAY<DOUBLE>",
+    "dwell_times": "ARRAY<BIGINT>",
+}
