@@ -1,4 +1,4 @@
-"""Dependencies point one way: flink_jobs → udfs ← export, and neither Flink nor PyTorch is needed where it is not used."""
+"""Dependencies point one way (flink_jobs → udfs ← export); neither Flink nor PyTorch comes where it is not used."""
 
 import ast
 import subprocess

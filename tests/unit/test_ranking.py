@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udfs.bundle import Bundle, EncoderInfo, Manifest
+from udfs.contracts import RankedItem
+from udfs.ranking import GRID, MICRO, Ranker, RankOptions, Signals, best, to_grid
+from udfs.sessions import Sessions
+
+DIMENSIONS = 384
+
+
+def make_bundle(
+    folder: Path, vectors: np.ndarray, co_visits: dict[tuple[int, int], float], popularity: list[float], sold_out: int
+) -> Bundle:
+    count = len(vectors)
+    table = pa.table(
+        {
+            "item_id": [f"i{row}" for row in range(count)],
+            "title": [f"title {row}" for row in range(count)],
+            "in_stock": [row != sold_out for row in range(count)],
+            "popularity": pa.array(popularity, pa.float64()),
+        }
+    )
+    pq.write_table(table, folder / "items.parquet")
+    np.save(folder / "item_vectors.npy", vectors.astype(np.float32))
+    rows, columns = (np.array([key[side] for key in sorted(co_visits)], dtype=np.int32) for side in (0, 1))
+    np.savez(
+        folder / "co_visits.npz",
+        indptr=np.searchsorted(rows, np.arange(count + 1)),
+        indices=columns,
+        data=np.array([co_visits[key] for key in sorted(co_visits)], dtype=np.float32),
+    )
+    encoder = EncoderInfo(256, "mean", True, "", DIMENSIONS, {}, "int8")
+    return Bundle(folder, Manifest(1, "test", "none", {}, encoder, count, 0, {}))
+
+
+def unit(rng: np.random.Generator, count: int) -> np.ndarray:
+    vectors = rng.normal(size=(count, DIMENSIONS))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, np.ndarray]:
+    rng = np.random.default_rng(1)
+    vectors = unit(rng, 60)
+    pairs = {
+        (int(a), int(b)): float(w) for a, b, w in zip(*rng.integers(0, 60, (2, 200)), rng.random(200), strict=True)
+    }
+    popularity = rng.integers(0, 50, 60).astype(float).tolist()
+    folder = tmp_path_factory.mktemp("shop")
+    return make_bundle(folder, vectors, pairs, popularity, sold_out=7), vectors
+
+
+def signals_of(*sessions: list[int]) -> Signals:
+    flat = [item for items in sessions for item in items]
+    return Signals(
+        session=np.repeat(np.arange(len(sessions)), [len(items) for items in sessions]),
+        weight=np.array([1024 - 100 * place for items in sessions for place in range(len(items))]),
+        item=np.array(flat, dtype=np.int64),
+        text=[f"title {item}" for item in flat],
+    )
+
+
+def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
+    bundle, vectors = shop
+    signals = signals_of(*sessions)
+    return Ranker(bundle, options).rank(
+        len(sessions), signals, vectors[signals.item].astype(np.float32), (signals.session, signals.item)
+    )
+
+
+def test_scores_are_those_of_the_formula(shop: tuple[Bundle, np.ndarray]):
+    bundle, vectors = shop
+    options = RankOptions(k=60)
+    items = [3, 11, 40]
+    weight = np.array([1024, 924, 824])
+    centre = weight @ vectors[items]
+    cosine = vectors @ (centre / np.linalg.norm(centre))
+    co_visits = bundle.co_visits()
+    dense = np.zeros((60, 60))
+    for row in range(60):
+        part = slice(co_visits.offsets[row], co_visits.offsets[row + 1])
+        dense[row, co_visits.columns[part]] = co_visits.weights[part]
+    popular = np.log1p(bundle.items().popularity)
+    expected = 0.6 * cosine + weight @ dense[items] / weight.sum() + 0.1 * popular / popular.max()
+    for item in ranked(shop, options, items)[0]:
+        assert item.score == pytest.approx(expected[int(item.item_id[1:])], abs=5e-4)
+
+
+def test_reasons_add_up_to_the_score_and_name_the_sessions_own_things(shop: tuple[Bundle, np.ndarray]):
+    for item in ranked(shop, RankOptions(), [3, 11, 40])[0]:
+        assert round(sum(reason.weight for reason in item.reasons) * MICRO) == round(item.score * MICRO)
+        assert [reason.weight for reason in item.reasons] == sorted((r.weight for r in item.reasons), reverse=True)
+        for reason in item.reasons:
+            assert reason.because in ("title 3", "title 11", "title 40") or reason.source == "popularity"
+
+
+def test_a_co_visit_names_the_item_that_brought_it(tmp_path: Path):
+    vectors = unit(np.random.default_rng(2), 4)
+    bundle = make_bundle(tmp_path, vectors, {(0, 3): 0.2, (1, 3): 0.9}, [0.0] * 4, sold_out=2)
+    (row,) = ranked((bundle, vectors), RankOptions(content=0.0), [0, 1])
+    assert row[0].item_id == "i3"
+    assert [(reason.source, reason.because) for reason in row[0].reasons] == [("co_visit", "title 1")]
+
+
+def test_sold_out_and_seen_items_are_left_out(shop: tuple[Bundle, np.ndarray]):
+    ids = {item.item_id for item in ranked(shop, RankOptions(k=60), [3, 11])[0]}
+    assert ids == {f"i{row}" for row in range(60)} - {"i3", "i11", "i7"}
+    again = {item.item_id for item in ranked(shop, RankOptions(k=60, exclude_seen=False), [3, 11])[0]}
+    assert again == {f"i{row}" for row in range(60)} - {"i7"}
+
+
+def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np.ndarray]):
+    bundle, _ = shop
+    nothing = Signals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
+    none = np.empty(0, np.int64)
+    (row,) = Ranker(bundle, RankOptions()).rank(1, nothing, np.empty((0, DIMENSIONS), np.float32), (none, none))
+    popularity = bundle.items().popularity
+    assert [item.rank for item in row] == list(range(1, 11))
+    assert popularity[int(row[0].item_id[1:])] == popularity.max()
+    assert {reason.source for item in row for reason in item.reasons} == {"popularity"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 59), min_size=0, max_size=12), min_size=1, max_size=8), st.integers(1, 20))
+def test_an_answer_does_not_depend_on_the_sessions_beside_it(
+    shop: tuple[Bundle, np.ndarray], sessions: list[list[int]], k: int
+):
+    options = RankOptions(k=k)
+    together = ranked(shop, options, *sessions)
+    for items, answer in zip(sessions, together, strict=True):
+        assert ranked(shop, options, items) == [answer]
+        assert [item.rank for item in answer] == list(range(1, len(answer) + 1))
+        assert len({item.item_id for item in answer}) == len(answer) == k
+        scores = [item.score for item in answer]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_grid_products_are_exact_in_float32():
+    rng = np.random.default_rng(3)
+    worst = np.zeros((2, DIMENSIONS))
+    worst[:, 0] = 1.0  # all of the norm in one component
+    grid = to_grid(np.vstack([unit(rng, 300), np.full((1, DIMENSIONS), DIMENSIONS**-0.5), worst]))
+    exact = grid.astype(np.int64) @ grid.astype(np.int64).T
+    assert np.array_equal((grid @ grid.T).astype(np.int64), exact)
+    assert exact.max() <= 2**24
+    cosine = grid.astype(np.float64) @ grid.T.astype(np.float64) / GRID**2
+    true = np.vstack([unit(np.random.default_rng(3), 300)])
+    assert np.abs(cosine[:300, :300] - true @ true.T).max() < 1e-3
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6), st.integers(1, 7))
+def test_best_is_a_full_sort_cut_at_k(rows: list[list[int]], k: int):
+    score = np.array(rows, dtype=np.float64)
+    score[score == -3] = -np.inf
+    row, column = best(score, k)
+    for number, values in enumerate(score):
+        order = sorted(range(5), key=lambda place: (-values[place], place))
+        assert column[row == number].tolist() == [place for place in order if np.isfinite(values[place])][:k]
+
+
+def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
+    def nan() -> list[np.ndarray]:
+        return [np.full(len(types), np.nan)]
+
+    return Sessions.from_arrays(
+        [0], [0], [len(types)], [np.arange(len(types))], [np.array(types, object)],
+        [np.array(items, object)], [np.array(queries, object)], nan(), nan(), nan(), nan(),
+    )  # fmt: skip
+
+
+def test_signals_are_the_recent_titles_and_queries(shop: tuple[Bundle, np.ndarray]):
+    ranker = Ranker(shop[0], RankOptions(recent=3, decay=0.5))
+    sessions = event_columns(
+        ["view", "click", "impression", "view", "search", "add_to_cart"],
+        ["i1", "i2", "i3", "unheard of", None, "i5"],
+        [None, None, None, None, "blue mug", None],
+    )
+    signals = ranker.signals(sessions, ranker.item_rows(sessions))
+    assert signals.text == ["title 2", "blue mug", "title 5"]
+    assert signals.item.tolist() == [2, -1, 5]
+    assert signals.weight.tolist() == [256, 768, 2048]
