@@ -1,0 +1,196 @@
+"""Processes that outlive the command that started them: spawned, recorded, found again, and stopped by pid alone.
+
+A record holds the pid and when that process began, so that a pid which the system has given to another process
+since is never taken for ours.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from udfs.errors import ShopstreamError
+
+HOST = "127.0.0.1"
+POLL_S = 0.05
+KILL_TIMEOUT_S = 5.0
+CLOCK_SLACK_S = 2.0
+"""How far two readings of one process's start may lie apart (the system clock may be set in between)."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A process of ours: its pid, its start in epoch seconds, the port that it serves."""
+
+    pid: int
+    created: float
+    port: int
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], output: Path) -> int:
+    """Starts a program in a session of its own, its output going to a file that is emptied first; gives its pid.
+
+    Not subprocess.Popen: that object warns, and may wait, when it is dropped before its process ends.
+    """
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(output), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(argv[0], list(argv), dict(env), file_actions=actions, setsid=True)
+
+
+def write_record(path: Path, pid: int, port: int) -> None:
+    """Remembers a running process; one that has ended already leaves no record."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        record = Record(pid, psutil.Process(pid).create_time(), port)
+        path.write_text(json.dumps(asdict(record)), encoding="utf-8")
+
+
+def read_record(path: Path) -> Record | None:
+    """The recorded process if it still runs; None if it ended, its pid is another process's, or there is no record."""
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+        created = psutil.Process(record.pid).create_time()
+    except (OSError, ValueError, TypeError, psutil.Error):
+        return None
+    same = abs(created - record.created) <= CLOCK_SLACK_S
+    return record if same and alive(record.pid) else None
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs. One that has ended does not, even before its parent has waited for it; ours we do."""
+    try:
+        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            return True
+        reaped, _ = os.waitpid(pid, os.WNOHANG)  # (0, 0) while threads of it are still ending
+    except (psutil.NoSuchProcess, ChildProcessError):
+        return False
+    return reaped == 0
+
+
+def terminate(pid: int, timeout: float) -> None:
+    """SIGTERM; SIGKILL if it still runs after `timeout` seconds; returns once it is gone.
+
+    Raises:
+        ShopstreamError: it is another user's, or not even SIGKILL ended it within 5 s.
+    """
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+        if _gone(process, timeout):
+            return
+        process.kill()
+        if not _gone(process, KILL_TIMEOUT_S):
+            raise ShopstreamError(f"process {pid} does not end, not even on SIGKILL; look at it with ps")
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise ShopstreamError(f"process {pid} belongs to another user; stop it as that user") from error
+
+
+def _gone(process: psutil.Process, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while process.is_running() and alive(process.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """The pids of this user's processes whose environment has that variable with that value; never the caller's."""
+    pids = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(name) == value:
+                pids.append(process.pid)
+    return pids
+
+
+def port_open(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket() as client:
+        client.settimeout(1.0)
+        return client.connect_ex((host, port)) == 0
+
+
+def free_port() -> int:
+    """A port of this host that nothing uses at the moment."""
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        return int(server.getsockname()[1])
+
+
+def require_free(port: int, what: str) -> None:
+    """Checks that a server can listen on the port.
+
+    Raises:
+        ShopstreamError: it cannot; says who has the port, where the system tells.
+    """
+    if not 0 < port < 65536:
+        raise ShopstreamError(f"port {port}, given for {what}, is none; choose one from 1 to 65535 with --port")
+    with socket.socket() as server:
+        # As Java binds: the last connections of a server that was just stopped do not count.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((HOST, port))
+        except OSError as error:
+            raise ShopstreamError(
+                f"port {port}, wanted for {what}, {_why(port, error)}; choose another with --port"
+            ) from error
+
+
+def _why(port: int, error: OSError) -> str:
+    if not port_open(HOST, port):
+        return f"cannot be used ({error.strerror})"
+    holder = _holder(port)
+    return f"is taken by {holder}; stop that" if holder else "is taken by another process; stop that"
+
+
+def _holder(port: int) -> str | None:
+    """Name and pid of what listens on the port; None where the system does not say."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            listening = connection.status == psutil.CONN_LISTEN and connection.pid is not None
+            if listening and connection.laddr and connection.laddr[1] == port:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return None
+
+
+@contextlib.contextmanager
+def exclusive(home: Path) -> Iterator[None]:
+    """Makes the folder and holds it against other starts and stops of the same server, waiting for its turn."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def set_aside(log: Path) -> None:
+    """Renames the last run's log to `NAME.1`, so that what the file says from now on is this run's."""
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+def last_error(*logs: Path) -> str:
+    """The line that tells why a program ended: its root cause, else its first exception or error, else the last."""
+    lines = [
+        line.strip()
+        for log in logs
+        if log.exists()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    causes = [line for line in lines if line.startswith("Caused by:")]
+    exceptions = [line for line in lines if re.match(r"(Exception in thread .*|[\w.$]+(Exception|Error)): ", line)]
+    errors = [line for line in lines if re.search(r"\b(ERROR|FATAL)\b|^Error\b", line)]
+    return (causes[-1:] or exceptions[:1] or errors[:1] or lines[-1:] or ["its logs are empty"])[0]
