@@ -28,6 +28,10 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="One setting; may be repeated. See `shopstream settings`."),
 ]
+Preset = Annotated[str, typer.Option("--format", help="auto, events (our field names), online_retail or yoochoose.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands; may be repeated.")
+]
 Port = Annotated[int | None, typer.Option(help="Port, by default that of the settings.")]
 
 
@@ -127,12 +131,8 @@ def replay(
     file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; .gz too.")],
     config: Config = None,
     assignments: Assignments = None,
-    preset: Annotated[
-        str, typer.Option("--format", help="auto, events (our field names), online_retail or yoochoose.")
-    ] = "auto",
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands; may be repeated.")
-    ] = None,
+    preset: Preset = "auto",
+    columns: Columns = None,
     speed: Annotated[str, typer.Option(help="Multiple of the recorded speed, or max.")] = "max",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
     as_json: Json = False,
@@ -163,6 +163,30 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise ShopstreamError(f"--speed {text!r} should be max or a number above 0")
     return number
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The file that was replayed.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    preset: Preset = "auto",
+    columns: Columns = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many events were replayed.")] = None,
+    idle: Annotated[float, typer.Option(min=1, help="Give up after so many seconds without a record.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Check that each trigger event of a replayed file has exactly one good recommendation; exit code 1 if not."""
+    from flink_jobs import check as checking
+
+    settings = _settings(config, assignments)
+    mapping = dict(_assignment(text) for text in columns or ())
+    expected = checking.expected_ids(settings, file, mapping=mapping, preset=preset, limit=limit)
+    outcome = checking.check(settings, expected, idle)
+    found = asdict(outcome)
+    console.result(found, ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items()), as_json)
+    if not outcome.holds:
+        raise ShopstreamError("the recommendations are not exactly one good record for each trigger event")
 
 
 @app.command()

@@ -127,7 +127,9 @@ class EncoderSettings(_Group):
     variant: str = Field("auto", description="Variant of the bundle, or auto for its default.")
     provider: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
     allow_fallback: bool = Field(False, description="Run on the CPU when CUDA was asked for and cannot be used.")
-    threads: int = Field(1, ge=0, description="Threads of one model call: cores divided by slots; 0 takes every core.")
+    threads: int = Field(
+        1, ge=0, description="Threads of a worker's model and matrix products: cores divided by slots; 0: every core."
+    )
     cache: int = Field(50_000, ge=0, description="Texts whose vectors are kept, a worker; about 2 KB each.")
 
 
@@ -135,9 +137,9 @@ class RankSettings(_Group):
     """What is recommended."""
 
     k: int = Field(10, ge=1, le=1000, description="Items a record.")
-    content: float = Field(0.6, ge=0, description="Weight of the likeness by text.")
-    co_visit: float = Field(1.0, ge=0, description="Weight of co-visits.")
-    popularity: float = Field(0.1, ge=0, description="Weight of popularity.")
+    content: float = Field(0.6, ge=0, le=5, description="Weight of the likeness by text.")
+    co_visit: float = Field(1.0, ge=0, le=5, description="Weight of co-visits.")
+    popularity: float = Field(0.1, ge=0, le=5, description="Weight of popularity.")
     recent: int = Field(10, ge=1, le=1024, description="Events of a session that speak, the last ones.")
     decay: float = Field(0.8, gt=0, le=1, description="Weight of an event against the next newer one.")
     exclude_seen: bool = Field(True, description="Do not recommend what the session has already met.")

@@ -59,7 +59,7 @@ class CatalogItem(Struct):
 Source = Literal["content", "co_visit", "popularity"]
 
 
-class Reason(Struct):
+class Reason(Struct, gc=False):
     """One part of an item's score. The weights of an item's reasons add up to its score."""
 
     source: Source
@@ -67,7 +67,7 @@ class Reason(Struct):
     because: str
 
 
-class RankedItem(Struct):
+class RankedItem(Struct, gc=False):
     """One recommended item, rank counted from 1."""
 
     item_id: Text
@@ -76,7 +76,7 @@ class RankedItem(Struct):
     reasons: Annotated[list[Reason], Meta(min_length=1)]
 
 
-class Recommendation(Struct):
+class Recommendation(Struct, gc=False):
     """One record of `recommendations`, keyed by user_id: the answer to one trigger event."""
 
     recommendation_id: Text

@@ -5,7 +5,7 @@ on the matrix library or on the machine:
 - A unit vector is rounded to the grid of multiples of 1/GRID. The product of two of them is a whole number of
   1/GRID², and by Cauchy-Schwarz no partial sum exceeds 2^24, so float32 matrix products are exact in any order of
   summation (docs/decisions/004-exact-scores.md).
-- A score is a whole number of 1/MICRO: the sum of its reasons' weights, to the last digit.
+- A score is a whole number of 1/MICRO below 2^24, which float32 holds exactly: the sum of its reasons' weights.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from udfs.bundle import Bundle
 from udfs.contracts import EVENT_TYPES, RankedItem, Reason
 from udfs.sessions import Floats, Ints, Sessions
+
+Scores = npt.NDArray[np.float32]
 
 # A little under 2^12, so that rounding a vector's components cannot push its squared norm past 2^24.
 GRID = 4080
@@ -63,7 +65,7 @@ class Signals:
     text: list[str]
 
 
-def to_grid(vectors: Floats | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def to_grid(vectors: Floats | Scores) -> Scores:
     """Unit vectors [n, d] as whole multiples of 1/GRID: float32 [n, d] of whole numbers; zero stays zero."""
     norm = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return np.asarray(np.rint(vectors * (GRID / np.maximum(norm, 1e-12))), dtype=np.float32)
@@ -84,7 +86,7 @@ class Ranker:
         self._sold_out = np.flatnonzero(~items.in_stock)
         popular = np.log1p(items.popularity)
         popular /= max(popular.max(initial=0.0), 1e-12)
-        self._popularity = np.rint(popular * (options.popularity * MICRO))
+        self._popularity = np.rint(popular * (options.popularity * MICRO)).astype(np.float32)
 
     def item_rows(self, sessions: Sessions) -> Ints:
         """int64 [E]: each event's row in the catalogue, -1 without an item or with one that is not in it."""
@@ -106,9 +108,7 @@ class Ranker:
         text = [titles[row] if row >= 0 else query for row, query in zip(item, sessions.query[chosen], strict=True)]
         return Signals(session, faded, item, text)
 
-    def rank(
-        self, count: int, signals: Signals, vectors: npt.NDArray[np.float32], seen: tuple[Ints, Ints]
-    ) -> list[list[RankedItem]]:
+    def rank(self, count: int, signals: Signals, vectors: Scores, seen: tuple[Ints, Ints]) -> list[list[RankedItem]]:
         """The best k items of each of `count` sessions, best first; ties go to the earlier item.
 
         vectors: float32 [N, d], of the signals' texts. seen: session and item row, int64 [M] each, not to be
@@ -125,18 +125,18 @@ class Ranker:
             ranked += self._rank(last - first, local, grid[part], (seen[0][inside] - first, seen[1][inside]))
         return ranked
 
-    def _rank(
-        self, count: int, signals: Signals, grid: npt.NDArray[np.float32], seen: tuple[Ints, Ints]
-    ) -> list[list[RankedItem]]:
+    def _rank(self, count: int, signals: Signals, grid: Scores, seen: tuple[Ints, Ints]) -> list[list[RankedItem]]:
         options = self._options
         content = self._content(count, signals, grid)
         entries = self._co_visit_entries(signals)
-        co_visit = self._co_visit(count, signals, entries)
-        score = content + co_visit + self._popularity
+        place, co_visit = self._co_visit(count, signals, entries)
+        score = content + self._popularity
+        score.ravel()[place] += co_visit
         score[:, self._sold_out] = -np.inf
         if options.exclude_seen:
             score[seen] = -np.inf
         session, item = best(score, options.k)
+        by_visit = score[session, item] - content[session, item] - self._popularity[item]
         because = self._strongest_co_visit(signals, entries, session, item)
         bounds = np.searchsorted(signals.session, np.arange(count + 1))
         ranked: list[list[RankedItem]] = [[] for _ in range(count)]
@@ -144,7 +144,7 @@ class Ranker:
             session.tolist(),
             item.tolist(),
             content[session, item].tolist(),
-            co_visit[session, item].tolist(),
+            by_visit.tolist(),
             self._popularity[item].tolist(),
             because.tolist(),
             self._strongest_content(signals, grid, bounds, session, item).tolist(),
@@ -163,15 +163,16 @@ class Ranker:
             ranked[row].append(RankedItem(self._ids[column], len(ranked[row]) + 1, total, reasons))
         return ranked
 
-    def _content(self, count: int, signals: Signals, grid: npt.NDArray[np.float32]) -> Floats:
-        """float64 [count, items], in 1/MICRO: cosine of item and session, the weighted mean of its texts."""
+    def _content(self, count: int, signals: Signals, grid: Scores) -> Scores:
+        """float32 [count, items], in 1/MICRO: cosine of item and session, the weighted mean of its texts."""
         sessions = np.zeros((count, self._vectors.shape[1]))
         if len(signals.session):
             present, starts = np.unique(signals.session, return_index=True)
             # Whole numbers below 2^53: exact in any order.
             sessions[present] = np.add.reduceat(grid * signals.weight[:, None].astype(np.float64), starts, axis=0)
-        product = to_grid(sessions) @ self._transposed
-        return np.asarray(np.rint(product * np.float64(self._options.content * MICRO / GRID**2)), dtype=np.float64)
+        product: Scores = to_grid(sessions) @ self._transposed
+        product *= np.float32(self._options.content * MICRO / GRID**2)
+        return np.rint(product, out=product)
 
     def _co_visit_entries(self, signals: Signals) -> tuple[Ints, Ints, Floats]:
         """The co-visit rows of the signals' items, one after the other: signal, item and weight of each entry."""
@@ -184,18 +185,20 @@ class Ranker:
         weight = signals.weight[signal] * co_visits.weights[place].astype(np.float64)
         return signal, co_visits.columns[place].astype(np.int64), weight
 
-    def _co_visit(self, count: int, signals: Signals, entries: tuple[Ints, Ints, Floats]) -> Floats:
-        """float64 [count, items], in 1/MICRO: mean co-visit weight with the session's items, by their weights.
+    def _co_visit(self, count: int, signals: Signals, entries: tuple[Ints, Ints, Floats]) -> tuple[Ints, Scores]:
+        """Where in a flat [count, items] co-visits add to the score, each place once, and how much, in 1/MICRO.
 
-        bincount adds one entry after the other, and a session's entries follow each other in its own order: its
-        sums are its own.
+        It is the mean co-visit weight with the session's items, by their weights. bincount adds one entry after the
+        other, and a session's entries follow each other in its own order: its sums are its own.
         """
         signal, item, weight = entries
         size = len(self._ids)
-        summed = np.bincount(signals.session[signal] * size + item, weight, minlength=count * size)
+        place = signals.session[signal] * size + item
+        summed = np.bincount(place, weight, minlength=count * size)
+        place = np.flatnonzero(summed)
         total = np.bincount(signals.session, np.where(signals.item >= 0, signals.weight, 0), minlength=count)
-        mean = summed.reshape(count, size) / np.maximum(total, 1)[:, None]
-        return np.asarray(np.rint(mean * (self._options.co_visit * MICRO)), dtype=np.float64)
+        mean = summed[place] / total[place // size]
+        return place, np.rint(mean * (self._options.co_visit * MICRO)).astype(np.float32)
 
     def _strongest_co_visit(
         self, signals: Signals, entries: tuple[Ints, Ints, Floats], session: Ints, item: Ints
@@ -212,9 +215,7 @@ class Ranker:
         strongest[place[order]] = signal[order]  # the last write wins: the heaviest
         return strongest[back]
 
-    def _strongest_content(
-        self, signals: Signals, grid: npt.NDArray[np.float32], bounds: Ints, session: Ints, item: Ints
-    ) -> Ints:
+    def _strongest_content(self, signals: Signals, grid: Scores, bounds: Ints, session: Ints, item: Ints) -> Ints:
         """int64 [R]: of each ranked item the signal whose text is nearest to it by weight."""
         strongest = np.zeros(len(item), dtype=np.int64)
         cuts = np.searchsorted(session, np.arange(len(bounds)))
@@ -227,8 +228,8 @@ class Ranker:
         return strongest
 
 
-def best(score: Floats, k: int) -> tuple[Ints, Ints]:
-    """The k highest finite scores of each row of float64 [rows, columns]: row and column of each.
+def best(score: Scores, k: int) -> tuple[Ints, Ints]:
+    """The k highest finite scores of each row of float32 [rows, columns]: row and column of each.
 
     Sorted by row, then highest first, then leftmost first.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
 from udfs.contracts import Recommendation
@@ -50,6 +51,8 @@ class Recommender:
 
     def __init__(self, options: RecommendOptions) -> None:
         self._options = options
+        if options.encoder.threads:
+            threadpool_limits(options.encoder.threads)
         self._model = _Model(open_bundle(options.bundles), options)
         self._tried = self._model.id
         self._checked = time.monotonic()

@@ -1,0 +1,141 @@
+"""`python -m export`: make model bundles."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
+from udfs.errors import ShopstreamError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def commands() -> None:
+    """A model's life before it runs: to ONNX, optimised, quantised, verified, published as a bundle."""
+
+
+@app.command()
+def bundle(
+    catalog: Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")],
+    model: Annotated[
+        str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
+    ] = None,
+    sessions: Annotated[Path | None, typer.Option(help="Past click events, for popularity and co-visits.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
+    ] = None,
+    session_gap: Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")] = 30,
+    calibration_texts: Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")] = 256,
+    variants: Annotated[str, typer.Option(help="Encoder variants, with commas between.")] = ",".join(VARIANTS),
+    keep_current: Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Export a model and a catalogue as a bundle: encoder variants, item vectors, popularity and co-visits."""
+    options = ExportOptions(
+        catalog=catalog,
+        out=out,
+        model=model,
+        sessions=sessions,
+        mapping=_mapping(mapping or []),
+        calibration_texts=calibration_texts,
+        variants=tuple(variants.split(",")),
+        session_gap_minutes=session_gap,
+        set_current=not keep_current,
+    )
+    exported = export_bundle(options, Console(stderr=True, highlight=False, quiet=as_json))
+    if as_json:
+        sys.stdout.write(json.dumps(_summary(exported, options)) + "\n")
+    else:
+        _say(exported, options)
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    for (name, _, column), pair in zip(split, pairs, strict=True):
+        if not name or not column:
+            raise ShopstreamError(f"--map {pair} should look like FIELD=COLUMN, such as title=product_name")
+    return {name: column for name, _, column in split}
+
+
+def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
+    manifest = exported.bundle.manifest
+    variants = {
+        name: {
+            "file": variant.file,
+            "bytes": manifest.files[variant.file].bytes,
+            "texts_per_second": exported.texts_per_second[name],
+            "parity": msgspec.to_builtins(variant.parity),
+        }
+        for name, variant in manifest.encoder.variants.items()
+    }
+    return {
+        "bundle": manifest.id,
+        "path": str(exported.bundle.path),
+        "current": options.set_current,
+        "source_model": manifest.source_model,
+        "items": manifest.items,
+        "sessions": manifest.sessions,
+        "default_variant": manifest.encoder.default_variant,
+        "variants": variants,
+        "layers": exported.layers,
+        "fused_attention": exported.fused_attention,
+        "torch_cosine": exported.torch_cosine,
+        "seconds": exported.seconds,
+        "warnings": exported.warnings,
+    }
+
+
+def _say(exported: Exported, options: ExportOptions) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    summary = _summary(exported, options)
+    texts = next(iter(exported.bundle.manifest.encoder.variants.values())).parity.texts
+    table = Table("variant", title=f"Encoder {summary['source_model']}: parity with fp32 on {texts} other texts")
+    for heading in ("MB", "texts/s", "mean cos", "p1 cos", "min cos", "top-10", "alone = batch"):
+        table.add_column(heading, justify="right")
+    for name, variant in summary["variants"].items():
+        parity = variant["parity"]
+        figures = [parity[key] for key in ("cosine_mean", "cosine_p1", "cosine_min", "top10_overlap")]
+        alone = "yes" if parity["batch_invariance"] == 1 else f"{parity['batch_invariance']:.6f}"
+        size, speed = f"{variant['bytes'] / 1e6:.1f}", f"{variant['texts_per_second']:.0f}"
+        table.add_row(name, size, speed, *(f"{figure:.4f}" for figure in figures), alone)
+    console.print(table)
+    console.print(f"attention fused in {summary['fused_attention']} of {summary['layers']} layers")
+    for warning in summary["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(
+        f"{summary['items']} items, {summary['sessions']} sessions → bundle {summary['path']}"
+        + (", now in use" if summary["current"] else ""),
+        markup=False,
+    )
+    console.print("next: shopstream submit recommend")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: an error is one line on standard error and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
+    run: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        code = run(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except (ShopstreamError, OSError) as error:
+        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Past sessions as item-to-item weights, and how often each item was touched.
+
+Item-to-item collaborative filtering with cosine normalisation (Linden, Smith, York 2003, "Amazon.com recommendations";
+Deshpande & Karypis 2004, "Item-based top-N recommendation algorithms", eq. 2), where what a session adds to a pair
+falls with the distance of its items, as in sequential rules (Ludewig & Jannach 2018, "Evaluation of session-based
+recommendation algorithms", section 3.2):
+
+    weight(a → b) = Σ over sessions with both, closeness(a, b) / √(sessions with a × sessions with b)
+
+closeness is 1 / distance when b comes after a, BACKWARD / distance when it comes before, and 1 in one basket. Distance
+counts steps, the distinct times of a session; an item counts where it was touched last. Each session adds at most 1, so
+weights lie in (0, 1].
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp  # type: ignore[import-untyped]
+
+#: Steps between two items of a session that still count as together.
+WINDOW = 10
+#: What b before a says about a → b, compared with b after a.
+BACKWARD = 0.5
+#: A session's last distinct items that count; bounds the pairs of very large baskets.
+MAX_ITEMS = 64
+#: Neighbours kept for an item.
+TOP = 50
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What past sessions say: N items in catalogue order.
+
+    popularity float64 [N], interactions; co_visits CSR float32 [N, N], columns sorted; sessions, how many there were;
+    queries, the distinct searches, sorted.
+    """
+
+    popularity: npt.NDArray[np.float64]
+    co_visits: Any
+    sessions: int
+    queries: list[str]
+
+
+def count_visits(batches: Iterable[pa.RecordBatch], item_ids: pa.Array, gap_ms: int) -> Visits:
+    """Visits of the items `item_ids` in click events (schema udfs.datasets.EVENTS) in any order.
+
+    A session is one user's events with less than gap_ms between them. Impressions are ignored; items that are not in
+    the catalogue count for the session's gaps only.
+    """
+    columns = ["user_id", "event_time", "item_id", "event_type", "query"]
+    parts = [batch.select(columns).filter(pc.not_equal(batch["event_type"], "impression")) for batch in batches]
+    size = len(item_ids)
+    if not sum(part.num_rows for part in parts):
+        return Visits(np.zeros(size), sp.csr_array((size, size), dtype=np.float32), 0, [])
+    events = pa.Table.from_batches(parts)
+    item = pc.fill_null(pc.index_in(events["item_id"], item_ids), -1).to_numpy().astype(np.int64)
+    time = events["event_time"].to_numpy()
+    user = _codes(events["user_id"])
+    order = np.lexsort((item, time, user))
+    user, time, item = user[order], time[order], item[order]
+    session = np.cumsum(np.diff(user, prepend=user[0]).astype(bool) | (np.diff(time, prepend=time[0]) >= gap_ms))
+    known = item >= 0
+    return Visits(
+        popularity=np.bincount(item[known], minlength=size).astype(np.float64),
+        co_visits=_co_visits(session[known], time[known], item[known], size),
+        sessions=int(session[-1]) + 1,
+        queries=sorted(pc.unique(events["query"].drop_null()).to_pylist()),
+    )
+
+
+def _codes(column: pa.ChunkedArray) -> Ints:
+    """Strings as int64 codes whose order is the strings' own, so that the file's order does not matter."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return np.asarray(pc.rank(encoded.dictionary).to_numpy()[encoded.indices.to_numpy()], dtype=np.int64)
+
+
+def _co_visits(session: Ints, time: Ints, item: Ints, size: int) -> Any:
+    """CSR float32 [size, size] from int64 [E] columns sorted by session, then time."""
+    # The last event of each item in a session: np.unique finds the first place in the reversed array.
+    _, first = np.unique((session * size + item)[::-1], return_index=True)
+    keep = np.sort(len(item) - 1 - first)
+    from_end = np.searchsorted(session[keep], session[keep], side="right") - np.arange(len(keep))
+    keep = keep[from_end <= MAX_ITEMS]
+    session, time, item = session[keep], time[keep], item[keep]
+    step = np.cumsum(np.diff(session, prepend=0).astype(bool) | np.diff(time, prepend=0).astype(bool))
+
+    total = sp.csr_array((size, size), dtype=np.float64)
+    for shift in range(1, MAX_ITEMS):
+        distance = step[shift:] - step[:-shift]
+        near = np.flatnonzero((session[shift:] == session[:-shift]) & (distance <= WINDOW))
+        before, after, apart = item[near], item[near + shift], distance[near]
+        forward = 1 / np.maximum(apart, 1)
+        backward = np.where(apart == 0, forward, BACKWARD * forward)
+        pairs = (np.concatenate((before, after)), np.concatenate((after, before)))
+        total += sp.coo_array((np.concatenate((forward, backward)), pairs), shape=(size, size)).tocsr()
+    sessions_with = np.maximum(np.bincount(item, minlength=size), 1)
+    entries = total.tocoo()
+    weight = entries.data / np.sqrt(sessions_with[entries.row].astype(np.float64) * sessions_with[entries.col])
+    return _strongest(entries.row, entries.col, weight, size)
+
+
+def _strongest(row: Ints, column: Ints, weight: npt.NDArray[np.float64], size: int) -> Any:
+    """The TOP heaviest entries of each row, ties to the lower column, as CSR float32 with sorted columns."""
+    weight = weight.astype(np.float32)
+    order = np.lexsort((column, -weight, row))
+    place = np.arange(len(row)) - np.searchsorted(row[order], row[order])
+    top = order[place < TOP]
+    matrix = sp.csr_array((weight[top], (row[top], column[top])), shape=(size, size))
+    matrix.sort_indices()
+    return matrix

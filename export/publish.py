@@ -1,0 +1,71 @@
+"""A folder of files becomes a bundle: hashed, named by its content, put in place in one step."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import onnxruntime
+
+from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, open_bundle, set_current, sha256
+from udfs.errors import ShopstreamError
+
+PACKAGES = ("onnx", "optimum", "optimum-onnx", "transformers", "torch", "tokenizers", "shopstream")
+
+
+@contextmanager
+def draft_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder in `out` to build a bundle in; gone afterwards, whatever happens."""
+    draft = out / f".draft-{uuid.uuid4().hex}"
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise ShopstreamError(f"--out {out} cannot be written to: {error.strerror}") from error
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def publish(
+    draft: Path, out: Path, source_model: str, encoder: EncoderInfo, items: int, sessions: int, *, current: bool
+) -> Bundle:
+    """Write the manifest of every file in `draft`, and rename it to its id in `out`; name it in CURRENT if asked.
+
+    A bundle of that id that is there and whole already is kept; a damaged one is replaced.
+    """
+    files = {
+        path.relative_to(draft).as_posix(): FileEntry(sha256(path), path.stat().st_size)
+        for path in sorted(draft.rglob("*"))
+        if path.is_file()
+    }
+    manifest = Manifest(
+        format=FORMAT,
+        id="",
+        source_model=source_model,
+        versions={name: version(name) for name in PACKAGES} | {"onnxruntime": onnxruntime.__version__},
+        encoder=encoder,
+        items=items,
+        sessions=sessions,
+        files=files,
+    )
+    manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
+    (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic")))
+    target = out / manifest.id
+    if not _is_whole(out, manifest.id):
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    if current:
+        set_current(out, manifest.id)
+    return Bundle(target, manifest)
+
+
+def _is_whole(out: Path, bundle_id: str) -> bool:
+    try:
+        open_bundle(out, bundle_id)
+    except ShopstreamError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""The real parts that tests share: one broker, one cluster, one exported bundle of one simulated shop."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import run_command
+
+from deploy.local.flink import LocalFlink
+from deploy.local.kafka import LocalKafka
+from deploy.local.process import free_port
+from flink_jobs import brokers, simulate
+from flink_jobs.settings import Settings, load_settings
+
+SHOP_EVENTS = 20_000
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with catalog.jsonl, sessions.jsonl and events.jsonl of a simulated shop."""
+    folder = tmp_path_factory.mktemp("shop")
+    simulate.write(folder, events=SHOP_EVENTS, sessions=5000, items=600, shoppers=300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an exported bundle of the shop."""
+    out = tmp_path_factory.mktemp("bundles")
+    files = ("--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl"))
+    ran = run_command("export", "bundle", *files, "--out", str(out))
+    assert ran.code == 0, ran.err
+    return out
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real broker without topics."""
+    broker = LocalKafka(tmp_path_factory.mktemp("kafka"), free_port())
+    try:
+        yield broker.start().bootstrap
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The REST address of a real standalone cluster with two slots."""
+    cluster = LocalFlink(tmp_path_factory.mktemp("flink"), free_port(), slots=2)
+    try:
+        yield cluster.start().url.removeprefix("http://")
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def own(kafka: str, request: pytest.FixtureRequest) -> Callable[..., list[str]]:
+    """Assignments of settings for this test alone: topics, group and transactions of its own, on the shared broker.
+
+    Call it with more assignments, and once for each job that must not meet the others; the topics are created.
+    """
+    made = 0
+
+    def assignments(*more: str) -> list[str]:
+        nonlocal made
+        made += 1
+        name = f"{request.node.name.split('[')[0]}-{made}"
+        own_names = [f"topics.{field}={name}.{topic}" for field, topic in Settings().topics.model_dump().items()]
+        values = [f"kafka.bootstrap={kafka}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
+        values += [*own_names, "encoder.provider=cpu", *more]
+        brokers.create_topics(load_settings(None, values))
+        return values
+
+    return assignments

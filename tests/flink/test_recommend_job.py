@@ -1,0 +1,147 @@
+"""The main job on the embedded mini-cluster, with a real broker and a real bundle."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from support import as_options, read_all, run_command, send
+
+from flink_jobs import simulate, submit
+from flink_jobs.settings import Settings, load_settings
+from udfs.contracts import json_schema
+from udfs.events import parse_event
+
+pytestmark = pytest.mark.flink
+
+MINUTE = 60_000
+START = 1_700_000_000_000
+
+
+def run_job(assignments: list[str]) -> None:
+    """Run the job over what is in the topic and wait for its end."""
+    bounded = ["kafka.bounded=true", "kafka.startup=earliest-offset"]
+    ran = run_command("submit", "recommend", "--embedded", *as_options([*assignments, *bounded]), timeout=550)
+    assert ran.code == 0, ran.err
+
+
+def event(name: str, minute: float, user: str = "u", kind: str = "view", item: str = "", **more: Any) -> Any:
+    fields = {"event_id": name, "event_type": kind, "user_id": user, "event_time": START + round(minute * MINUTE)}
+    if kind != "search":
+        fields["item_id"] = item or name
+    return user.encode(), json.dumps(fields | more).encode()
+
+
+def answers(settings: Settings) -> dict[str, Any]:
+    records = read_all(settings, settings.topics.recommendations)
+    found = {json.loads(record.value)["trigger_event_id"]: json.loads(record.value) for record in records}
+    assert len(found) == len(records), "a trigger was answered twice"
+    return found
+
+
+def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundles: Path):
+    """One run over hand-made streams, each of its own user."""
+    assignments = own(f"bundles={bundles}", "session.max_events=8")
+    settings = load_settings(None, assignments)
+    gap = [event("g1", 0, "gap"), event("g2", 29.99, "gap"), event("g3", 60, "gap"), event("g4", 61, "gap")]
+    # Out of order: before the opening but within the gap, and further back than the gap.
+    order = [event("o1", 100, "order"), event("o2", 99, "order"), event("o3", 5, "order"), event("o4", 101, "order")]
+    near = [event("n1", 0, "near"), event("n2", 1, "near"), event("n1", 0, "near"), event("n3", 2, "near")]
+    # The repeat comes after more events than a session keeps.
+    far = [event(f"f{number}", number, "far") for number in range(20)] + [
+        event("f0", 0, "far"),
+        event("f20", 20, "far"),
+    ]
+    quiet = [event("q1", 0, "quiet", "impression"), event("q2", 1, "quiet", "rate", rating=5), event("q3", 2, "quiet")]
+    search = [event("s1", 0, "search", "search", query="stoneware mug")]
+    send(settings, gap + order + near + far + quiet + search)
+    bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
+    send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
+    run_job(assignments)
+
+    found = answers(settings)
+    wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1"}
+    assert set(found) == wanted | {f"f{number}" for number in range(21)}
+
+    def start(name: str) -> float:
+        user, _, started = found[name]["session_id"].partition("/")
+        assert user == found[name]["user_id"]
+        return (int(started) - START) / MINUTE
+
+    def seen(name: str) -> int:
+        return int(found[name]["session"]["events"])
+
+    assert [start(name) for name in ("g1", "g2", "g3", "g4")] == [0, 0, 60, 60]
+    assert [seen(name) for name in ("g1", "g2", "g3", "g4")] == [1, 2, 1, 2]
+    assert [start(name) for name in ("o1", "o2", "o3", "o4")] == [100, 99, 5, 99]
+    assert [seen(name) for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
+    assert [seen(name) for name in ("n1", "n2", "n3")] == [1, 2, 3]
+    assert seen("f19") == 20
+    assert found["f19"]["session"]["views"] == 8  # features are computed on the last eight events
+    assert found["f19"]["session"]["duration_ms"] == 19 * MINUTE
+    assert found["q3"]["session"]["impressions"] == found["q3"]["session"]["ratings"] == 1
+    assert found["s1"]["session"]["last_query"] == "stoneware mug"
+    assert any(reason["because"] == "stoneware mug" for reason in found["s1"]["items"][0]["reasons"])
+
+    letters = read_all(settings, settings.topics.dlq)
+    assert {(letter.key, letter.value) for letter in letters} == set(bad)
+    assert len(letters) == len(bad)
+    validator = jsonschema.Draft202012Validator(json_schema("clickstream.dlq-headers"))
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert headers.pop("trace") == b"7"
+        assert letter.timestamp == START
+        validator.validate({name: value.decode() for name, value in headers.items()})
+        assert headers["__connect.errors.topic"].decode() == settings.topics.clickstream
+        assert headers["__connect.errors.exception.message"].decode() == parse_event(letter.value)[0]
+
+
+@pytest.fixture(scope="module")
+def records() -> list[simulate.Record]:
+    """20,000 valid events with disorder, repeats and bad records among them."""
+    catalog = simulate.make_catalog(600)
+    return list(simulate.simulate(catalog, events=20_000, shoppers=300, bad_share=0.01))
+
+
+def test_answers_do_not_depend_on_batches_or_parallelism(
+    own: Callable[..., list[str]], bundles: Path, records: list[simulate.Record]
+):
+    outputs = []
+    for size, parallelism in ((256, 1), (1, 1), (7, 2), (256, 2)):
+        assignments = own(f"bundles={bundles}", f"python.bundle_size={size}", f"parallelism={parallelism}")
+        settings = load_settings(None, assignments)
+        send(settings, [(record.key, record.value) for record in records])
+        run_job(assignments)
+        found = read_all(settings, settings.topics.recommendations)
+        outputs.append({json.loads(record.value)["recommendation_id"]: record.value for record in found})
+        assert len(outputs[-1]) == len(found)
+        assert len(read_all(settings, settings.topics.dlq)) == sum(record.kind == "bad" for record in records)
+    expected = set()
+    for record in records:
+        row = parse_event(record.value)
+        if record.kind == "valid" and row[3] in Settings().triggers:
+            expected.add(f"{row[4]}/{row[2]}")
+    first = outputs[0]
+    assert set(first) == expected
+    for other in outputs[1:]:
+        assert other == first  # byte for byte
+    validator = jsonschema.Draft202012Validator(json_schema("recommendations"))
+    for value in list(first.values())[::50]:
+        answer = json.loads(value)
+        validator.validate(answer)
+        assert [item["rank"] for item in answer["items"]] == list(range(1, len(answer["items"]) + 1))
+
+
+def test_the_plan_reads_kafka_once_and_only_appends(own: Callable[..., list[str]], bundles: Path):
+    settings = load_settings(None, own(f"bundles={bundles}"))
+    job = submit.job_named("recommend")
+    assert job.file.name == "recommend.py"
+    from deploy.local.jars import jars
+    from flink_jobs.recommend import build
+
+    plan = build(settings, jars("flink")).explain().partition("== Optimized Execution Plan ==")[2]
+    assert plan.count("TableSourceScan") == 1
+    assert "Deduplicate(keep=[FirstRow]" in plan
+    assert "outputInsertOnly=[true]" in plan

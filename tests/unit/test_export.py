@@ -1,0 +1,311 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pytest
+from rich.console import Console
+
+from export.__main__ import main
+from export.bundle import Exported, ExportOptions, export_bundle
+from export.co_visits import count_visits
+from export.publish import draft_folder
+from export.source import open_source
+from udfs.bundle import current_id, open_bundle
+from udfs.datasets import EVENTS
+from udfs.encoder import Encoder, EncoderOptions
+from udfs.errors import ShopstreamError
+
+KINDS = {
+    "Kitchen": ["ceramic mug", "bread knife", "enamel teapot", "cast iron pan", "glass storage jar", "cake stand"],
+    "Home": ["scented candle", "wool throw", "linen cushion cover", "hanging lantern", "picture frame", "door mat"],
+    "Clothes": ["rain jacket", "merino sweater", "running shoes", "canvas belt", "baby bodysuit", "straw hat"],
+    "Toys": ["wooden train", "jigsaw puzzle 500 pieces", "plush rabbit", "kite", "watercolour set", "yo-yo"],
+}
+STYLES = ["", "red retrospot", "vintage", "small white", "extra large waterproof midnight blue"]
+MINUTE = 60_000
+
+
+def catalogue(path: Path, *, backwards: bool = False) -> Path:
+    """120 items; one title is long enough to fill several model inputs of its own length."""
+    rows = [
+        (f"{kind} > {name}", f"{style} {name}".strip().capitalize())
+        for kind, names in KINDS.items()
+        for name in names
+        for style in STYLES
+    ]
+    rows[7] = (rows[7][0], rows[7][1] + ", dishwasher safe, gift boxed, with a matching tea towel and a recipe book")
+    table = pa.table(
+        {
+            "item_id": [f"sku-{place:03}" for place in range(len(rows))],
+            "title": [title for _, title in rows],
+            "category": [category for category, _ in rows],
+            "price": [1.5 + place for place in range(len(rows))],
+        }
+    )
+    pacsv.write_csv(table.take(pa.array(range(len(rows))[:: -1 if backwards else 1])), path)
+    return path
+
+
+def clicks(path: Path, *, backwards: bool = False) -> Path:
+    events = [
+        (f"u{user}", minute * MINUTE, f"sku-{(user * 7 + minute) % 120:03}")
+        for user in range(40)
+        for minute in range(6)
+    ]
+    lines = [
+        json.dumps({"event_id": f"e{n}", "event_type": "view", "user_id": u, "event_time": t, "item_id": i})
+        for n, (u, t, i) in enumerate(events)
+    ]
+    path.write_text("\n".join(lines[:: -1 if backwards else 1]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Exported:
+    folder = tmp_path_factory.mktemp("export")
+    options = ExportOptions(
+        catalogue(folder / "catalog.csv"),
+        folder / "out",
+        sessions=clicks(folder / "clicks.jsonl"),
+        calibration_texts=48,
+    )
+    return export_bundle(options, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def titles(exported) -> list[str]:
+    return exported.bundle.items().titles
+
+
+def encoder(exported: Exported, variant: str, threads: int = 0) -> Encoder:
+    return Encoder(exported.bundle, EncoderOptions(variant=variant, provider="cpu", threads=threads))
+
+
+def test_the_bundle_opens_and_is_in_use(exported):
+    out = exported.bundle.path.parent
+    bundle = open_bundle(out)
+    assert bundle.id == exported.bundle.id == current_id(out)
+    assert sorted(path.name for path in out.iterdir()) == sorted([bundle.id, "CURRENT"])
+    manifest = bundle.manifest
+    assert (manifest.items, manifest.sessions, manifest.encoder.default_variant) == (120, 40, "int8")
+    assert {"onnx", "onnxruntime", "optimum", "torch", "transformers", "tokenizers", "shopstream"} <= set(
+        manifest.versions
+    )
+    items = bundle.items()
+    assert items.ids == sorted(items.ids)
+    assert items.in_stock.all()
+    assert items.popularity.sum() == 240
+    assert bundle.item_vectors().shape == (120, 384)
+    assert len(bundle.co_visits().offsets) == 121
+
+
+def test_attention_is_fused_in_every_layer(exported):
+    assert exported.fused_attention == exported.layers == 6
+    assert exported.warnings == []
+
+
+def test_one_changed_byte_in_any_file_is_refused_by_name(exported, tmp_path):
+    folder = tmp_path / exported.bundle.id
+    shutil.copytree(exported.bundle.path, folder)
+    for name in exported.bundle.manifest.files:
+        content = (folder / name).read_bytes()
+        changed = bytearray(content)
+        changed[len(changed) // 2] ^= 1
+        (folder / name).write_bytes(changed)
+        with pytest.raises(ShopstreamError, match=name):
+            open_bundle(tmp_path, exported.bundle.id)
+        (folder / name).write_bytes(content)
+    open_bundle(tmp_path, exported.bundle.id)
+
+
+def test_fp32_vectors_are_those_of_pytorch(exported, titles):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = open_source(None).folder
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    for row in (0, 7, 50, 119):
+        with torch.inference_mode():
+            hidden = model(**tokenizer(titles[row], return_tensors="pt")).last_hidden_state
+        expected = torch.nn.functional.normalize(hidden.mean(dim=1)).numpy()[0]
+        assert np.abs(exported.bundle.item_vectors()[row] - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_a_text_has_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads(exported, titles, variant):
+    whole = encoder(exported, variant).encode(titles)
+    single = encoder(exported, variant, threads=1)
+    assert np.array_equal(np.concatenate([single.encode([title]) for title in titles]), whole)
+    rng = np.random.default_rng(5)
+    for size in (2, 3, 17, 64, 500):
+        rows = rng.integers(len(titles), size=size)
+        assert np.array_equal(single.encode([titles[row] for row in rows]), whole[rows])
+
+
+def test_int8_is_close_to_fp32_on_texts_it_was_not_calibrated_on(exported):
+    parity = exported.bundle.manifest.encoder.variants["int8"].parity
+    assert parity.texts == 72  # 120 less 48
+    assert parity.cosine_mean >= 0.98
+    assert parity.cosine_min <= parity.cosine_p1 <= parity.cosine_mean < 1
+    assert parity.batch_invariance == 1
+
+
+def test_int8_is_static_and_does_not_saturate_without_vnni(exported):
+    graph = onnx.load(exported.bundle.variant_file("int8")).graph
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    int8 = [weight for weight in weights if weight.dtype == np.int8 and weight.ndim == 2]
+    assert len(int8) == 6 * exported.layers  # query, key, value, attention's output, both feed-forward products
+    assert max(np.abs(weight.astype(int)).max() for weight in int8) == 64
+    assert not any(node.op_type == "DynamicQuantizeLinear" for node in graph.node)
+
+
+def test_the_same_input_in_any_file_order_gives_the_same_id(exported, tmp_path, capsys):
+    arguments = ["bundle", "--catalog", str(catalogue(tmp_path / "turned.csv", backwards=True))]
+    arguments += ["--sessions", str(clicks(tmp_path / "turned.jsonl", backwards=True)), "--calibration-texts", "48"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--out", str(tmp_path), "--keep-current", "--json"])
+    assert stop.value.code == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    assert said.err == ""
+    assert summary["bundle"] == exported.bundle.id
+    assert summary["variants"]["int8"]["bytes"] < summary["variants"]["fp32"]["bytes"]
+    assert not (tmp_path / "CURRENT").exists()
+
+
+def visits(rows, gap_minutes=30):
+    columns = [{"event_type": kind, "user_id": u, "event_time": m * MINUTE, "item_id": i} for u, m, i, kind in rows]
+    batch = pa.RecordBatch.from_pylist(columns, schema=EVENTS)
+    return count_visits([batch], pa.array(["a", "b", "c"]), gap_minutes * MINUTE)
+
+
+def test_co_visits_equal_a_hand_computed_example():
+    found = visits(
+        [
+            ("u", 0, "a", "view"),
+            ("u", 1, "x", "view"),  # not in the catalogue
+            ("u", 2, "b", "click"),
+            ("u", 3, "b", "impression"),
+            ("u", 4, "c", "purchase"),
+            ("u", 34, "a", "view"),  # 30 minutes later: a session of its own
+            ("v", 0, "b", "purchase"),  # a basket: no order within it
+            ("v", 0, "a", "purchase"),
+        ]
+    )
+    # Sessions with: a 3, b 2, c 1. a → b: 1 of session one and 1 of the basket; b → a: 1/2 and 1.
+    expected = [
+        [0, 2 / 6**0.5, 0.5 / 3**0.5],
+        [1.5 / 6**0.5, 0, 1 / 2**0.5],
+        [0.25 / 3**0.5, 0.5 / 2**0.5, 0],
+    ]
+    assert found.sessions == 3
+    assert found.popularity.tolist() == [3, 2, 1]
+    assert np.allclose(found.co_visits.toarray(), expected, atol=1e-7)
+    assert found.co_visits.dtype == np.float32
+    assert found.co_visits.has_sorted_indices
+
+
+def test_a_pair_that_always_comes_together_weighs_one_and_none_weighs_more():
+    rows = [(f"u{n}", 0, item, "purchase") for n in range(9) for item in "ab" for _ in range(3)]
+    assert visits(rows).co_visits.toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_without_sessions_there_are_no_visits():
+    found = count_visits(iter(()), pa.array(["a", "b"]), MINUTE)
+    assert (found.sessions, found.co_visits.nnz, found.popularity.tolist()) == (0, 0, [0, 0])
+
+
+def error_of(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["bundle", *map(str, arguments)])
+    assert stop.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def model_folder(folder: Path, **files: object) -> Path:
+    """The default model's files, JSON ones replaced by name: `modules={…}` is modules.json."""
+    shutil.copytree(open_source(None).folder, folder)
+    for name, content in files.items():
+        path = folder / ("1_Pooling/config.json" if name == "pooling" else f"{name}.json")
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def test_errors_are_one_line_that_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    good, out = catalogue(tmp_path / "catalog.csv"), tmp_path / "out"
+    untitled = tmp_path / "untitled.csv"
+    untitled.write_text("item_id,title\n1,\n2,\n")
+    no_column = tmp_path / "no_column.csv"
+    no_column.write_text("item_id,name\n1,mug\n")
+    assert "no such file" in error_of(capsys, "--catalog", tmp_path / "none.csv", "--out", out)
+    assert "no row has a title" in error_of(capsys, "--catalog", untitled, "--out", out)
+    assert "--map title=COLUMN" in error_of(capsys, "--catalog", no_column, "--out", out)
+    assert "FIELD=COLUMN" in error_of(capsys, "--catalog", no_column, "--out", out, "--map", "name")
+    assert "does not exist" in error_of(capsys, "--catalog", good, "--out", out, "--model", tmp_path / "no" / "model")
+    assert "config.json" in error_of(capsys, "--catalog", good, "--out", out, "--model", tmp_path)
+    assert "hub" in error_of(capsys, "--catalog", good, "--out", out, "--model", "shop/none-such")
+    assert "fp8" in error_of(capsys, "--catalog", good, "--out", out, "--variants", "fp32,fp8")
+    assert "has to name fp32" in error_of(capsys, "--catalog", good, "--out", out, "--variants", "int8")
+    assert "cannot be written to" in error_of(capsys, "--catalog", good, "--out", good)
+    assert not out.exists()
+
+
+def test_a_broken_model_leaves_nothing_behind(tmp_path, capsys):
+    folder = model_folder(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    line = error_of(capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--model", folder)
+    assert "cannot be loaded" in line
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ctrl_c_leaves_no_half_written_bundle(tmp_path):
+    def interrupted():
+        with draft_folder(tmp_path) as draft:
+            (draft / "tokenizer.json").write_text("{}")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pooling_prefix_and_limit_come_from_the_models_own_files(tmp_path):
+    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    transformer = {"path": "", "type": "sentence_transformers.models.Transformer"}
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    source = open_source(
+        str(
+            model_folder(
+                tmp_path / "model",
+                modules=[transformer, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
+                pooling=pooling,
+                sentence_bert_config={"max_seq_length": 64},
+                config_sentence_transformers=prompts,
+            )
+        )
+    )
+    assert (source.pooling, source.normalize, source.max_tokens, source.prefix) == ("cls", False, 64, "query: ")
+    default = open_source(None)
+    assert (default.pooling, default.normalize, default.max_tokens, default.prefix) == ("mean", True, 256, "")
+
+
+@pytest.mark.parametrize(
+    ("files", "wrong"),
+    [
+        ({"config": {"model_type": "t5"}}, "t5"),
+        ({"modules": [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]}, "Dense"),
+        ({"pooling": {"pooling_mode_lasttoken": True}}, "lasttoken"),
+        ({"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "cls and max"),
+        ({"sentence_bert_config": {"do_lower_case": True}}, "lower-cases"),
+    ],
+)
+def test_a_model_that_would_give_other_vectors_is_refused(tmp_path, files, wrong):
+    with pytest.raises(ShopstreamError, match=wrong):
+        open_source(str(model_folder(tmp_path / "model", **files)))
