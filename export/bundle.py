@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy.sparse as sp  # type: ignore[import-untyped]
+import scipy.sparse as sp
 from rich.console import Console
 
 from export.co_visits import Visits, count_visits

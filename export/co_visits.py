@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse as sp  # type: ignore[import-untyped]
+import scipy.sparse as sp
 
 #: Steps between two items of a session that still count as together.
 WINDOW = 10

@@ -210,7 +210,7 @@ def submit(
     submitting.check(settings)
     arguments = submitting.job_arguments(settings, config, assignments or ())
     if embedded:
-        submitting.run_embedded(chosen, arguments)
+        submitting.run_embedded(chosen, settings, arguments)
         return
     command = submitting.flink_run(chosen, settings, arguments)
     console.notes.print(f"[dim]{shlex.join(command)}[/dim]")

@@ -32,13 +32,20 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
         "python.fn-execution.bundle.size": str(settings.python.bundle_size),
         "python.fn-execution.arrow.batch.size": str(settings.python.bundle_size),
         "python.fn-execution.bundle.time": str(settings.python.bundle_time),
-        "pipeline.object-reuse": "true",
+        # Both sinks take the parsed records from one reading of Kafka and one call of `parse`.
+        "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
     }
     if settings.sink.guarantee == "at-least-once":
         options["execution.checkpointing.mode"] = "AT_LEAST_ONCE"
+    folder = settings.checkpoint.folder
     if jars:
+        # The mini-cluster keeps checkpoints in memory, 5 MB at most, and retries for ever, unless told otherwise.
+        folder = folder or (settings.home / "embedded" / "checkpoints").absolute().as_uri()
+        options |= {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "3"}
         options["pipeline.jars"] = ";".join(jar.absolute().as_uri() for jar in jars)
         options["python.executable"] = options["python.client.executable"] = sys.executable
+    if folder:
+        options["execution.checkpointing.dir"] = folder
     for name, value in options.items():
         config.set_string(name, value)
     return config

@@ -112,6 +112,7 @@ class CheckpointSettings(_Group):
     """Checkpoints, on which exactly-once results wait."""
 
     interval: PositiveDuration = Field(1000, description="Time between checkpoints.")
+    folder: str | None = Field(None, description="Path or URI of the checkpoints; none: as the cluster is set up.")
 
 
 class PythonSettings(_Group):

@@ -87,7 +87,7 @@ def submit(command: Sequence[str], settings: Settings) -> str:
             f"the cluster at {settings.flink.address} has {overview['slots-available']} free slots and the job takes "
             f"{settings.parallelism} (setting parallelism): free some, or add task managers"
         )
-    run = subprocess.run(command, env=child_env(), capture_output=True, text=True, check=False)
+    run = subprocess.run(command, env=_client_env(settings), capture_output=True, text=True, check=False)
     output = run.stdout + run.stderr
     found = re.search(r"submitted with JobID ([0-9a-f]{32})", output)
     if run.returncode or not found:
@@ -95,13 +95,25 @@ def submit(command: Sequence[str], settings: Settings) -> str:
     return found[1]
 
 
-def run_embedded(job: Job, arguments: Sequence[str]) -> None:
+def run_embedded(job: Job, settings: Settings, arguments: Sequence[str]) -> None:
     """The job on PyFlink's embedded mini-cluster, in the foreground; ShopstreamError when it fails."""
     connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
     command = [sys.executable, str(job.file), "--wait", *connectors, *arguments]
-    run = subprocess.run(command, env=child_env(), stderr=subprocess.PIPE, text=True, check=False)
-    if run.returncode:
-        raise ShopstreamError(f"the job failed: {_reason(run.stderr)}")
+    with subprocess.Popen(command, env=_client_env(settings), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, errors = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise ShopstreamError(f"the job failed: {_reason(errors)}; Flink's log is in {settings.home / 'log'}")
+
+
+def _client_env(settings: Settings) -> dict[str, str]:
+    """Of Flink's client and mini-cluster: their logs go into home, not into the installed package."""
+    logs = (settings.home / "log").absolute()
+    logs.mkdir(parents=True, exist_ok=True)
+    return child_env({"FLINK_LOG_DIR": str(logs)})
 
 
 def cancel(settings: Settings, job_id: str) -> None:

@@ -1,6 +1,7 @@
 """The main job on the embedded mini-cluster, with a real broker and a real bundle."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ MINUTE = 60_000
 START = 1_700_000_000_000
 
 
-def run_job(assignments: list[str]) -> None:
+def run_job(assignments: list[str], home: Path) -> None:
     """Run the job over what is in the topic and wait for its end."""
-    bounded = ["kafka.bounded=true", "kafka.startup=earliest-offset"]
+    bounded = ["kafka.bounded=true", "kafka.startup=earliest-offset", f"home={home}"]
     ran = run_command("submit", "recommend", "--embedded", *as_options([*assignments, *bounded]), timeout=550)
     assert ran.code == 0, ran.err
 
@@ -41,7 +42,7 @@ def answers(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundles: Path):
+def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
     """One run over hand-made streams, each of its own user."""
     assignments = own(f"bundles={bundles}", "session.max_events=8")
     settings = load_settings(None, assignments)
@@ -59,7 +60,7 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     send(settings, gap + order + near + far + quiet + search)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
-    run_job(assignments)
+    run_job(assignments, tmp_path)
 
     found = answers(settings)
     wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1"}
@@ -106,14 +107,16 @@ def records() -> list[simulate.Record]:
 
 
 def test_answers_do_not_depend_on_batches_or_parallelism(
-    own: Callable[..., list[str]], bundles: Path, records: list[simulate.Record]
+    own: Callable[..., list[str]], bundles: Path, records: list[simulate.Record], tmp_path: Path
 ):
     outputs = []
     for size, parallelism in ((256, 1), (1, 1), (7, 2), (256, 2)):
         assignments = own(f"bundles={bundles}", f"python.bundle_size={size}", f"parallelism={parallelism}")
         settings = load_settings(None, assignments)
+        started = time.monotonic()
         send(settings, [(record.key, record.value) for record in records])
-        run_job(assignments)
+        run_job(assignments, tmp_path)
+        print(f"bundle size {size}, parallelism {parallelism}: {time.monotonic() - started:.1f} s")
         found = read_all(settings, settings.topics.recommendations)
         outputs.append({json.loads(record.value)["recommendation_id"]: record.value for record in found})
         assert len(outputs[-1]) == len(found)
