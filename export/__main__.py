@@ -2,20 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
-from udfs.errors import ShopstreamError
+from udfs.errors import ShopstreamError, exit_with_one_line
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -118,23 +116,12 @@ def _say(exported: Exported, options: ExportOptions) -> None:
         + (", now in use" if summary["current"] else ""),
         markup=False,
     )
-    console.print("next: shopstream submit recommend")
+    console.print(f"next: shopstream submit recommend --set bundles={options.out}", markup=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: an error is one line on standard error and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
-    run: Callable[..., Any] = typer.main.get_command(app)
-    try:
-        code = run(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
-    except (ShopstreamError, OSError) as error:
-        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    """Entry point."""
+    exit_with_one_line(lambda: app(arguments))
 
 
 if __name__ == "__main__":

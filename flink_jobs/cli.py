@@ -1,12 +1,10 @@
 """The `shopstream` command."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.table import Table
 
@@ -14,9 +12,13 @@ from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from flink_jobs import brokers, console
 from flink_jobs.settings import Settings, load_settings, settings_table
-from udfs.errors import ShopstreamError
+from udfs.errors import ShopstreamError, exit_with_one_line
 
-app = typer.Typer(help="In-session recommendations: BERT inside Flink, Kafka in and out.", no_args_is_help=True)
+app = typer.Typer(
+    help="In-session recommendations: BERT inside Flink, Kafka in and out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
 flink_app = typer.Typer(help="A real Flink cluster on this machine.", no_args_is_help=True)
 app.add_typer(kafka_app, name="kafka")
@@ -292,20 +294,9 @@ def demo(
     run(_settings(config, assignments), seconds=seconds, rate=rate, seed=seed, as_json=as_json)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point: an error is one line on standard error and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
-    run: Callable[..., Any] = typer.main.get_command(app)
-    try:
-        code = run(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
-    except (ShopstreamError, OSError) as error:
-        sys.stderr.write(console.error_line(error) + "\n")
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+def main() -> None:
+    """Entry point."""
+    exit_with_one_line(app)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a command says: text for people, one JSON object with --json, one line on an error."""
+"""What a command says: text for people, one JSON object with --json."""
 
 import json
 import sys
@@ -19,8 +19,3 @@ def result(data: Mapping[str, Any], text: str, as_json: bool) -> None:
         sys.stdout.flush()
     else:
         out.print(text, markup=False)
-
-
-def error_line(error: BaseException) -> str:
-    """One line that says what went wrong."""
-    return "error: " + " ".join(str(error).split())
