@@ -25,7 +25,7 @@ from export.batches import Feed
 
 ALPHA = 0.75
 #: Weights take 7 of 8 bits: without VNNI (AMD before Zen 4, Intel before Cascade Lake) x86 adds two products u8 × s8 in
-#: a saturating int16, and 2 × 255 × 64 still fits. So every machine computes the same; 8 bits would give .9985.
+#: a saturating int16, and 2 × 255 × 64 still fits. So no machine saturates; 8 bits would give .9985.
 WEIGHT_MAX = 64
 
 Floats = npt.NDArray[np.float32]

@@ -113,8 +113,10 @@ WINDOW w AS (PARTITION BY user_id ORDER BY arrival ROWS BETWEEN {rows} PRECEDING
   CASE WHEN CARDINALITY(times) = 1 OR event_time - ARRAY_MAX(ARRAY_SLICE(times, 1, -2)) >= {gap}
     THEN event_time END AS opens
 FROM arrivals WHERE ARRAY_POSITION(ids, event_id) = CARDINALITY(ids)""",
-        "opened": f"SELECT {carried}, arrival, MAX(opens) OVER w AS latest_opening\n"
-        "FROM fresh WINDOW w AS (PARTITION BY user_id ORDER BY arrival)",
+        # The first event after this step's state has expired opens a session, whatever the step before remembers.
+        "opened": f"""SELECT {carried}, arrival,
+  COALESCE(MAX(opens) OVER w, FIRST_VALUE(event_time) OVER w) AS latest_opening
+FROM fresh WINDOW w AS (PARTITION BY user_id ORDER BY arrival)""",
         "keyed": f"""SELECT {carried}, arrival, event_time <= latest_opening - {gap} AS is_late,
   CASE WHEN event_time <= latest_opening - {gap} THEN event_time ELSE latest_opening END AS opening
 FROM opened""",

@@ -38,17 +38,20 @@ class EncoderOptions:
     cache: int = 50_000
 
 
+def providers(options: EncoderOptions) -> list[str]:
+    """ONNX Runtime's names of the providers to try, the wanted one first."""
+    cuda, cpu = PROVIDERS["cuda"], PROVIDERS["cpu"]
+    on_cuda = options.provider == "cuda" or (options.provider == "auto" and _has_cuda_device())
+    return [cuda, cpu] if on_cuda and cuda in ort.get_available_providers() else [cpu]
+
+
 def make_session(model: Path, options: EncoderOptions) -> ort.InferenceSession:
     """An ONNX Runtime session on the provider asked for; ShopstreamError when it runs on another one."""
     wanted = options.provider
-    available = ort.get_available_providers()
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3 if wanted == "cpu" else 4  # a failed CUDA load is reported below, in one line
-    chain = [PROVIDERS["cpu"]]
-    if wanted != "cpu" and PROVIDERS["cuda"] in available and (wanted == "cuda" or _has_cuda_device()):
-        chain.insert(0, PROVIDERS["cuda"])
-    session = ort.InferenceSession(str(model), settings, providers=chain)
+    session = ort.InferenceSession(str(model), settings, providers=providers(options))
     if wanted == "cuda" and session.get_providers()[0] != PROVIDERS["cuda"]:
         message = "encoder.provider is cuda, but ONNX Runtime cannot use a CUDA device here"
         if not options.allow_fallback:
@@ -71,7 +74,9 @@ class Encoder:
     def __init__(self, bundle: Bundle, options: EncoderOptions | None = None) -> None:
         options = options or EncoderOptions()
         info = bundle.manifest.encoder
-        self.variant = bundle.variant(options.variant)
+        # ONNX Runtime's CUDA provider has no int8 kernels for what int8 is here.
+        on_cuda = providers(options)[0] == PROVIDERS["cuda"]
+        self.variant = bundle.variant("fp32" if on_cuda and options.variant == "auto" else options.variant)
         self._load(bundle.variant_file(self.variant), bundle.tokenizer, info, options)
 
     @classmethod

@@ -1,0 +1,92 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from udfs import recommend
+from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current, sha256
+from udfs.encoder import EncoderOptions
+from udfs.recommend import Recommender, RecommendOptions
+from udfs.sessions import Sessions
+
+
+@pytest.fixture
+def folder(bundles: Path, tmp_path: Path) -> Path:
+    """A copy of the shop's bundles, to be changed."""
+    shutil.copytree(bundles, tmp_path / "bundles")
+    return tmp_path / "bundles"
+
+
+@pytest.fixture
+def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
+    monkeypatch.setattr(recommend, "CURRENT_CHECK_S", 0.0)
+    return Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
+
+
+def another_bundle(folder: Path) -> str:
+    """The current bundle with nothing in stock but its first item, under an id of its own."""
+    bundle = open_bundle(folder)
+    changed = folder / "changed"
+    shutil.copytree(bundle.path, changed)
+    table = bundle.items().table
+    stock = pa.array([row == 0 for row in range(len(table))])
+    table = table.set_column(table.schema.get_field_index("in_stock"), "in_stock", stock)
+    pq.write_table(table, changed / "items.parquet")
+    entry = FileEntry(sha256(changed / "items.parquet"), (changed / "items.parquet").stat().st_size)
+    manifest = msgspec.structs.replace(bundle.manifest, files=bundle.manifest.files | {"items.parquet": entry})
+    manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
+    (changed / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    changed.rename(folder / manifest.id)
+    return manifest.id
+
+
+def answer(recommender: Recommender) -> dict[str, object]:
+    unknown = [np.array([np.nan])]
+    text = [np.array(["stoneware mug"], object)]
+    nothing = [np.array([None], object)]
+    search = [np.array(["search"], object)]
+    sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], search, nothing, text, *[unknown] * 4)
+    (value,) = recommender.recommend(["u"], ["e"], [5], sessions)
+    return dict(json.loads(value))
+
+
+def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
+    found = answer(recommender)
+    assert found["recommendation_id"] == "u/e"
+    assert found["session_id"] == "u/5"
+    assert found["trigger_event_id"] == "e"
+    assert found["event_time"] == 5
+    assert found["model"] == current_id(folder)
+    assert len(found["items"]) == 10
+
+
+def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, folder: Path):
+    answer(recommender)
+    new = another_bundle(folder)
+    assert answer(recommender)["model"] != new
+    set_current(folder, new)
+    found = answer(recommender)
+    assert found["model"] == new
+    assert len(found["items"]) == 1
+
+
+@pytest.mark.parametrize("broken", ["items.parquet", "manifest.json", "CURRENT"])
+def test_a_broken_bundle_is_passed_over_and_said(
+    recommender: Recommender, folder: Path, caplog: pytest.LogCaptureFixture, broken: str
+):
+    before = answer(recommender)
+    new = another_bundle(folder)
+    if broken == "CURRENT":
+        (folder / "CURRENT").write_text("../elsewhere\n")
+    else:
+        (folder / new / broken).write_bytes(b"broken")
+        set_current(folder, new)
+    with caplog.at_level(logging.ERROR):
+        assert answer(recommender) == before
+    assert "staying with bundle" in caplog.text
