@@ -50,7 +50,7 @@ clean: ## remove the environment and all local data
 .venv/ready: pyproject.toml requirements/dev.lock requirements/jars.lock | $(UV)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed, and none was found on PATH" >&2; exit 1; }
 	test -x $(BIN)/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-	VIRTUAL_ENV=.venv $(UV) pip sync --quiet requirements/dev.lock
+	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --compile-bytecode requirements/dev.lock
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m deploy.local.jars
 	touch $@
