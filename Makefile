@@ -39,7 +39,9 @@ lock: $(UV) ## resolve all versions anew into requirements/
 	echo uv | $(COMPILE) - -o requirements/uv.txt
 	$(BIN)/python -m deploy.local.jars --lock
 
-clean: ## remove the environment and all local data
+clean: ## stop what runs, remove the environment and all local data
+	-$(BIN)/shopstream flink stop
+	-$(BIN)/shopstream kafka stop
 	rm -rf .venv .uv .shopstream
 
 .uv/bin/uv:

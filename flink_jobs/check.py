@@ -81,7 +81,7 @@ def check(settings: Settings, expected: set[str], idle_s: float) -> Outcome:
                     for message in messages:
                         records += 1
                         try:
-                            record = decode(message.value)
+                            record = decode(message.value or b"")
                         except (msgspec.MsgspecError, UnicodeDecodeError):
                             unreadable += 1
                             continue

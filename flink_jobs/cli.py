@@ -42,10 +42,7 @@ def _settings(config: Path | None, assignments: list[str] | None) -> Settings:
 
 
 def _port(address: str) -> int:
-    port = address.split(",")[0].rpartition(":")[2]
-    if not port.isdecimal():
-        raise ShopstreamError(f"{address!r} should look like host:port (settings kafka.bootstrap and flink.address)")
-    return int(port)
+    return int(address.split(",")[0].rpartition(":")[2])
 
 
 def _local_kafka(settings: Settings, port: int | None) -> LocalKafka:
@@ -243,6 +240,7 @@ def watch(
     def show(value: bytes, record: Any) -> None:
         if as_json:
             sys.stdout.write(value.decode() + "\n")
+            sys.stdout.flush()
         else:
             console.out.print(watching.describe(record, title_of), markup=False)
 
@@ -291,7 +289,9 @@ def demo(
     """Show it all on this machine: broker, cluster, model, shoppers, recommendations. Stops what it started."""
     from flink_jobs.demo import run
 
-    run(_settings(config, assignments), seconds=seconds, rate=rate, seed=seed, as_json=as_json)
+    settings = _settings(config, assignments)
+    with brokers.reachable(settings):
+        run(settings, config, assignments or (), seconds=seconds, rate=rate, seed=seed, as_json=as_json)
 
 
 def main() -> None:

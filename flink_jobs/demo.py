@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -57,12 +58,23 @@ class Seen:
         return len(self.answers) >= len(self.expected) and self.dead_letters >= dead_letters
 
 
-def run(settings: Settings, *, seconds: float, rate: float, seed: int, as_json: bool) -> None:
+def run(
+    settings: Settings,
+    config: Path | None,
+    assignments: Sequence[str],
+    *,
+    seconds: float,
+    rate: float,
+    seed: int,
+    as_json: bool,
+) -> None:
     """The demo from start to end; whatever happens, what it started is stopped.
 
-    Raises ShopstreamError when a trigger stays without an answer or gets two.
+    Raises ShopstreamError unless each trigger gets one answer and each bad record one dead letter.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell starts background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         settings = _services(settings, stack)
         with ThreadPoolExecutor(1) as background:
@@ -70,7 +82,7 @@ def run(settings: Settings, *, seconds: float, rate: float, seed: int, as_json: 
             settings = _topics(settings, stack)
             bundle = exporting.result()
         title_of = titles(settings)
-        command = submit.flink_run(submit.JOBS["recommend"], settings, _arguments(settings))
+        command = submit.flink_run(submit.JOBS["recommend"], settings, _arguments(settings, config, assignments))
         with _step("submitting the job"):
             job_id = submit.submit(command, settings)
         stack.callback(_quietly_cancel, settings, job_id)
@@ -84,12 +96,15 @@ def run(settings: Settings, *, seconds: float, rate: float, seed: int, as_json: 
         seen, sent = _stream(settings, records, seconds, rate, title_of)
         variant = open_bundle(settings.bundle_folder, bundle).variant(settings.encoder.variant)
     summary = _summary(seen, sent, variant, bundle)
+    wrong = {
+        "triggers without an answer": len(seen.expected - seen.answers.keys()),
+        "answers too many": seen.doubled + len(seen.answers.keys() - seen.expected),
+        "bad records without a dead letter": _bad(sent) - seen.dead_letters,
+    }
+    if any(wrong.values()):
+        found = ", ".join(f"{number} {what}" for what, number in wrong.items() if number)
+        raise ShopstreamError(f"the demo found {found}; see the logs in {settings.home}")
     result(summary, _report(summary, seen, sent, title_of), as_json)
-    wrong = len(seen.expected - seen.answers.keys()), seen.doubled
-    if any(wrong):
-        raise ShopstreamError(
-            f"{wrong[0]} triggers without an answer and {wrong[1]} answered twice; see the logs in {settings.home}"
-        )
 
 
 def _interrupt(*_: object) -> None:
@@ -155,13 +170,13 @@ def _topics(settings: Settings, stack: ExitStack) -> Settings:
     )
 
 
-def _arguments(settings: Settings) -> list[str]:
-    """The settings that the demo chooses, for the job; the others come from the same file and environment."""
+def _arguments(settings: Settings, config: Path | None, assignments: Sequence[str]) -> list[str]:
+    """The settings for the job: the user's, and above them those that the demo chooses."""
     chosen = [f"topics.{name}={topic}" for name, topic in settings.topics.model_dump().items()]
     chosen += [f"kafka.{name}={getattr(settings.kafka, name)}" for name in ("bootstrap", "group", "startup")]
     chosen.append(f"sink.transactional_id_prefix={settings.sink.transactional_id_prefix}")
     chosen.append(f"checkpoint.interval={settings.checkpoint.interval}")
-    return submit.job_arguments(settings, None, chosen)
+    return submit.job_arguments(settings, config, [*assignments, *chosen])
 
 
 def _bundle(settings: Settings, seed: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -42,6 +42,17 @@ def _comma_separated(value: object) -> object:
 
 Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
 PositiveDuration = Annotated[int, BeforeValidator(duration_ms), Field(gt=0)]
+
+
+def _addresses(value: str) -> str:
+    for address in value.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError("give host:port, as in localhost:9092")
+    return value
+
+
+Addresses = Annotated[str, AfterValidator(_addresses)]
 Guarantee = Literal["exactly-once", "at-least-once"]
 StartupMode = Literal["group-offsets", "earliest-offset", "latest-offset"]
 
@@ -53,7 +64,7 @@ class _Group(BaseModel):
 class KafkaSettings(_Group):
     """Where Kafka is."""
 
-    bootstrap: str = Field("localhost:9092", description="Brokers, host:port, comma separated.")
+    bootstrap: Addresses = Field("localhost:9092", description="Brokers, host:port, comma separated.")
     group: str = Field("shopstream", description="Consumer group of the jobs.")
     startup: StartupMode = Field(
         "group-offsets",
@@ -66,7 +77,7 @@ class KafkaSettings(_Group):
 class FlinkSettings(_Group):
     """Where Flink is."""
 
-    address: str = Field("localhost:8081", description="REST address of the cluster, host:port.")
+    address: Addresses = Field("localhost:8081", description="REST address of the cluster, host:port.")
     python: Path | None = Field(None, description="Python on the cluster's machines; none: the one that submits.")
 
 
@@ -222,6 +233,8 @@ def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> 
         *groups, last = name.strip().split(".")
         for part in groups:
             group = group.setdefault(part, {})
+            if not isinstance(group, dict):
+                raise ShopstreamError(f"setting {name!r} is in {part!r}, which is set as a whole before it")
         group[last] = value
     try:
         return FromFile(**values)

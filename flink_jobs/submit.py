@@ -1,5 +1,6 @@
 """`shopstream submit JOB`: look before the leap, then `flink run`."""
 
+import http.client
 import json
 import re
 import subprocess
@@ -71,7 +72,7 @@ def cluster(settings: Settings, path: str) -> Any:
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
             return json.load(answer)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ShopstreamError(
             f"no Flink cluster answers at {address} (setting flink.address): {reason}; "

@@ -6,6 +6,10 @@ from flink_jobs.settings import Settings
 from udfs.events import EVENT_COLUMNS
 from udfs.recommend import RECOMMEND_COLUMNS
 
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+#: Rows of a user that are looked through for repeats and for the time of the last event, at least.
+LOOK_BACK = 64
+
 
 def literal(text: str) -> str:
     """A SQL string literal."""
@@ -30,7 +34,11 @@ def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
 
 
 def _sink(settings: Settings, name: str) -> dict[str, str]:
-    options: dict[str, str] = {"sink.delivery-guarantee": settings.sink.guarantee}
+    options: dict[str, str] = {
+        "sink.delivery-guarantee": settings.sink.guarantee,
+        # A dead letter is its record and the reason: larger than the producer's default, if the record was that large.
+        "properties.max.request.size": str(MAX_RECORD_BYTES),
+    }
     if settings.sink.guarantee == "exactly-once":
         options |= {
             "sink.transactional-id-prefix": f"{settings.sink.transactional_id_prefix}-{name}",
@@ -79,12 +87,13 @@ def session_views(settings: Settings) -> dict[str, str]:
     """Views by name, in order: readable events, then each event with its session up to and with it.
 
     Nothing waits for a watermark: rows are taken in the order of arrival, which per user is Kafka's.
-    An event that has its id among the user's last session.max_events events is dropped before it can count in a
-    session (a repeat from further back is caught by `answers`).
+    An event that has its id among the user's last events (LOOK_BACK or session.max_events, the larger) is dropped
+    before it can count in a session; a repeat from further back is caught by `answers`.
     A session opens with an event session.gap or more after everything before it. An event session.gap or more
     before the session's opening belongs to an own, late one: sessions are keyed by their opening time and that.
     """
     gap, rows = settings.session.gap, settings.session.max_events
+    look_back = max(LOOK_BACK, rows)
     fields = [name for name in EVENT_COLUMNS if not name.startswith("error")]
     carried = ", ".join(fields)
     session = "PARTITION BY user_id, opening, is_late ORDER BY arrival"
@@ -108,7 +117,7 @@ def session_views(settings: Settings) -> dict[str, str]:
         "arrivals": f"""SELECT {carried}, arrival,
   ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times
 FROM events
-WINDOW w AS (PARTITION BY user_id ORDER BY arrival ROWS BETWEEN {rows} PRECEDING AND CURRENT ROW)""",
+WINDOW w AS (PARTITION BY user_id ORDER BY arrival ROWS BETWEEN {look_back} PRECEDING AND CURRENT ROW)""",
         "fresh": f"""SELECT {carried}, arrival,
   CASE WHEN CARDINALITY(times) = 1 OR event_time - ARRAY_MAX(ARRAY_SLICE(times, 1, -2)) >= {gap}
     THEN event_time END AS opens

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from flink_jobs import brokers
+from flink_jobs.console import notes
 from flink_jobs.settings import Settings
 from udfs.bundle import open_bundle
 from udfs.contracts import Recommendation
@@ -60,7 +61,12 @@ def watch(
             while idle_s is None or time.monotonic() - last < idle_s:
                 for records in client.poll(timeout_ms=200).values():
                     for record in records:
-                        show(record.value, decode(record.value))
+                        try:
+                            recommendation = decode(record.value or b"")
+                        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                            notes.print(f"a record of {topic} is not a recommendation: {error}", markup=False)
+                            continue
+                        show(record.value, recommendation)
                         seen += 1
                         if seen == limit:
                             return seen

@@ -213,6 +213,10 @@ def open_bundle(folder: Path, bundle_id: str | None = None) -> Bundle:
         )
     if manifest.id != manifest.content_id() or manifest.id != path.name:
         raise ShopstreamError(f"{path / MANIFEST} does not match the bundle's id: {EXPORT_HINT} --out {folder}")
+    needed = {"tokenizer.json", "items.parquet", "item_vectors.npy", "co_visits.npz"}
+    needed |= {variant.file for variant in manifest.encoder.variants.values()}
+    if unlisted := sorted(needed - manifest.files.keys()):
+        raise ShopstreamError(f"{path / MANIFEST} lists no {', '.join(unlisted)}: {EXPORT_HINT} --out {folder}")
     root = path.resolve()
     for name, entry in manifest.files.items():
         file = path / name

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,11 @@ class Encoder:
         on_cuda = providers(options)[0] == PROVIDERS["cuda"]
         self.variant = bundle.variant("fp32" if on_cuda and options.variant == "auto" else options.variant)
         self._load(bundle.variant_file(self.variant), bundle.tokenizer, info, options)
+        if on_cuda and options.provider == "auto" and self.provider != PROVIDERS["cuda"]:
+            log.warning("there is a CUDA device that ONNX Runtime cannot use; running on the CPU")
+            self.variant = bundle.variant(options.variant)
+            self._load(bundle.variant_file(self.variant), bundle.tokenizer, info, replace(options, provider="cpu"))
+        log.info("encoder variant %s on %s", self.variant, self.provider)
 
     @classmethod
     def from_files(cls, model: Path, tokenizer: Path, info: EncoderInfo, options: EncoderOptions) -> "Encoder":

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from udfs.contracts import ClickstreamEvent
+from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS, ClickstreamEvent
 
 #: Columns of a parsed event, in order, and their SQL types. Both errors are null for a readable record.
 EVENT_COLUMNS: dict[str, str] = {
@@ -46,6 +46,9 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
                 raise ValueError("a search needs a non-empty `query`")
         elif event.item_id is None:
             raise ValueError(f"an event of type `{event.event_type}` needs an `item_id`")
+        time = epoch_ms(event.event_time)
+        if not MIN_TIME_MS <= time <= MAX_TIME_MS:
+            raise ValueError("`event_time` is not within the years 1 to 9999 UTC")
         if event.price is not None and math.isinf(event.price):
             raise ValueError("`price` is too large for a double")
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
@@ -56,7 +59,7 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
         event.event_id,
         event.event_type,
         event.user_id,
-        epoch_ms(event.event_time),
+        time,
         event.item_id,
         event.query,
         event.price,

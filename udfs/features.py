@@ -150,8 +150,9 @@ def _purchase_value(sessions: Sessions) -> Column:
     return _sum(sessions, np.where(sessions.is_type("purchase"), value, 0.0))
 
 
-@feature("last_query", dtype="string", unit="", doc="What was searched for last.")
+@feature("last_query", dtype="string", unit="", doc="What was searched for last, its first 256 characters.")
 def _last_query(sessions: Sessions) -> Column:
     place = np.where(sessions.is_type("search"), np.arange(len(sessions.query)), -1)
     last = np.maximum.reduceat(place, sessions.offsets[:-1])
-    return np.where(last >= 0, sessions.query[last], np.array(None))
+    queries = [sessions.query[place][:256] if place >= 0 else None for place in last]
+    return np.array(queries, dtype=object)

@@ -22,6 +22,8 @@ Scores = npt.NDArray[np.float32]
 # A little under 2^12, so that rounding a vector's components cannot push its squared norm past 2^24.
 GRID = 4080
 MICRO = 1_000_000
+#: Reasons quote a text up to this many characters, so that no query makes a record too large for Kafka.
+QUOTED = 256
 #: Most scores in memory at once: sessions of one step times items.
 SCORE_BUDGET = 4_000_000
 
@@ -153,9 +155,9 @@ class Ranker:
         for row, column, by_content, by_co_visit, by_popularity, visited, text in parts:
             reasons = []
             if by_content:
-                reasons.append(Reason("content", by_content / MICRO, signals.text[text]))
+                reasons.append(Reason("content", by_content / MICRO, signals.text[text][:QUOTED]))
             if by_co_visit:
-                reasons.append(Reason("co_visit", by_co_visit / MICRO, signals.text[visited]))
+                reasons.append(Reason("co_visit", by_co_visit / MICRO, signals.text[visited][:QUOTED]))
             if by_popularity or not reasons:
                 reasons.append(Reason("popularity", by_popularity / MICRO, "popular in this shop"))
             reasons.sort(key=lambda reason: -reason.weight)

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
 from udfs.contracts import Recommendation
 from udfs.encoder import CachedEncoder, Encoder, EncoderOptions
-from udfs.errors import ShopstreamError
 from udfs.features import compute_features
 from udfs.ranking import Ranker, RankOptions
 from udfs.sessions import Sessions
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at CURRENT.
 CURRENT_CHECK_S = 1.0
+#: Seconds until a bundle that failed is tried again: it may have been half copied.
+RETRY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Model:
 class Recommender:
     """Answers batches of triggers with the bundle that CURRENT names, and follows CURRENT as it changes.
 
-    A new bundle that does not verify is logged and passed over; the one in use stays.
+    A new bundle that cannot be used is logged, and tried again later; the one in use stays.
     """
 
     def __init__(self, options: RecommendOptions) -> None:
@@ -54,8 +55,8 @@ class Recommender:
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
         self._model = _Model(open_bundle(options.bundles), options)
-        self._tried = self._model.id
-        self._checked = time.monotonic()
+        self._next_check = time.monotonic() + CURRENT_CHECK_S
+        self._complaint = ""
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -93,19 +94,21 @@ class Recommender:
 
     def _follow_current(self) -> None:
         now = time.monotonic()
-        if now - self._checked < CURRENT_CHECK_S:
+        if now < self._next_check:
             return
-        self._checked = now
+        self._next_check = now + CURRENT_CHECK_S
         folder = self._options.bundles
         try:
             wanted = current_id(folder)
-            if wanted == self._tried:
-                return
-            self._tried = wanted
-            self._model = _Model(open_bundle(folder, wanted), self._options)
-            log.info("now using bundle %s", wanted)
-        except (ShopstreamError, OSError) as error:
-            log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model.id, error)
+            if wanted != self._model.id:
+                self._model = _Model(open_bundle(folder, wanted), self._options)
+                log.info("now using bundle %s", wanted)
+            self._complaint = ""
+        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on answering
+            self._next_check = now + RETRY_S
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model.id, error)
 
 
 def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:

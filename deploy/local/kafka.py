@@ -40,6 +40,8 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 
 auto.create.topics.enable=false
+message.max.bytes=16777216
+replica.fetch.max.bytes=16777216
 num.partitions=2
 group.initial.rebalance.delay.ms=0
 

@@ -54,20 +54,21 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     order = [event("o1", 100, "order"), event("o2", 99, "order"), event("o3", 5, "order"), event("o4", 101, "order")]
     near = [event("n1", 0, "near"), event("n2", 1, "near"), event("n1", 0, "near"), event("n3", 2, "near")]
     # The repeat comes after more events than a session keeps.
-    far = [event(f"f{number}", number, "far") for number in range(20)] + [
+    far = [event(f"f{number}", number, "far") for number in range(100)] + [
         event("f0", 0, "far"),
-        event("f20", 20, "far"),
+        event("f100", 100, "far"),
     ]
     quiet = [event("q1", 0, "quiet", "impression"), event("q2", 1, "quiet", "rate", rating=5), event("q3", 2, "quiet")]
     search = [event("s1", 0, "search", "search", query="stoneware mug")]
-    send(settings, gap + order + near + far + quiet + search)
+    long = [event("l1", 0, "long", "search", query="mug " * 200_000)]
+    send(settings, gap + order + near + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
     run_job(assignments, tmp_path)
 
     found = answers(settings)
-    wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1"}
-    assert set(found) == wanted | {f"f{number}" for number in range(21)}
+    wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1", "l1"}
+    assert set(found) == wanted | {f"f{number}" for number in range(101)}
 
     def start(name: str) -> float:
         user, _, started = found[name]["session_id"].partition("/")
@@ -88,6 +89,8 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert found["q3"]["session"]["impressions"] == found["q3"]["session"]["ratings"] == 1
     assert found["s1"]["session"]["last_query"] == "stoneware mug"
     assert any(reason["because"] == "stoneware mug" for reason in found["s1"]["items"][0]["reasons"])
+
+    assert found["l1"]["session"]["last_query"] == ("mug " * 64)
 
     letters = read_all(settings, settings.topics.dlq)
     assert {(letter.key, letter.value) for letter in letters} == set(bad)

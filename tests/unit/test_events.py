@@ -73,6 +73,7 @@ def test_times_with_a_zone_become_epoch_milliseconds(text: str, milliseconds: in
         (GOOD.replace(b"view", b"search"), "query"),
         (GOOD.replace(b"1700000000000", b'"2023-11-14T22:13:20"'), "timezone"),
         (GOOD.replace(b"1700000000000", b"1700000000000.5"), "event_time"),
+        (GOOD.replace(b"1700000000000", b'"9999-12-31T23:59:59-14:00"'), "event_time"),
         (GOOD.replace(b"1700000000000", b"9" * 30), "event_time"),
         (GOOD.replace(b"}", b',"price":-1}'), "price"),
         (GOOD.replace(b"}", b',"price":NaN}'), "malformed"),

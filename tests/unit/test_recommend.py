@@ -29,8 +29,8 @@ def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
     return Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
 
 
-def another_bundle(folder: Path) -> str:
-    """The current bundle with nothing in stock but its first item, under an id of its own."""
+def another_bundle(folder: Path, model: bytes | None = None) -> str:
+    """The current bundle with nothing in stock but its first item, or another int8 model, under an id of its own."""
     bundle = open_bundle(folder)
     changed = folder / "changed"
     shutil.copytree(bundle.path, changed)
@@ -38,8 +38,11 @@ def another_bundle(folder: Path) -> str:
     stock = pa.array([row == 0 for row in range(len(table))])
     table = table.set_column(table.schema.get_field_index("in_stock"), "in_stock", stock)
     pq.write_table(table, changed / "items.parquet")
-    entry = FileEntry(sha256(changed / "items.parquet"), (changed / "items.parquet").stat().st_size)
-    manifest = msgspec.structs.replace(bundle.manifest, files=bundle.manifest.files | {"items.parquet": entry})
+    if model is not None:
+        (changed / "encoder" / "int8.onnx").write_bytes(model)
+    names = ("items.parquet", "encoder/int8.onnx")
+    entries = {name: FileEntry(sha256(changed / name), (changed / name).stat().st_size) for name in names}
+    manifest = msgspec.structs.replace(bundle.manifest, files=bundle.manifest.files | entries)
     manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
     (changed / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     changed.rename(folder / manifest.id)
@@ -76,7 +79,7 @@ def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, fo
     assert len(found["items"]) == 1
 
 
-@pytest.mark.parametrize("broken", ["items.parquet", "manifest.json", "CURRENT"])
+@pytest.mark.parametrize("broken", ["items.parquet", "manifest.json", "CURRENT", "encoder/int8.onnx"])
 def test_a_broken_bundle_is_passed_over_and_said(
     recommender: Recommender, folder: Path, caplog: pytest.LogCaptureFixture, broken: str
 ):
@@ -84,9 +87,23 @@ def test_a_broken_bundle_is_passed_over_and_said(
     new = another_bundle(folder)
     if broken == "CURRENT":
         (folder / "CURRENT").write_text("../elsewhere\n")
+    elif broken == "encoder/int8.onnx":
+        set_current(folder, another_bundle(folder, b"no model, but with its right hash"))
     else:
         (folder / new / broken).write_bytes(b"broken")
         set_current(folder, new)
     with caplog.at_level(logging.ERROR):
         assert answer(recommender) == before
     assert "staying with bundle" in caplog.text
+
+
+def test_a_bundle_that_was_mended_is_taken_up_later(
+    recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recommend, "RETRY_S", 0.0)
+    new = another_bundle(folder)
+    (folder / new).rename(folder / "on its way")
+    set_current(folder, new)
+    assert answer(recommender)["model"] != new
+    (folder / "on its way").rename(folder / new)
+    assert answer(recommender)["model"] == new

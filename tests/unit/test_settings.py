@@ -50,6 +50,9 @@ def test_default_triggers_are_those_of_the_contract():
         ("parallelism", "name=value"),
         ("session=3", "session"),
         ("rank.k.deep=3", "rank.k"),
+        ("kafka.bootstrap=here", "kafka.bootstrap cannot be 'here': give host:port"),
+        ("kafka.bootstrap=a:1,b:x", "kafka.bootstrap"),
+        ("flink.address=localhost:abc", "flink.address"),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_it(assignment: str, says: str):
@@ -57,6 +60,11 @@ def test_a_bad_setting_is_one_line_that_names_it(assignment: str, says: str):
         load_settings(None, [assignment])
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_group_set_as_a_whole_cannot_be_set_in_part():
+    with pytest.raises(ShopstreamError, match=r"setting 'rank\.k' is in 'rank'"):
+        load_settings(None, ["rank=5", "rank.k=3"])
 
 
 def test_a_bad_settings_file_is_named(tmp_path: Path):
