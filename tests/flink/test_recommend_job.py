@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ import jsonschema
 import pytest
 from support import as_options, read_all, run_command, send
 
+from deploy.local.jars import jars
+from deploy.local.java import child_env
 from flink_jobs import simulate, submit
 from flink_jobs.settings import Settings, load_settings
 from udfs.contracts import json_schema
@@ -151,14 +155,14 @@ def due(records: list[simulate.Record]) -> set[str]:
     return {f"{row[4]}/{row[2]}" for row in rows if row[3] in Settings().triggers}
 
 
-def test_the_plan_reads_kafka_once_and_only_appends(own: Callable[..., list[str]], bundles: Path):
-    settings = load_settings(None, own(f"bundles={bundles}"))
-    job = submit.job_named("recommend")
-    assert job.file.name == "recommend.py"
-    from deploy.local.jars import jars
-    from flink_jobs.recommend import build
-
-    plan = build(settings, jars("flink")).explain().partition("== Optimized Execution Plan ==")[2]
+def test_the_plan_reads_kafka_once_and_only_appends(tmp_path: Path):
+    connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
+    command = [sys.executable, str(submit.job_named("recommend").file), "--explain", *connectors]
+    explained = subprocess.run(
+        command, env=child_env({"FLINK_LOG_DIR": str(tmp_path)}), capture_output=True, text=True, check=True
+    )
+    plan = explained.stdout.partition("== Optimized Execution Plan ==")[2]
     assert plan.count("TableSourceScan") == 1
+    assert plan.count("parse(value)") == 1
     assert "Deduplicate(keep=[FirstRow]" in plan
     assert "outputInsertOnly=[true]" in plan
