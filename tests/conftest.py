@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support import run_command
 
@@ -15,6 +16,8 @@ from flink_jobs.settings import Settings, load_settings
 
 SHOP_EVENTS = 20_000
 os.environ["HF_HUB_OFFLINE"] = "1"
+hypothesis.settings.register_profile("untimed", deadline=None)  # timings never decide a test
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

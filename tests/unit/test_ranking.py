@@ -127,7 +127,7 @@ def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np
     assert {reason.source for item in row for reason in item.reasons} == {"popularity"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 59), min_size=0, max_size=12), min_size=1, max_size=8), st.integers(1, 20))
 def test_an_answer_does_not_depend_on_the_sessions_beside_it(
     shop: tuple[Bundle, np.ndarray], sessions: list[list[int]], k: int
