@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
-from udfs.errors import ShopstreamError, exit_with_one_line
+from udfs.datasets import parse_mapping
+from udfs.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -45,7 +46,7 @@ def bundle(
         out=out,
         model=model,
         sessions=sessions,
-        mapping=_mapping(mapping or []),
+        mapping=parse_mapping(mapping or ()),
         calibration_texts=calibration_texts,
         variants=tuple(variants.split(",")),
         session_gap_minutes=session_gap,
@@ -56,14 +57,6 @@ def bundle(
         sys.stdout.write(json.dumps(_summary(exported, options)) + "\n")
     else:
         _say(exported, options)
-
-
-def _mapping(pairs: list[str]) -> dict[str, str]:
-    split = [pair.partition("=") for pair in pairs]
-    for (name, _, column), pair in zip(split, pairs, strict=True):
-        if not name or not column:
-            raise ShopstreamError(f"--map {pair} should look like FIELD=COLUMN, such as title=product_name")
-    return {name: column for name, _, column in split}
 
 
 def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import onnxruntime
 
-from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, open_bundle, set_current, sha256
+from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, open_bundle, set_current
+from udfs.checksum import sha256
 from udfs.errors import ShopstreamError
 
 PACKAGES = ("onnx", "optimum", "optimum-onnx", "transformers", "torch", "tokenizers", "shopstream")

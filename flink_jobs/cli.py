@@ -12,6 +12,7 @@ from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from flink_jobs import brokers, console
 from flink_jobs.settings import Settings, load_settings, settings_table
+from udfs.datasets import parse_mapping
 from udfs.errors import ShopstreamError, exit_with_one_line
 
 app = typer.Typer(
@@ -139,19 +140,12 @@ def replay(
     """Send recorded events to Kafka. Next: `shopstream watch`."""
     from flink_jobs.replay import replay as send
 
-    mapping = dict(_assignment(text) for text in columns or ())
+    mapping = parse_mapping(columns or ())
     factor = None if speed == "max" else _positive(speed)
     settings = _settings(config, assignments)
     done = send(settings, file, mapping=mapping, preset=preset, speed=factor, limit=limit)
     text = f"sent {done.events:,} events to {settings.topics.clickstream} in {done.seconds:.1f} s"
     console.result(asdict(done), text, as_json)
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    field, equals, column = text.partition("=")
-    if not equals:
-        raise ShopstreamError(f"--map {text!r} should look like field=column, as in user_id=CustomerID")
-    return field, column
 
 
 def _positive(text: str) -> float:
@@ -179,7 +173,7 @@ def check(
     from flink_jobs import check as checking
 
     settings = _settings(config, assignments)
-    mapping = dict(_assignment(text) for text in columns or ())
+    mapping = parse_mapping(columns or ())
     expected = checking.expected_ids(settings, file, mapping=mapping, preset=preset, limit=limit)
     outcome = checking.check(settings, expected, idle)
     found = asdict(outcome)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from udfs.checksum import sha256
 from udfs.errors import ShopstreamError
 
 CURRENT = "CURRENT"
@@ -80,12 +81,6 @@ class Manifest(msgspec.Struct, frozen=True):
         """First 16 hex digits of the SHA-256 of this manifest without its id."""
         blank = msgspec.structs.replace(self, id="")
         return hashlib.sha256(msgspec.json.encode(blank, order="deterministic")).hexdigest()[:16]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +78,19 @@ PRESETS: Mapping[str, Preset] = {
 
 _RETAIL_ITEMS = {"item_id": "StockCode", "title": "Description", "price": "UnitPrice"}
 _RETAIL_CLEAN = ("InvoiceNo", "Quantity", "CustomerID")
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """{contract field: column} from the FIELD=COLUMN pairs of a command's --map; ShopstreamError names a bad one."""
+    mapping = {}
+    for pair in pairs:
+        field, _, column = pair.partition("=")
+        if not field or not column:
+            raise ShopstreamError(
+                f"--map FIELD=COLUMN was given {pair!r}, which is no field=column pair as user_id=CustomerID is"
+            )
+        mapping[field] = column
+    return mapping
 
 
 def read_events(

@@ -8,7 +8,6 @@ before it what `[repositories]` in jgo's own configuration file names. They stay
 """
 
 import argparse
-import hashlib
 import re
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext
 
+from udfs.checksum import sha256
 from udfs.errors import ShopstreamError
 
 LOCK = Path(__file__).parents[2] / "requirements" / "jars.lock"
@@ -138,12 +138,6 @@ def resolve_roots() -> list[LockedJar]:
                 path = _artifact(context, found.groupId, found.artifactId, found.version).resolve()
                 locked.add(LockedJar(root.role, found.groupId, found.artifactId, found.version, sha256(path)))
     return sorted(locked)
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parse(line: str, where: str) -> LockedJar:

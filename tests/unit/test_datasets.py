@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from support import data_file
 
 from udfs.datasets import BATCH_ROWS, CATALOG, EVENTS, read_catalog, read_events
 from udfs.errors import ShopstreamError
@@ -32,13 +32,6 @@ READ = [
     {"event_id": "e3", "event_type": "purchase", "user_id": "007", "event_time": 1767225601000, "item_id": "i2"}
     | {"price": 3.0, "quantity": 2},
 ]
-
-
-def data(name: str) -> Path:
-    root = Path(os.environ.get("SHOPSTREAM_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    if not (root / name).exists():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no real data: {root / name} is not there")
-    return root / name
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -268,7 +261,7 @@ def test_yoochoose_gives_clicks(tmp_path: Path) -> None:
 
 
 def test_the_real_online_retail_has_397924_clean_lines() -> None:
-    path = data("online_retail") / "online_retail.csv.gz"
+    path = data_file("online_retail", "online_retail.csv.gz")
     table = pa.Table.from_batches(read_events(path), EVENTS)
     assert table.num_rows == 397_924
     assert pc.count_distinct(table["event_id"]).as_py() == 397_924
@@ -282,7 +275,7 @@ def test_the_real_online_retail_has_397924_clean_lines() -> None:
 
 
 def test_the_real_yoochoose_sample_has_70278_clicks() -> None:
-    path = data("yoochoose_100k") / "yoochoose-clicks-100k_train_full.txt.gz"
+    path = data_file("yoochoose_100k", "yoochoose-clicks-100k_train_full.txt.gz")
     table = pa.Table.from_batches(read_events(path), EVENTS)
     assert table.num_rows == 70_278
     assert pc.count_distinct(table["user_id"]).as_py() == 17_794

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from udfs import recommend
-from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current, sha256
+from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current
+from udfs.checksum import sha256
 from udfs.encoder import EncoderOptions
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
