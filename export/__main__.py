@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
+from export.bundle import DEFAULT_VARIANTS, VARIANTS, Exported, ExportOptions, export_bundle
+from export.parity import GATE, parse_gate
 from udfs.datasets import parse_mapping
 from udfs.errors import exit_with_one_line
 
@@ -35,8 +36,20 @@ def bundle(
         typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
     ] = None,
     session_gap: Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")] = 30,
-    calibration_texts: Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")] = 256,
-    variants: Annotated[str, typer.Option(help="Encoder variants, with commas between.")] = ",".join(VARIANTS),
+    calibration: Annotated[
+        Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
+    ] = None,
+    calibration_texts: Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")] = 1024,
+    variants: Annotated[
+        str, typer.Option(help=f"Encoder variants, with commas between: {', '.join(VARIANTS)}.")
+    ] = ",".join(DEFAULT_VARIANTS),
+    gate: Annotated[
+        str,
+        typer.Option(
+            help="Least figures that a variant is published with, as cosine_mean=0.995,top10_overlap=0.95.",
+            show_default=",".join(f"{name}={least}" for name, least in GATE.items()),
+        ),
+    ] = "",
     keep_current: Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -47,7 +60,9 @@ def bundle(
         model=model,
         sessions=sessions,
         mapping=parse_mapping(mapping or ()),
+        calibration=calibration,
         calibration_texts=calibration_texts,
+        gate=parse_gate(gate),
         variants=tuple(variants.split(",")),
         session_gap_minutes=session_gap,
         set_current=not keep_current,
@@ -65,6 +80,8 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
         name: {
             "file": variant.file,
             "bytes": manifest.files[variant.file].bytes,
+            "providers": variant.providers,
+            "measured_on": variant.measured_on,
             "texts_per_second": exported.texts_per_second[name],
             "parity": msgspec.to_builtins(variant.parity),
         }
@@ -77,10 +94,9 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
         "source_model": manifest.source_model,
         "items": manifest.items,
         "sessions": manifest.sessions,
-        "default_variant": manifest.encoder.default_variant,
         "variants": variants,
         "layers": exported.layers,
-        "fused_attention": exported.fused_attention,
+        "fused": exported.fused,
         "torch_cosine": exported.torch_cosine,
         "seconds": exported.seconds,
         "warnings": exported.warnings,
@@ -92,16 +108,19 @@ def _say(exported: Exported, options: ExportOptions) -> None:
     summary = _summary(exported, options)
     texts = next(iter(exported.bundle.manifest.encoder.variants.values())).parity.texts
     table = Table("variant", title=f"Encoder {summary['source_model']}: parity with fp32 on {texts} other texts")
-    for heading in ("MB", "texts/s", "mean cos", "p1 cos", "min cos", "top-10", "alone = batch"):
+    for heading in ("on", "MB", "texts/s", "mean cos", "p1 cos", "Spearman", "top-10", "alone = batch", "padded"):
         table.add_column(heading, justify="right")
     for name, variant in summary["variants"].items():
         parity = variant["parity"]
-        figures = [parity[key] for key in ("cosine_mean", "cosine_p1", "cosine_min", "top10_overlap")]
-        alone = "yes" if parity["batch_invariance"] == 1 else f"{parity['batch_invariance']:.6f}"
+        figures = [f"{parity[key]:.4f}" for key in ("cosine_mean", "cosine_p1", "spearman", "top10_overlap")]
+        same = [
+            "yes" if parity[key] == 1 else f"{parity[key]:.6f}" for key in ("batch_invariance", "padding_invariance")
+        ]
         size, speed = f"{variant['bytes'] / 1e6:.1f}", f"{variant['texts_per_second']:.0f}"
-        table.add_row(name, size, speed, *(f"{figure:.4f}" for figure in figures), alone)
+        table.add_row(name, variant["measured_on"], size, speed, *figures, *same)
     console.print(table)
-    console.print(f"attention fused in {summary['fused_attention']} of {summary['layers']} layers")
+    fused = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in summary["fused"].items())
+    console.print(f"fused in {summary['layers']} layers: {fused}")
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(

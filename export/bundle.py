@@ -18,20 +18,32 @@ import scipy.sparse as sp
 from rich.console import Console
 
 from export.co_visits import Visits, count_visits
-from export.parity import measure
+from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
+from export.quantize import Activation, calibrate, quantize
 from export.source import SourceModel, open_source
 from udfs.bundle import Bundle, EncoderInfo, Variant
 from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
-from udfs.encoder import Encoder, EncoderOptions, Vectors
+from udfs.encoder import Encoder, Vectors
 from udfs.errors import ShopstreamError
+from udfs.runtimes import Choice, EncoderOptions, Provider
 
-VARIANTS = ("fp32", "int8")
+log = logging.getLogger(__name__)
+
+#: The providers that each variant is for; the first that works where the export runs measures it.
+VARIANTS: dict[str, tuple[Provider, ...]] = {
+    "fp32": ("cpu", "openvino", "cuda", "tensorrt"),
+    "int8": ("cpu", "openvino"),
+    "bf16": ("openvino",),
+    "fp16": ("cuda",),
+    "tensorrt-int8": ("tensorrt",),
+}
+DEFAULT_VARIANTS = ("fp32", "int8", "fp16")
 HELD_BACK = 500
-#: Texts that fp32 is compared with PyTorch on, and that a variant's speed is measured on.
-TORCH_TEXTS, SPEED_TEXTS = 16, 256
-#: Mean cosine of int8 to fp32 below which the summary warns.
-LOW_PARITY = 0.98
+#: Texts that fp32 is compared with PyTorch on, that a variant's speed is measured on, and that find the worst layers.
+TORCH_TEXTS, SPEED_TEXTS, LAYER_TEXTS = 16, 256, 32
+WORST_LAYERS = 3
+VOCABULARY_TEXTS = 256
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,10 @@ class ExportOptions:
     model: str | None = None
     sessions: Path | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
-    calibration_texts: int = 256
-    variants: tuple[str, ...] = VARIANTS
+    calibration: Path | None = None
+    calibration_texts: int = 1024
+    gate: Mapping[str, float] = field(default_factory=lambda: GATE)
+    variants: tuple[str, ...] = DEFAULT_VARIANTS
     session_gap_minutes: float = 30
     set_current: bool = True
 
@@ -53,13 +67,14 @@ class ExportOptions:
 class Exported:
     """A published bundle and what its making showed.
 
-    fused_attention: attention layers fused, of `layers`. seconds: of each step. texts_per_second: of each variant, on
-    short batches of 64, every core. torch_cosine: the lowest between fp32 and PyTorch.
+    layers: of the model; fused: GELUs, layer norms and (in fp16) attentions that became one node each. seconds: of each
+    step. texts_per_second: of each variant where it was measured, on short batches of 64, every core. torch_cosine: the
+    lowest between fp32 and PyTorch.
     """
 
     bundle: Bundle
     layers: int
-    fused_attention: int
+    fused: dict[str, int]
     torch_cosine: float
     texts_per_second: dict[str, float]
     seconds: dict[str, float]
@@ -89,7 +104,9 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
     Raises ShopstreamError for an input that is missing or does not fit; nothing is left in `options.out` then.
     """
     if unknown := set(options.variants) - set(VARIANTS):
-        raise ShopstreamError(f"unknown variant {', '.join(sorted(unknown))} (--variants); choose from fp32 and int8")
+        raise ShopstreamError(
+            f"unknown variant {', '.join(sorted(unknown))} (--variants); choose from {', '.join(VARIANTS)}"
+        )
     if "fp32" not in options.variants:
         raise ShopstreamError("--variants has to name fp32: the item vectors are made with it")
     notes: list[str] = []
@@ -100,37 +117,52 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
         if dropped:
             notes.append(f"{dropped} rows of {options.catalog} have no title and were left out")
         visits = _visits(options, items)
-        calibration, held_back = _texts(items["title"].to_pylist() + visits.queries, options.calibration_texts)
+        texts = items["title"].to_pylist() + visits.queries
+        calibration, held_back = _texts(texts, options.calibration_texts, options.calibration)
     # transformers imports these where it finds them, for text generation and object detection only; 1.3 of 6.4 seconds,
     # 5 of 18 before Python has written its byte code.
     with step("load PyTorch and Optimum"), _hidden("sklearn", "scipy"):
         from export import to_onnx
     with draft_folder(options.out) as draft, _quiet():
         (draft / "encoder").mkdir()
-        tokenizer, fp32 = draft / "tokenizer.json", draft / "encoder" / "fp32.onnx"
+        tokenizer, files = draft / "tokenizer.json", {name: draft / f"encoder/{name}.onnx" for name in VARIANTS}
         with step("export to ONNX and fuse"):
             model = to_onnx.load_torch(source)
             to_onnx.write_tokenizer(source, tokenizer)
-            fused = to_onnx.export_fused(source, model, fp32)
+            with to_onnx.exported(model) as plain:
+                fused = to_onnx.write_fp32(source, plain, files["fp32"])
+                if "fp16" in options.variants:
+                    fused |= to_onnx.write_fp16(source, plain, files["fp16"])
+            if "bf16" in options.variants:
+                to_onnx.write_bf16(files["fp32"], files["bf16"])
+        notes += _unfused(source, fused)
         with step("compare with PyTorch"):
             sample = [source.prefix + text for text in held_back[:TORCH_TEXTS]]
-            torch_cosine = to_onnx.verify_against_torch(source, model, fp32, tokenizer, sample)
+            torch_cosine = to_onnx.verify_against_torch(source, model, files["fp32"], tokenizer, sample)
             del model
-        if fused != source.layers:
-            notes.append(f"attention is fused in {fused} of {source.layers} layers: the encoder will be slower")
-        if "int8" in options.variants:
+        if quantised := [name for name in options.variants if name.endswith("int8")]:
             with step(f"quantise to int8 on {len(calibration)} texts"):
-                _quantize(source, draft, calibration)
+                seen = _calibrate(source, draft, calibration, more=0 if options.calibration else VOCABULARY_TEXTS)
+                for name in quantised:
+                    quantize(files["fp32"], files[name], seen, symmetric=name == "tensorrt-int8")
         with step("measure parity and speed"):
-            info = _encoder_info(source, options.variants)
+            info = _encoder_info(source)
             encoders = {name: _encoder(draft, name, info) for name in options.variants}
             reference = encoders["fp32"].encode(held_back)
             for name, encoder in encoders.items():
                 parity = measure(encoder, reference, held_back)
-                info.variants[name] = Variant(f"encoder/{name}.onnx", name, parity)
+                info.variants[name] = Variant(f"encoder/{name}.onnx", name, VARIANTS[name], encoder.provider, parity)
             speeds = {name: _speed(encoder, held_back) for name, encoder in encoders.items()}
-        if (parity := info.variants[info.default_variant].parity).cosine_mean < LOW_PARITY:
-            notes.append(f"int8 is far from fp32 (mean cosine {parity.cosine_mean:.3f}); consider --variants fp32")
+        for name in options.variants[1:]:
+            if short := check_gate(name, info.variants[name].parity, options.gate):
+                if name in quantised:
+                    with step(f"find the layers that {name} hurts most"):
+                        worst = _worst_layers(draft, info, name, seen, reference, held_back)
+                    short += f"; the layers that it hurts most: {worst}"
+                raise ShopstreamError(
+                    f"{short}. Nothing was published: calibrate on texts like your own (--calibration), leave the "
+                    "variant out (--variants), or lower the gate (--gate)"
+                )
         with step(f"encode {len(items)} titles and write"):
             vectors = encoders["fp32"].encode(items["title"].to_pylist())
             _write(draft, items, visits, vectors)
@@ -138,6 +170,16 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
                 draft, options.out, source.name, info, len(items), visits.sessions, current=options.set_current
             )
     return Exported(bundle, source.layers, fused, torch_cosine, speeds, step.seconds, notes)
+
+
+def _unfused(source: SourceModel, fused: Mapping[str, int]) -> list[str]:
+    """A warning for each kind of node that was not fused throughout."""
+    wanted = {"gelu": source.layers, "layer_norm": 2 * source.layers + 1, "attention": source.layers}
+    return [
+        f"{kind} is fused in {fused[kind]} of {count} places: the encoder will be slower"
+        for kind, count in wanted.items()
+        if kind in fused and fused[kind] != count
+    ]
 
 
 @contextmanager
@@ -193,32 +235,76 @@ def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str,
     return {name: column for name, column in options.mapping.items() if name in schema.names and column in columns}
 
 
-def _texts(texts: list[str], wanted: int) -> tuple[list[str], list[str]]:
+def _texts(texts: list[str], wanted: int, file: Path | None) -> tuple[list[str], list[str]]:
     """Texts to calibrate on and others to measure on, by a shuffle that is the same every time.
 
-    At most half of the distinct texts calibrate; a single text has to serve for both.
+    At most half of the distinct texts calibrate; a single text has to serve for both. A calibration file has a text a
+    line, and then none of those measures.
     """
     distinct = np.array(sorted(set(texts)), dtype=object)
     np.random.default_rng(0).shuffle(distinct)
+    if file is not None:
+        calibration = _lines(file)[:wanted]
+        others = np.setdiff1d(distinct, np.array(calibration, dtype=object))
+        np.random.default_rng(0).shuffle(others)
+        return calibration, others[:HELD_BACK].tolist() or calibration
     count = min(wanted, (len(distinct) + 1) // 2)
     calibration, rest = distinct[:count].tolist(), distinct[count:][:HELD_BACK].tolist()
     return calibration, rest or calibration
 
 
-def _quantize(source: SourceModel, draft: Path, texts: list[str]) -> None:
-    from export.batches import exact_length_batches
-    from export.quantize import quantize
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShopstreamError(f"--calibration {file} cannot be read: {error}") from error
+    if not any(lines):
+        raise ShopstreamError(f"--calibration {file} has no text; it should have one a line")
+    return list(dict.fromkeys(filter(None, lines)))
 
-    feeds = exact_length_batches(draft / "tokenizer.json", [source.prefix + text for text in texts], source.max_tokens)
-    quantize(draft / "encoder" / "fp32.onnx", draft / "encoder" / "int8.onnx", feeds)
+
+def _calibrate(source: SourceModel, draft: Path, texts: list[str], more: int) -> dict[str, Activation]:
+    """Calibrate on these texts and `more` made of the model's vocabulary, so that few texts do as well."""
+    from export.batches import exact_length_batches, vocabulary_texts
+
+    tokenizer = draft / "tokenizer.json"
+    texts = [source.prefix + text for text in texts + vocabulary_texts(tokenizer, more)]
+    return calibrate(draft / "encoder" / "fp32.onnx", list(exact_length_batches(tokenizer, texts, source.max_tokens)))
+
+
+def _worst_layers(
+    draft: Path, info: EncoderInfo, variant: str, seen: dict[str, Activation], reference: Vectors, texts: list[str]
+) -> str:
+    """The products that cost the most mean cosine when each is quantised alone, with that cosine."""
+    texts, reference = texts[:LAYER_TEXTS], reference[:LAYER_TEXTS]
+    cosine = {}
+    for place, activation in enumerate(seen):
+        alone = draft / f"alone-{place}.onnx"
+        quantize(draft / "encoder/fp32.onnx", alone, seen, symmetric=variant == "tensorrt-int8", only=[activation])
+        choice = Choice(variant, "cpu", "one layer")
+        encoder = Encoder.from_files(alone, draft / "tokenizer.json", info, choice, "int8", EncoderOptions())
+        cosine[activation] = float(cosines(encoder.encode(texts), reference).mean())
+        alone.unlink()
+    worst = sorted(cosine, key=cosine.__getitem__)[:WORST_LAYERS]
+    return ", ".join(f"the one that takes {name} ({cosine[name]:.4f})" for name in worst)
 
 
 def _encoder(draft: Path, variant: str, info: EncoderInfo) -> Encoder:
-    options = EncoderOptions(provider="cpu")
-    return Encoder.from_files(draft / "encoder" / f"{variant}.onnx", draft / "tokenizer.json", info, options)
+    """A variant on the first of its providers that works here, at worst on ONNX Runtime's CPU provider."""
+    file, tokenizer, options = draft / f"encoder/{variant}.onnx", draft / "tokenizer.json", EncoderOptions()
+    providers: tuple[Provider, ...] = (*VARIANTS[variant], "cpu")
+    for provider in providers:
+        try:
+            choice = Choice(variant, provider, "the export measures it")
+            return Encoder.from_files(file, tokenizer, info, choice, variant, options)
+        except ShopstreamError as error:
+            if provider == "cpu":
+                raise
+            log.debug("%s: %s", variant, error)
+    raise AssertionError("cpu is the last provider")
 
 
-def _encoder_info(source: SourceModel, names: tuple[str, ...]) -> EncoderInfo:
+def _encoder_info(source: SourceModel) -> EncoderInfo:
     """The manifest's encoder part; its variants are added as they are measured."""
     return EncoderInfo(
         max_tokens=source.max_tokens,
@@ -227,7 +313,6 @@ def _encoder_info(source: SourceModel, names: tuple[str, ...]) -> EncoderInfo:
         prefix=source.prefix,
         dimensions=source.hidden,
         variants={},
-        default_variant="int8" if "int8" in names else "fp32",
     )
 
 

@@ -30,6 +30,7 @@ from flink_jobs.watch import decode, describe, titles
 from udfs.bundle import CURRENT, open_bundle
 from udfs.contracts import ClickstreamEvent, Recommendation
 from udfs.errors import ShopstreamError
+from udfs.runtimes import choose
 
 ITEMS, PAST_SESSIONS = 1500, 10_000
 #: Sent first and left out of the latencies: they wait while the workers load the model.
@@ -94,7 +95,8 @@ def run(
             bad_share=0.01,
         )
         seen, sent = _stream(settings, records, seconds, rate, title_of)
-        variant = open_bundle(settings.bundle_folder, bundle).variant(settings.encoder.variant)
+        variants = open_bundle(settings.bundle_folder, bundle).manifest.encoder.variants
+        variant = choose(variants, settings.recommend_options().encoder).variant
     summary = _summary(seen, sent, variant, bundle)
     wrong = {
         "triggers without an answer": len(seen.expected - seen.answers.keys()),

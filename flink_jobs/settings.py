@@ -18,10 +18,10 @@ from pydantic_settings import (
 )
 
 from udfs.contracts import EventType
-from udfs.encoder import EncoderOptions
 from udfs.errors import ShopstreamError
 from udfs.ranking import RankOptions
 from udfs.recommend import RecommendOptions
+from udfs.runtimes import EncoderOptions
 
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -136,13 +136,16 @@ class PythonSettings(_Group):
 class EncoderSettings(_Group):
     """The BERT encoder."""
 
-    variant: str = Field("auto", description="Variant of the bundle, or auto for its default.")
-    provider: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
-    allow_fallback: bool = Field(False, description="Run on the CPU when CUDA was asked for and cannot be used.")
+    variant: str = Field("auto", description="Variant of the bundle; auto: the fastest for provider and processor.")
+    provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
+        "auto", description="auto: a CUDA device if there is one, else the CPU by ONNX Runtime (cpu)."
+    )
+    allow_fallback: bool = Field(False, description="Run on cpu when the provider asked for cannot be used.")
     threads: int = Field(
         1, ge=0, description="Threads of a worker's model and matrix products: cores divided by slots; 0: every core."
     )
     cache: int = Field(50_000, ge=0, description="Texts whose vectors are kept, a worker; about 2 KB each.")
+    engine_cache: str = Field(".shopstream/engines", description="Folder of TensorRT's engines, on the workers.")
 
 
 class RankSettings(_Group):
@@ -155,6 +158,14 @@ class RankSettings(_Group):
     recent: int = Field(10, ge=1, le=1024, description="Events of a session that speak, the last ones.")
     decay: float = Field(0.8, gt=0, le=1, description="Weight of an event against the next newer one.")
     exclude_seen: bool = Field(True, description="Do not recommend what the session has already met.")
+
+
+class FeatureSettings(_Group):
+    """Session features."""
+
+    modules: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Modules with features of your own, comma separated; the workers import them."
+    )
 
 
 class Settings(BaseSettings):
@@ -174,6 +185,7 @@ class Settings(BaseSettings):
     python: PythonSettings = PythonSettings()
     encoder: EncoderSettings = EncoderSettings()
     rank: RankSettings = RankSettings()
+    features: FeatureSettings = FeatureSettings()
     triggers: Annotated[frozenset[EventType], NoDecode, BeforeValidator(_comma_separated)] = Field(
         frozenset(get_args(EventType)) - {"rate", "impression"}, description="Event types that are answered."
     )
@@ -204,8 +216,11 @@ class Settings(BaseSettings):
         """What the recommending function needs of this."""
         return RecommendOptions(
             bundles=self.bundle_folder,
-            encoder=EncoderOptions(**self.encoder.model_dump()),
+            encoder=EncoderOptions(
+                **self.encoder.model_dump() | {"engine_cache": str(Path(self.encoder.engine_cache).absolute())}
+            ),
             rank=RankOptions(**self.rank.model_dump()),
+            feature_modules=self.features.modules,
         )
 
     def state_ttl_ms(self) -> int:
@@ -265,6 +280,8 @@ def _shown(name: str, default: object) -> str:
             if default % _UNITS_MS[unit] == 0:
                 return f"{default // _UNITS_MS[unit]} {unit}"
         return f"{default} ms"
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

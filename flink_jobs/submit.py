@@ -19,6 +19,7 @@ from flink_jobs import brokers
 from flink_jobs.settings import Settings
 from udfs.bundle import open_bundle
 from udfs.errors import ShopstreamError
+from udfs.runtimes import choose
 
 HERE = Path(__file__).parent
 
@@ -45,7 +46,7 @@ def job_named(name: str) -> Job:
 
 def check(settings: Settings) -> None:
     """Everything that would make the job fail later: bundle, broker, topics. ShopstreamError names the first."""
-    open_bundle(settings.bundle_folder).variant(settings.encoder.variant)
+    choose(open_bundle(settings.bundle_folder).manifest.encoder.variants, settings.recommend_options().encoder)
     topics = settings.topics
     brokers.require_topics(settings, topics.clickstream, topics.recommendations, topics.dlq)
 

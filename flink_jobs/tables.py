@@ -108,6 +108,11 @@ def session_views(settings: Settings) -> dict[str, str]:
             "quantity": "quantities",
             "rating": "ratings",
             "dwell_ms": "dwell_times",
+            "event_id": "event_ids",
+            "device": "devices",
+            "timezone": "timezones",
+            "returning": "returnings",
+            "locale": "locales",
         }.items()
     )
     return {

@@ -18,7 +18,7 @@ from udfs.errors import ShopstreamError
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 EXPORT_HINT = "make one with `python -m export bundle`"
 
 
@@ -32,24 +32,32 @@ class FileEntry(msgspec.Struct, frozen=True):
 class Parity(msgspec.Struct, frozen=True):
     """How close a variant's vectors are to fp32, measured on texts held back from calibration.
 
-    Cosines are between the two vectors of one text; top10_overlap is the mean share of a text's ten nearest
-    neighbours that both agree on; batch_invariance is the lowest cosine between a text's vector encoded alone
-    and encoded in a batch.
+    Cosines are between the two vectors of one text. spearman: rank correlation of the cosines of all pairs of texts.
+    top10_overlap: mean share of a text's ten nearest neighbours that both agree on. batch_invariance: lowest cosine
+    between a text's vector encoded alone and in batches of mixed and of equal length, 1 if all are bit-identical;
+    padding_invariance: the same with up to 96 tokens of padding, which the encoder itself never adds.
     """
 
     texts: int
     cosine_mean: float
     cosine_p1: float
     cosine_min: float
+    spearman: float
     top10_overlap: float
     batch_invariance: float
+    padding_invariance: float
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """One file of the encoder: where it lies in the bundle, its weights' precision and its parity."""
+    """One file of the encoder: where it lies in the bundle, its precision, the providers it is made for and its parity.
+
+    measured_on: the provider that its parity was measured on.
+    """
 
     file: str
     precision: str
+    providers: tuple[str, ...]
+    measured_on: str
     parity: Parity
 
 
@@ -62,7 +70,6 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     prefix: str
     dimensions: int
     variants: dict[str, Variant]
-    default_variant: str
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -144,21 +151,9 @@ class Bundle:
         """The tokenizer's file."""
         return self.path / "tokenizer.json"
 
-    def variant(self, name: str) -> str:
-        """`name`, or the default variant for `auto`; ShopstreamError when the bundle has none such."""
-        encoder = self.manifest.encoder
-        name = encoder.default_variant if name == "auto" else name
-        variants = encoder.variants
-        if name not in variants:
-            raise ShopstreamError(
-                f"bundle {self.id} has no encoder variant {name!r}; it has {', '.join(sorted(variants))} "
-                "(setting encoder.variant)"
-            )
-        return name
-
     def variant_file(self, name: str) -> Path:
-        """The ONNX file of an encoder variant, as `variant` takes it."""
-        return self.path / self.manifest.encoder.variants[self.variant(name)].file
+        """The ONNX file of an encoder variant."""
+        return self.path / self.manifest.encoder.variants[name].file
 
     def items(self) -> Items:
         """The catalogue."""

@@ -124,7 +124,7 @@ SCHEMA_FOLDER = Path(__file__).with_name("schemas")
 def json_schema(name: str) -> dict[str, Any]:
     """JSON Schema (2020-12) of the values of topic `name`, a key of SCHEMAS.
 
-    Beyond what types can say, a search needs a query and every other event an item.
+    Beyond what types can say, a search needs a query and every other event an item; and features have names.
     """
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema |= msgspec.json.schema(SCHEMAS[name])
@@ -133,7 +133,21 @@ def json_schema(name: str) -> dict[str, Any]:
         definition["if"] = {"properties": {"event_type": {"const": "search"}}}
         definition["then"] = {"required": ["query"], "properties": {"query": {"type": "string", "minLength": 1}}}
         definition["else"] = {"required": ["item_id"], "properties": {"item_id": {"type": "string"}}}
+    for record, field in (("Recommendation", "session"), ("SessionFeatures", "features")):
+        if record in schema["$defs"]:
+            schema["$defs"][record]["properties"][field]["properties"] = _feature_schemas()
     return schema
+
+
+def _feature_schemas() -> dict[str, Any]:
+    """The declared features; a user's own ones come beside them, under the rule for additional ones."""
+    from udfs.features import FEATURES  # which needs EVENT_TYPES from here
+
+    types = {"int64": "integer", "float64": "number", "string": "string"}
+    return {
+        each.name: {"type": [types[each.dtype], "null"], "description": f"{each.doc} Unit: {each.unit or 'none'}."}
+        for each in FEATURES.values()
+    }
 
 
 def write_schemas(folder: Path = SCHEMA_FOLDER) -> None:

@@ -1,133 +1,151 @@
-"""BERT on ONNX Runtime: texts in, unit vectors out, each depending on its text alone."""
+"""BERT: texts in, unit vectors out, each depending on its text alone."""
 
 import logging
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from udfs.bundle import Bundle, EncoderInfo
 from udfs.errors import ShopstreamError
+from udfs.runtimes import ROW_BUDGET, TOKEN_BUDGET, Choice, EncoderOptions, Ids, choose, load
 
 log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-#: Most tokens in one call of the model; bounds its working memory.
-TOKEN_BUDGET = 8192
+#: A text is cut at so many characters a token of the model's limit before it is tokenised at all.
+CHARACTERS_PER_TOKEN = 64
+WARM_UP = ["", "mug", "stoneware mug", "stoneware mug, speckled blue", "stoneware mug, speckled blue, 350 ml"] * 8
 
 
-@dataclass(frozen=True)
-class EncoderOptions:
-    """Where and how the encoder runs.
+@dataclass
+class Stats:
+    """What an encoder did since it was made: texts encoded, texts found in the cache, calls of the model.
 
-    provider `cpu` or `cuda`, or `auto`: CUDA where a device is usable, else the CPU. With a provider named, another
-    one is an error unless allow_fallback. threads: of one model call; 0 lets ONNX Runtime take every core.
-    cache: texts whose vectors are kept (0 turns the cache off).
+    last_batches: (texts, seconds) of the last calls, for whoever takes them off.
     """
 
-    variant: str = "auto"
-    provider: str = "auto"
-    allow_fallback: bool = False
-    threads: int = 0
-    cache: int = 50_000
-
-
-def providers(options: EncoderOptions) -> list[str]:
-    """ONNX Runtime's names of the providers to try, the wanted one first."""
-    cuda, cpu = PROVIDERS["cuda"], PROVIDERS["cpu"]
-    on_cuda = options.provider == "cuda" or (options.provider == "auto" and _has_cuda_device())
-    return [cuda, cpu] if on_cuda and cuda in ort.get_available_providers() else [cpu]
-
-
-def make_session(model: Path, options: EncoderOptions) -> ort.InferenceSession:
-    """An ONNX Runtime session on the provider asked for; ShopstreamError when it runs on another one."""
-    wanted = options.provider
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 3 if wanted == "cpu" else 4  # a failed CUDA load is reported below, in one line
-    session = ort.InferenceSession(str(model), settings, providers=providers(options))
-    if wanted == "cuda" and session.get_providers()[0] != PROVIDERS["cuda"]:
-        message = "encoder.provider is cuda, but ONNX Runtime cannot use a CUDA device here"
-        if not options.allow_fallback:
-            raise ShopstreamError(f"{message}; set encoder.provider to cpu, or encoder.allow_fallback to true")
-        log.warning("%s; running on the CPU, as encoder.allow_fallback says", message)
-    return session
-
-
-def _has_cuda_device() -> bool:
-    return Path("/dev/nvidiactl").exists()
+    texts: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    cached: int = 0
+    batches: int = 0
+    load_seconds: float = 0.0
+    last_batches: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1024))
 
 
 class Encoder:
     """Encodes texts with one variant of a bundle's BERT.
 
     Texts are put into batches of one exact token count, so that there is no padding at all, and a batch stays
-    under TOKEN_BUDGET tokens. Longer texts are cut at the model's limit.
+    under TOKEN_BUDGET tokens. Longer texts are cut at the model's limit; what cannot be written in UTF-8 (a lone
+    surrogate) becomes a question mark.
     """
 
     def __init__(self, bundle: Bundle, options: EncoderOptions | None = None) -> None:
         options = options or EncoderOptions()
-        info = bundle.manifest.encoder
-        # ONNX Runtime's CUDA provider has no int8 kernels for what int8 is here.
-        on_cuda = providers(options)[0] == PROVIDERS["cuda"]
-        self.variant = bundle.variant("fp32" if on_cuda and options.variant == "auto" else options.variant)
-        self._load(bundle.variant_file(self.variant), bundle.tokenizer, info, options)
-        if on_cuda and options.provider == "auto" and self.provider != PROVIDERS["cuda"]:
-            log.warning("there is a CUDA device that ONNX Runtime cannot use; running on the CPU")
-            self.variant = bundle.variant(options.variant)
-            self._load(bundle.variant_file(self.variant), bundle.tokenizer, info, replace(options, provider="cpu"))
-        log.info("encoder variant %s on %s", self.variant, self.provider)
+        encoder = bundle.manifest.encoder
+        choice = choose(encoder.variants, options)
+        try:
+            self._open(bundle, choice, options)
+        except ShopstreamError as error:
+            if not (options.allow_fallback or options.provider == "auto") or choice.provider == "cpu":
+                raise
+            log.warning("%s; running on the CPU", error)
+            choice = choose(encoder.variants, replace(options, provider="cpu", variant="auto"))
+            self._open(bundle, choice, options)
+        log.info("encoder variant %s on %s: %s", choice.variant, choice.provider, choice.reason)
+
+    def _open(self, bundle: Bundle, choice: Choice, options: EncoderOptions) -> None:
+        variant = bundle.manifest.encoder.variants[choice.variant]
+        key = bundle.manifest.files[variant.file].sha256
+        file = bundle.variant_file(choice.variant)
+        self._load(file, key, variant.precision, choice, bundle.tokenizer, bundle.manifest.encoder, options)
 
     @classmethod
-    def from_files(cls, model: Path, tokenizer: Path, info: EncoderInfo, options: EncoderOptions) -> "Encoder":
+    def from_files(
+        cls, model: Path, tokenizer: Path, info: EncoderInfo, choice: Choice, precision: str, options: EncoderOptions
+    ) -> "Encoder":
         """An encoder outside a bundle, as the export verifies it."""
         encoder = cls.__new__(cls)
-        encoder.variant = model.stem
-        encoder._load(model, tokenizer, info, options)
+        encoder._load(model, str(model), precision, choice, tokenizer, info, options)
         return encoder
 
-    def _load(self, model: Path, tokenizer: Path, info: EncoderInfo, options: EncoderOptions) -> None:
+    def _load(
+        self,
+        model: Path,
+        key: str,
+        precision: str,
+        choice: Choice,
+        tokenizer: Path,
+        info: EncoderInfo,
+        options: EncoderOptions,
+    ) -> None:
+        start = time.perf_counter()
         self.info = info
+        self.variant, self.provider = choice.variant, choice.provider
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_tokens)
-        self._session = make_session(model, options)
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        self.provider = self._session.get_providers()[0]
+        self._runtime = load(model, key, precision, choice.provider, options)
+        self.stats = Stats()
+        self.encode(WARM_UP)
+        self.stats = Stats(load_seconds=time.perf_counter() - start)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """float32 [texts, dimensions]; unit length if the model normalises."""
         out = np.empty((len(texts), self.info.dimensions), dtype=np.float32)
         if not texts:
             return out
-        prefix = self.info.prefix
-        encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts])
+        encodings = self._tokenize(texts)
         lengths = np.array([len(encoding) for encoding in encodings])
+        self.stats.texts += len(texts)
+        self.stats.tokens += int(lengths.sum())
+        self.stats.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         order = np.argsort(lengths, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
             length = int(lengths[bucket[0]])
-            step = max(1, TOKEN_BUDGET // length)
+            step = min(max(1, TOKEN_BUDGET[self.provider] // length), ROW_BUDGET)
             for start in range(0, len(bucket), step):
                 rows = bucket[start : start + step]
-                out[rows] = self._run(np.array([encodings[row].ids for row in rows], dtype=np.int64))
+                ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)
+                began = time.perf_counter()
+                out[rows] = self.run(ids, np.ones_like(ids))
+                self.stats.batches += 1
+                self.stats.last_batches.append((len(rows), time.perf_counter() - began))
         return out
 
-    def _run(self, ids: npt.NDArray[np.int64]) -> Vectors:
-        """int64 [texts, tokens], all of one length, to float32 [texts, dimensions]."""
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        hidden: Vectors = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, cut at the model's limit, with the special ones."""
+        return [encoding.ids for encoding in self._tokenize(texts)]
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+        limit = CHARACTERS_PER_TOKEN * self.info.max_tokens
+        given = [self.info.prefix + text[:limit] for text in texts]
+        try:
+            return self._tokenizer.encode_batch_fast(given)  # type: ignore[no-any-return]
+        except (TypeError, UnicodeEncodeError):  # a lone surrogate, which JSON can carry
+            mended = [text.encode("utf-8", "replace").decode() for text in given]
+            return self._tokenizer.encode_batch_fast(mended)  # type: ignore[no-any-return]
+
+    def run(self, ids: Ids, mask: Ids) -> Vectors:
+        """int64 [texts, tokens] each, mask 0 where a token is padding, to float32 [texts, dimensions]."""
+        hidden = self._runtime.run(ids, mask)
+        if hidden.ndim == 2:  # pooled on the device
+            return hidden
         if self.info.pooling == "cls":
             vectors = hidden[:, 0]
         elif self.info.pooling == "max":
-            vectors = hidden.max(axis=1)
-        else:
+            vectors = np.where(mask[:, :, None], hidden, -np.inf).max(axis=1) if not mask.all() else hidden.max(axis=1)
+        elif mask.all():
             vectors = hidden.mean(axis=1)
+        else:
+            vectors = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         if self.info.normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return np.asarray(vectors, dtype=np.float32)
@@ -143,6 +161,7 @@ class CachedEncoder:
         self._encoder = encoder
         self._size = size
         self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self.stats = encoder.stats
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """float32 [texts, dimensions]. Texts that repeat within one call are encoded once even without a cache."""
@@ -152,11 +171,12 @@ class CachedEncoder:
             if vector is not None:
                 self._cache.move_to_end(text)
                 found[text] = vector
+        self.stats.cached += len(found)
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         found.update(zip(missing, self._encoder.encode(missing), strict=True))
         if self._size:
             for text in missing:
-                self._cache[text] = found[text]
+                self._cache[text] = found[text].copy()  # a view would keep the whole batch
             while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
         if not texts:

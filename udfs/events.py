@@ -8,6 +8,9 @@ import msgspec
 
 from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS, ClickstreamEvent
 
+#: What an event's `properties` may say that features read; all else in them is left behind.
+PROPERTIES = ("device", "timezone", "returning", "locale")
+
 #: Columns of a parsed event, in order, and their SQL types. Both errors are null for a readable record.
 EVENT_COLUMNS: dict[str, str] = {
     "error": "STRING",
@@ -22,6 +25,7 @@ EVENT_COLUMNS: dict[str, str] = {
     "quantity": "BIGINT",
     "rating": "DOUBLE",
     "dwell_ms": "BIGINT",
+    **dict.fromkeys(PROPERTIES, "STRING"),
 }
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,6 +57,7 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
             raise ValueError("`price` is too large for a double")
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         return (str(error), type(error).__qualname__, *(None,) * (len(EVENT_COLUMNS) - 2))
+    properties = event.properties or {}
     return (
         None,
         None,
@@ -66,6 +71,7 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
         event.quantity,
         event.rating,
         event.dwell_ms,
+        *map(properties.get, PROPERTIES),
     )
 
 

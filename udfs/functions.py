@@ -1,12 +1,15 @@
 """The PyFlink functions: the one module of udfs that needs Flink."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+from pyflink.metrics import MetricGroup
 from pyflink.table import DataTypes
 from pyflink.table.types import DataType
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
+from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
 
@@ -24,15 +27,42 @@ def parse(values: "pd.Series[Any]") -> pd.DataFrame:
     return pd.DataFrame(parse_events(values), columns=list(EVENT_COLUMNS), dtype=object)
 
 
+class _EncoderMetrics:
+    """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
+
+    COUNTERS = ("texts", "tokens", "truncated", "cached", "batches")
+
+    def __init__(self, group: MetricGroup) -> None:
+        self._of = self._before = Stats()
+        group = group.add_group("encoder")
+        self._counters = {name: group.counter(name) for name in self.COUNTERS}
+        self._batch_texts, self._batch_us = group.distribution("batch_texts"), group.distribution("batch_us")
+        group.gauge("load_ms", lambda: round(self._of.load_seconds * 1000))
+
+    def update(self, stats: Stats) -> None:
+        if stats is not self._of:  # another bundle
+            self._of, self._before = stats, Stats()
+        for name, counter in self._counters.items():
+            counter.inc(getattr(stats, name) - getattr(self._before, name))
+        self._before = replace(stats)
+        while stats.last_batches:
+            texts, seconds = stats.last_batches.popleft()
+            self._batch_texts.update(texts)
+            self._batch_us.update(round(seconds * 1e6))
+
+
 class _Recommend(ScalarFunction):
     def __init__(self, options: RecommendOptions) -> None:
         self._options = options
 
-    def open(self, function_context: FunctionContext) -> None:  # noqa: ARG002
+    def open(self, function_context: FunctionContext) -> None:
         self._recommender = Recommender(self._options)
+        self._metrics = _EncoderMetrics(function_context.get_metric_group())
 
     def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":
-        return pd.Series(recommend_columns(self._recommender, columns), dtype=object)
+        answers = pd.Series(recommend_columns(self._recommender, columns), dtype=object)
+        self._metrics.update(self._recommender.encoder_stats)
+        return answers
 
 
 def recommend(options: RecommendOptions) -> Any:

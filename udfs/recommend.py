@@ -13,9 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
 from udfs.contracts import Recommendation
-from udfs.encoder import CachedEncoder, Encoder, EncoderOptions
-from udfs.features import compute_features
+from udfs.encoder import CachedEncoder, Encoder, Stats
+from udfs.features import catalogue_of, compute_features, load_modules
 from udfs.ranking import Ranker, RankOptions
+from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class RecommendOptions:
     bundles: Path
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     rank: RankOptions = field(default_factory=RankOptions)
+    feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
 
 
 class _Model:
@@ -42,6 +44,7 @@ class _Model:
         self.id = bundle.id
         self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
         self.ranker = Ranker(bundle, options.rank)
+        self.catalogue = catalogue_of(bundle)
 
 
 class Recommender:
@@ -52,11 +55,17 @@ class Recommender:
 
     def __init__(self, options: RecommendOptions) -> None:
         self._options = options
+        load_modules(options.feature_modules)
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
         self._model = _Model(open_bundle(options.bundles), options)
         self._next_check = time.monotonic() + CURRENT_CHECK_S
         self._complaint = ""
+
+    @property
+    def encoder_stats(self) -> Stats:
+        """What the encoder of the bundle in use did."""
+        return self._model.encoder.stats
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -72,9 +81,8 @@ class Recommender:
         vectors = model.encoder.encode(signals.text)
         seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
         ranked = model.ranker.rank(len(sessions), signals, vectors, (sessions.session_of[seen], rows[seen]))
-        records = zip(
-            user_id, event_id, time_ms, sessions.start.tolist(), compute_features(sessions), ranked, strict=True
-        )
+        features_of = compute_features(sessions, model.catalogue)
+        records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
         return [
             encode(
@@ -133,4 +141,9 @@ RECOMMEND_COLUMNS: dict[str, str] = {
     "quantities": "ARRAY<BIGINT>",
     "ratings": "ARRAY<DOUBLE>",
     "dwell_times": "ARRAY<BIGINT>",
+    "event_ids": "ARRAY<STRING>",
+    "devices": "ARRAY<STRING>",
+    "timezones": "ARRAY<STRING>",
+    "returnings": "ARRAY<STRING>",
+    "locales": "ARRAY<STRING>",
 }

@@ -1,18 +1,24 @@
-"""Sessions as columns: flat event arrays and the offsets that cut them."""
+"""Sessions as columns: flat event arrays and the offsets that cut them, and what features read of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from udfs.contracts import EVENT_TYPES
 
 TYPE_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
 
+Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Texts = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,17 @@ class Sessions:
     count: Ints  #: int64 [S], events
     event_time: Ints  #: int64 [E], epoch ms
     type_code: npt.NDArray[np.int8]  #: int8 [E], place in EVENT_TYPES
-    item_id: npt.NDArray[np.object_]  #: str or None [E]
-    query: npt.NDArray[np.object_]  #: str or None [E]
+    item_id: Texts  #: str or None [E]
+    query: Texts  #: str or None [E]
     price: Floats  #: float64 [E], currency units
     quantity: Floats  #: float64 [E], pieces
     rating: Floats  #: float64 [E], 1 to 5
     dwell_ms: Floats  #: float64 [E], milliseconds
+    event_id: Texts  #: str or None [E]
+    device: Texts  #: str or None [E]
+    timezone: Texts  #: str or None [E], as the shop sent it
+    returning: Texts  #: str or None [E], as the shop sent it
+    locale: Texts  #: str or None [E]
 
     @classmethod
     def from_arrays(
@@ -50,11 +61,19 @@ class Sessions:
         quantity: Sequence[Any],
         rating: Sequence[Any],
         dwell_ms: Sequence[Any],
+        event_id: Sequence[Any] | None = None,
+        device: Sequence[Any] | None = None,
+        timezone: Sequence[Any] | None = None,
+        returning: Sequence[Any] | None = None,
+        locale: Sequence[Any] | None = None,
     ) -> "Sessions":
-        """From S arrays a column, as Flink's ARRAY_AGG hands them over."""
+        """From S arrays a column, as Flink's ARRAY_AGG hands them over; the last five may be left out."""
         lengths = np.fromiter((len(times) for times in event_time), dtype=np.int64, count=len(event_time))
-        types = _flat(event_type, np.object_)
-        names, codes = np.unique(types.astype(str), return_inverse=True)
+        codes, names = coded(_flat(event_type, np.object_))
+
+        def texts(arrays: Sequence[Any] | None) -> Texts:
+            return np.full(lengths.sum(), None) if arrays is None else _flat(arrays, np.object_)
+
         return cls(
             offsets=np.concatenate(([0], np.cumsum(lengths))),
             start=np.asarray(start, dtype=np.int64),
@@ -62,12 +81,17 @@ class Sessions:
             count=np.asarray(count, dtype=np.int64),
             event_time=_flat(event_time, np.int64),
             type_code=np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[codes],
-            item_id=_flat(item_id, np.object_),
-            query=_flat(query, np.object_),
+            item_id=texts(item_id),
+            query=texts(query),
             price=_flat(price, np.float64),
             quantity=_flat(quantity, np.float64),
             rating=_flat(rating, np.float64),
             dwell_ms=_flat(dwell_ms, np.float64),
+            event_id=texts(event_id),
+            device=texts(device),
+            timezone=texts(timezone),
+            returning=texts(returning),
+            locale=texts(locale),
         )
 
     def __len__(self) -> int:
@@ -78,9 +102,257 @@ class Sessions:
         """int64 [E]: the session that each event belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def is_type(self, *names: str) -> npt.NDArray[np.bool_]:
+    def is_type(self, *names: str) -> Bools:
         """bool [E]: events of these types."""
-        return np.isin(self.type_code, [TYPE_CODE[name] for name in names])
+        return np.asarray(np.logical_or.reduce([self.type_code == TYPE_CODE[name] for name in names]))
+
+    def part(self, first: int, last: int) -> "Sessions":
+        """The sessions from `first` up to `last`, which is left out."""
+        events = slice(*self.offsets[[first, last]])
+        offsets = self.offsets[first : last + 1] - self.offsets[first]
+        whole = {name: getattr(self, name)[first:last] for name in ("start", "end", "count")}
+        return replace(self._at(events), offsets=offsets, **whole)
+
+    def canonical(self) -> "Sessions":
+        """The same, in whatever order a session's events come and however often each of them does.
+
+        They are sorted by event_time, then event_id, then all other columns; of the events of one event_id the
+        first stays. `count` is less what was dropped.
+        """
+        session = self.session_of
+        within = np.diff(session) == 0
+        order = np.arange(len(session))
+        if len(late := np.flatnonzero(within & (np.diff(self.event_time) < 0))):
+            rows = np.flatnonzero(np.isin(session, session[late]))
+            order[rows] = rows[np.lexsort((self.event_time[rows], session[rows]))]
+        same = within & (np.diff(self.event_time[order]) == 0)
+        if same.any():
+            tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+            order[tied] = self._sorted(order[tied], np.cumsum(np.append(True, ~same))[tied])
+        ids, known = coded(self.event_id)
+        stays = np.ones(len(order), dtype=bool)
+        if len(known) < len(ids):
+            ids = ids[order]
+            again = np.flatnonzero((ids >= 0) & (np.bincount(ids + 1)[ids + 1] > 1))
+            stays[again] = first_of_each(coded(session[again] * len(known) + ids[again])[0])
+        if len(late) == 0 and not same.any() and stays.all():
+            return self
+        lengths = np.add.reduceat(stays, self.offsets[:-1], dtype=np.int64)
+        count = self.count - (np.diff(self.offsets) - lengths)
+        return replace(self._at(order[stays]), offsets=np.concatenate(([0], np.cumsum(lengths))), count=count)
+
+    def _sorted(self, rows: Ints, run: Ints) -> Ints:
+        """Events (int64 [n]) sorted by the run of one time and session that they are in (int64 [n]), then all else."""
+        keys = {"run": pa.array(run)}
+        for name in dict.fromkeys(("event_id", *_EVENT_COLUMNS)):
+            column = getattr(self, name)[rows]
+            keys[name] = pa.array(column, pa.large_string() if column.dtype == np.object_ else None)
+        order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
+        return np.asarray(rows[np.asarray(order)], dtype=np.int64)
+
+    def _at(self, events: Ints | slice) -> "Sessions":
+        return replace(self, **{name: getattr(self, name)[events] for name in _EVENT_COLUMNS})
+
+
+_EVENT_COLUMNS = tuple(each.name for each in fields(Sessions) if each.name not in ("offsets", "start", "end", "count"))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What features read of a bundle's items, a row an item.
+
+    vectors are on the ranking's grid (udfs.ranking.to_grid): whole numbers, whose sums and products are exact.
+    """
+
+    row_of: Mapping[str, int]  #: item id to row
+    category: Ints  #: int64 [items], a number for each category, -1 without one
+    brand: Ints  #: int64 [items], a number for each brand, -1 without one
+    vectors: npt.NDArray[np.float32]  #: float32 [items, dimensions]
+
+    @cached_property
+    def squares(self) -> Floats:
+        """float64 [items]: the squared length of each vector, a whole number."""
+        return np.asarray(np.einsum("id,id->i", self.vectors, self.vectors, dtype=np.float64))
+
+
+class Groups(NamedTuple):
+    """The events of a session that have something in common, such as the item: G groups in all.
+
+    Groups are numbered by session, then by their first event.
+    """
+
+    of: Ints  #: int64 [E], the group of each event, -1 without one
+    first: Ints  #: int64 [G], the first event of each group
+    session: Ints  #: int64 [G], the session of each group
+
+    def sizes(self, where: Bools | None = None) -> Ints:
+        """int64 [G]: events of each group, or those of them that are in `where` (bool [E])."""
+        known = self.of >= 0
+        return np.bincount(self.of[known if where is None else known & where], minlength=len(self.session))
+
+
+class Shares(NamedTuple):
+    """Into what sessions divide, K parts in all; numbered by session, then by the first event of the part's items."""
+
+    session: Ints  #: int64 [K], the session of each part
+    events: Ints  #: int64 [K], the events in each part
+
+
+@dataclass(frozen=True)
+class Events(Sessions):
+    """What features are computed from: canonical sessions, what is known of their items, and sums over sessions.
+
+    Here the events of a session are in canonical order. Each result is a session's own to the bit, whatever
+    sessions are beside it: whole numbers are exact in any order; floats are added one after the other (np.bincount).
+    """
+
+    catalogue: Catalogue | None
+    memo: dict[Any, Any] = field(default_factory=dict)  #: what udfs.features.shared has computed
+
+    @classmethod
+    def of(cls, sessions: Sessions, catalogue: Catalogue | None = None) -> "Events":
+        """From sessions in any order."""
+        canonical = sessions.canonical()
+        return cls(**{each.name: getattr(canonical, each.name) for each in fields(Sessions)}, catalogue=catalogue)
+
+    # --- columns that features share ----------------------------------------------------------------------------------
+
+    @cached_property
+    def session(self) -> Ints:
+        """int64 [E]: the session that each event belongs to."""
+        return self.session_of
+
+    @cached_property
+    def type_counts(self) -> Ints:
+        """int64 [S, event types]: events by type."""
+        kinds = len(EVENT_TYPES)
+        return np.bincount(self.session * kinds + self.type_code, minlength=len(self) * kinds).reshape(-1, kinds)
+
+    @cached_property
+    def gap_ms(self) -> Floats:
+        """float64 [E]: time since the session's event before, NaN for its first one."""
+        gap = np.diff(self.event_time, prepend=0).astype(np.float64)
+        gap[self.offsets[:-1]] = np.nan
+        return gap
+
+    @cached_property
+    def item(self) -> Groups:
+        """The events of each item of each session."""
+        return self.groups(self._items[0])
+
+    @cached_property
+    def met(self) -> Bools:
+        """bool [E]: events with an item, but for impressions: what the shopper turned to."""
+        return (self.item.of >= 0) & ~self.is_type("impression")
+
+    @cached_property
+    def current(self) -> Ints:
+        """int64 [S]: the event that met an item last, -1 without one; its item is the current one."""
+        return self.last_where(self.met)
+
+    @cached_property
+    def item_row(self) -> Ints:
+        """int64 [groups of item]: the catalogue's row of each item of each session, -1 if it is not in there."""
+        codes, items = self._items
+        row_of = {} if self.catalogue is None else self.catalogue.row_of
+        rows = np.fromiter(map(row_of.get, items, repeat(-1)), np.int64, len(items))  # of each different item
+        return np.take(rows, codes[self.item.first])
+
+    @cached_property
+    def category(self) -> "Shares":
+        """What categories the items met are of; nothing without a catalogue."""
+        return self._shares(None if self.catalogue is None else self.catalogue.category)
+
+    @cached_property
+    def brand(self) -> "Shares":
+        """What brands the items met are of; nothing without a catalogue."""
+        return self._shares(None if self.catalogue is None else self.catalogue.brand)
+
+    @cached_property
+    def _items(self) -> tuple[Ints, npt.NDArray[Any]]:
+        return coded(self.item_id)
+
+    def _shares(self, codes: Ints | None) -> "Shares":
+        met = self.item.sizes(self.met)
+        code = np.append([] if codes is None else codes, -1).astype(np.int64)[self.item_row]
+        known = np.flatnonzero((met > 0) & (code >= 0))
+        session = self.item.session[known]
+        of, pairs = coded(session * (code.max(initial=0) + 1) + code[known])
+        size = np.bincount(of, met[known], minlength=len(pairs)).astype(np.int64)
+        return Shares(session[first_of_each(of)], size)
+
+    # --- over sessions ------------------------------------------------------------------------------------------------
+
+    def count_of(self, mask: Bools) -> Ints:
+        """bool [E] to int64 [S]: how many."""
+        return np.add.reduceat(mask, self.offsets[:-1], dtype=np.int64)
+
+    def sum_of(self, values: Floats) -> Floats:
+        """float64 [E] to float64 [S]; unknown values count nothing."""
+        return added(self.session, np.where(np.isnan(values), 0.0, values), len(self))
+
+    def mean_of(self, values: Floats) -> Floats:
+        """float64 [E] to float64 [S]: the mean of the known values, NaN without one."""
+        return self.sum_of(values) / self.count_of(~np.isnan(values))
+
+    def min_of(self, values: Floats) -> Floats:
+        """float64 [E] to float64 [S]: the least known value, NaN without one."""
+        least = np.minimum.reduceat(np.where(np.isnan(values), np.inf, values), self.offsets[:-1])
+        return np.where(least < np.inf, least, np.nan)
+
+    def max_of(self, values: Floats) -> Floats:
+        """float64 [E] to float64 [S]: the greatest known value, NaN without one."""
+        return -self.min_of(-values)
+
+    def last_where(self, mask: Bools) -> Ints:
+        """bool [E] to int64 [S]: the last such event of each session, -1 without one."""
+        last = np.full(len(self), -1)
+        events = np.flatnonzero(mask)
+        last[self.session[events]] = events  # the last write wins
+        return last
+
+    def last_of(self, values: Floats) -> Floats:
+        """float64 [E] to float64 [S]: the last known value, NaN without one."""
+        last = self.last_where(~np.isnan(values))
+        return np.where(last >= 0, values[last], np.nan)
+
+    def last_text(self, texts: Texts) -> Texts:
+        """[E] to [S]: the last known text, None without one."""
+        found: Texts = texts[self.offsets[1:] - 1]
+        if np.any(found == np.array(None)):  # or the last events say it all
+            last = self.last_where(texts != np.array(None))
+            found = np.where(last >= 0, texts[last], np.array(None))
+        return found
+
+    def groups(self, codes: Ints) -> Groups:
+        """Events of one session with one code; int64 [E], -1 for none. Which number stands for what is all the same."""
+        events = np.flatnonzero(codes >= 0)
+        of = np.full(len(codes), -1)
+        of[events], _ = coded(self.session[events] * (codes.max() + 1) + codes[events])
+        first = np.flatnonzero(first_of_each(of))
+        return Groups(of, first, self.session[first])
+
+    def distinct(self, groups: Groups, where: Bools | None = None) -> Ints:
+        """int64 [S]: groups of each session, or those with an event in `where` (bool [E])."""
+        return np.bincount(groups.session[groups.sizes(where) > 0], minlength=len(self))
+
+
+def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
+    """Values [n] as numbers, int64 [n] from 0 on as they appear, -1 for None; and the different values."""
+    from pandas import factorize  # here, as it takes commands 0.4 s that they do not have
+
+    codes, different = factorize(values)
+    return codes, different
+
+
+def added(to: Ints, values: Floats, size: int) -> Floats:
+    """float64 [size]: the sum of the values [n] that go to each place (int64 [n]), one added after the other."""
+    return np.asarray(np.bincount(to, values, minlength=size), dtype=np.float64)
+
+
+def first_of_each(codes: Ints) -> Bools:
+    """bool [n]: where each code of `coded` is met first."""
+    return np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
 
 
 def _flat(arrays: Sequence[Any], dtype: Any) -> npt.NDArray[Any]:

@@ -63,7 +63,8 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
         event("f100", 100, "far"),
     ]
     quiet = [event("q1", 0, "quiet", "impression"), event("q2", 1, "quiet", "rate", rating=5), event("q3", 2, "quiet")]
-    search = [event("s1", 0, "search", "search", query="stoneware mug")]
+    said = {"device": "phone", "timezone": "Asia/Tokyo", "returning": "true", "locale": "ja-JP", "other": "left behind"}
+    search = [event("s1", 0, "search", "search", query="stoneware mug", properties=said)]
     long = [event("l1", 0, "long", "search", query="mug " * 200_000)]
     send(settings, gap + order + near + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
@@ -92,6 +93,11 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert found["f19"]["session"]["duration_ms"] == 19 * MINUTE
     assert found["q3"]["session"]["impressions"] == found["q3"]["session"]["ratings"] == 1
     assert found["s1"]["session"]["last_query"] == "stoneware mug"
+    known = {"device": "phone", "locale": "ja-JP", "visitor": "returning", "hour": 7, "weekday": 2}  # 22:13 UTC
+    assert {name: found["s1"]["session"][name] for name in known} == known
+    # By event time o2 comes before o1, so the latest event is still o1.
+    assert found["o2"]["session"]["since_previous_ms"] == MINUTE
+    assert found["o4"]["session"]["gap_ms_mean"] == MINUTE
     assert any(reason["because"] == "stoneware mug" for reason in found["s1"]["items"][0]["reasons"])
 
     assert found["l1"]["session"]["last_query"] == ("mug " * 64)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs.contracts import EVENT_TYPES
-from udfs.events import EVENT_COLUMNS, parse_event, parse_events
+from udfs.events import EVENT_COLUMNS, PROPERTIES, parse_event, parse_events
 
 GOOD = b'{"event_id":"e1","event_type":"view","user_id":"u1","event_time":1700000000000,"item_id":"i1"}'
 
@@ -17,7 +17,7 @@ def parsed(value: bytes | None) -> dict[str, object]:
 def test_a_full_event_keeps_every_field():
     row = parsed(
         b'{"event_id":"e1","event_type":"purchase","user_id":"u1","event_time":1700000000000,"item_id":"i1",'
-        b'"price":2.5,"quantity":3,"rating":4,"dwell_ms":900,"session_id":"s","properties":{"device":"phone"},"new":[1]}'
+        b'"price":2.5,"quantity":3,"rating":4,"dwell_ms":900,"session_id":"s","properties":{"device":"phone","timezone":"+01:00","returning":"true","locale":"en-GB","new":"x"},"new":[1]}'
     )
     assert row == {
         "error": None,
@@ -32,7 +32,18 @@ def test_a_full_event_keeps_every_field():
         "quantity": 3,
         "rating": 4.0,
         "dwell_ms": 900,
+        "device": "phone",
+        "timezone": "+01:00",
+        "returning": "true",
+        "locale": "en-GB",
     }
+
+
+@pytest.mark.parametrize("properties", [b"", b',"properties":null', b',"properties":{}', b',"properties":{"a":"b"}'])
+def test_properties_that_are_not_there_are_none(properties: bytes):
+    row = parsed(GOOD.replace(b"}", properties + b"}"))
+    assert row["error"] is None
+    assert [row[name] for name in PROPERTIES] == [None] * 4
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)

@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udfs import recommend
-from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current
+from flink_jobs.settings import load_settings
+from udfs import features, recommend
+from udfs.bundle import MANIFEST, FileEntry, Items, current_id, open_bundle, set_current
 from udfs.checksum import sha256
 from udfs.encoder import EncoderOptions
+from udfs.errors import ShopstreamError
+from udfs.features import catalogue_of
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
 
@@ -50,12 +53,11 @@ def another_bundle(folder: Path, model: bytes | None = None) -> str:
     return manifest.id
 
 
-def answer(recommender: Recommender) -> dict[str, object]:
+def answer(recommender: Recommender, kind: str = "search", item: str | None = None) -> dict[str, object]:
     unknown = [np.array([np.nan])]
     text = [np.array(["stoneware mug"], object)]
-    nothing = [np.array([None], object)]
-    search = [np.array(["search"], object)]
-    sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], search, nothing, text, *[unknown] * 4)
+    kinds, items = [np.array([kind], object)], [np.array([item], object)]
+    sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], kinds, items, text, *[unknown] * 4)
     (value,) = recommender.recommend(["u"], ["e"], [5], sessions)
     return dict(json.loads(value))
 
@@ -68,6 +70,49 @@ def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
+
+
+def test_features_know_the_bundles_items(recommender: Recommender, folder: Path):
+    items = open_bundle(folder).items()
+    found = answer(recommender, "view", items.ids[3])["session"]
+    assert found["centre_cosine"] == pytest.approx(1)
+    assert found["centre_spread"] == pytest.approx(0, abs=1e-12)
+    assert found["distinct_categories"] == found["distinct_brands"] == found["top_category_share"] == 1
+    assert found["category_entropy"] == 0
+    elsewhere = answer(recommender, "view", "unheard of")["session"]
+    assert elsewhere["distinct_categories"] == 0
+    assert elsewhere["centre_cosine"] is None
+
+
+def test_items_without_category_or_brand_have_none():
+    table = pa.table({"item_id": ["a", "b", "c"], "category": ["x", None, "x"], "brand": pa.nulls(3, pa.string())})
+
+    class NoFiles:
+        def items(self) -> Items:
+            return Items(table)
+
+        def item_vectors(self) -> np.ndarray:
+            return np.eye(3, dtype=np.float32)
+
+    catalogue = catalogue_of(NoFiles())
+    assert catalogue.category.tolist() == [0, -1, 0]
+    assert catalogue.brand.tolist() == [-1, -1, -1]
+    assert catalogue.row_of == {"a": 0, "b": 1, "c": 2}
+
+
+def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(features, "FEATURES", dict(features.FEATURES))
+    (tmp_path / "shop_features.py").write_text(
+        "from udfs.features import feature\n\n@feature('int64')\ndef twice(e):\n    return e.count * 2\n"
+    )
+    assignments = ["features.modules=shop_features", "encoder.provider=cpu", f"bundles={bundles}"]
+    options = load_settings(None, assignments).recommend_options()
+    assert options.feature_modules == ("shop_features",)
+    assert answer(Recommender(options))["session"]["twice"] == 2
+    missing = load_settings(None, [*assignments[1:], "features.modules=json, not_there"]).recommend_options()
+    with pytest.raises(ShopstreamError, match=r"features\.modules names 'not_there', which cannot be imported"):
+        Recommender(missing)
 
 
 def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, folder: Path):

@@ -1,0 +1,1 @@
+"""Measurements beside others' tools: `python -m bench`."""

@@ -1,0 +1,243 @@
+"""Session features: events a second, ours beside the same features written with pandas groupby.
+
+Both get the same simulated sessions, the same catalogue and one core, both sort events and drop repeats, and their
+results must agree. Ours goes from `Sessions` to columns, pandas from a data frame to another.
+The pandas form uses built-in aggregations only: no `apply`, no Python function a group. Times are the processor's, so
+that other programs on the machine count less.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from flink_jobs import simulate
+from udfs.contracts import EVENT_TYPES
+from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.features import CENTRE_WEIGHT, FEATURES, PLURAL, compute_columns
+from udfs.ranking import to_grid
+from udfs.sessions import Catalogue, Sessions
+
+GAP_MS = 1_800_000
+#: Sessions that are computed at once: whole ones, as on close and in a backfill, and a bundle of the job's answers.
+CLOSED, ANSWERS = 20_000, 256
+#: Width of the items' vectors; 0 leaves the two features of the centre without work.
+DIMENSIONS = 384
+ZONES = {"en-GB": "Europe/London", "en-US": "America/New_York", "en-IE": "Europe/Dublin", "en-AU": "Australia/Sydney"}
+
+
+def features(quick: bool, as_json: bool) -> None:
+    """Measure and print. quick: fewer sessions and runs."""
+    catalog = simulate.make_catalog(1500)
+    closed = make_events(catalog, CLOSED // 10 if quick else CLOSED)
+    cases = {
+        "closed sessions": (closed, DIMENSIONS),
+        "closed sessions, no vectors": (closed, 0),
+        "answers in session": (so_far(closed, ANSWERS), DIMENSIONS),
+    }
+    results = []
+    with threadpool_limits(1):
+        for name, (frame, dimensions) in cases.items():
+            catalogue, items = make_catalogue(catalog, dimensions)
+            sessions = as_sessions(frame)
+            must_agree(compute_columns(sessions, catalogue), with_pandas(frame, items))
+            ours = _median(5 if quick else 15, lambda: compute_columns(sessions, catalogue))  # noqa: B023
+            theirs = _median(3 if quick else 5, lambda: with_pandas(frame, items))  # noqa: B023
+            for whose, seconds in (("shopstream", ours), ("pandas", theirs)):
+                results.append(
+                    {
+                        "name": f"{whose}: {len(sessions):,} {name}",
+                        "events": len(frame),
+                        "events_per_s": round(len(frame) / seconds),
+                        "ratio_to_pandas": round(theirs / seconds, 1),
+                    }
+                )
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
+        return
+    table = Table(*results[0], title=f"{len(FEATURES)} session features")
+    for result in results:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in result.values()))
+    Console().print(table)
+
+
+def _median(runs: int, run: Callable[[], object]) -> float:
+    """Processor seconds of one run, the median of several."""
+    times = []
+    for _ in range(runs):
+        started = time.process_time()
+        run()
+        times.append(time.process_time() - started)
+    return statistics.median(times)
+
+
+# --- what both get ----------------------------------------------------------------------------------------------------
+
+
+def make_catalogue(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Catalogue, pd.DataFrame]:
+    """The items for ours, and for pandas as a frame by item_id that has their vectors in its attrs."""
+    vectors = to_grid(np.random.default_rng(5).normal(size=(len(catalog), dimensions)))
+    items = pd.DataFrame(catalog)[["item_id", "category", "brand"]]
+    items["row"] = np.arange(len(items))
+    items.attrs["vectors"] = vectors
+    catalogue = Catalogue(
+        row_of={item: row for row, item in enumerate(items["item_id"])},
+        category=pd.factorize(items["category"])[0],
+        brand=pd.factorize(items["brand"])[0],
+        vectors=vectors,
+    )
+    return catalogue, items.set_index("item_id")
+
+
+def make_events(catalog: list[dict[str, Any]], sessions: int) -> pd.DataFrame:
+    """Events of simulated sessions, some late, some twice; by session (its number in `session`) as they arrived."""
+    records = simulate.simulate(catalog, sessions=sessions, bad_share=0)
+    frame = pd.DataFrame(parse_events(record.value for record in records), columns=list(EVENT_COLUMNS))
+    by_time = frame.sort_values(["user_id", "event_time"])
+    opens = (by_time["user_id"] != by_time["user_id"].shift()) | (by_time["event_time"].diff() >= GAP_MS)
+    frame["session"] = opens.cumsum() - 1
+    frame["timezone"] = frame["locale"].map(ZONES)
+    frame["returning"] = np.where(frame["session"] % 3 == 0, "true", "false")
+    frame = frame.drop(columns=["error", "error_class"]).sort_values("session", kind="stable")
+    # From Arrow, as they come into a job: texts lie in memory one after the other.
+    frame = pa.Table.from_pandas(frame, preserve_index=False).to_pandas()
+    return frame.astype(dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), np.float64))
+
+
+def so_far(frame: pd.DataFrame, answers: int) -> pd.DataFrame:
+    """The first sessions once for each of their events, up to and with it, as the job hands them over."""
+    size = frame.groupby("session").size().to_numpy()
+    length = np.concatenate([np.arange(1, n + 1) for n in size[:answers]])[:answers]
+    first = np.repeat((np.cumsum(size) - size), size)[:answers]
+    session = np.repeat(np.arange(answers), length)
+    within = np.arange(len(session)) - np.repeat(np.cumsum(length) - length, length)
+    return frame.iloc[first[session] + within].assign(session=session).reset_index(drop=True)
+
+
+def as_sessions(frame: pd.DataFrame) -> Sessions:
+    """The same for ours."""
+    cuts = np.flatnonzero(frame["session"].diff() > 0)
+    whole = frame.groupby("session")["event_time"].agg(["min", "max", "size"])
+
+    def arrays(name: str) -> list[Any]:
+        return np.split(frame[name].to_numpy(), cuts)
+
+    names = ["event_time", "event_type", "item_id", "query", "price", "quantity", "rating", "dwell_ms"]
+    names += ["event_id", "device", "timezone", "returning", "locale"]
+    return Sessions.from_arrays(whole["min"], whole["max"], whole["size"], *(arrays(name) for name in names))
+
+
+def must_agree(ours: dict[str, Any], theirs: pd.DataFrame) -> None:
+    """Equal, but for the last digits of floats, which pandas adds in another order. ValueError if not."""
+    if missing := ours.keys() - set(theirs.columns):
+        raise ValueError(f"pandas has no {', '.join(sorted(missing))}")
+    for name, column in ours.items():
+        other = theirs[name].to_numpy()
+        if column.dtype == object:
+            same = np.array_equal(column, theirs[name].where(theirs[name].notna(), None).to_numpy())
+        else:
+            same = np.allclose(column, other.astype(np.float64), rtol=1e-9, atol=1e-9, equal_nan=True)
+        if not same:
+            raise ValueError(f"ours and pandas differ in {name}")
+
+
+# --- the same with pandas ---------------------------------------------------------------------------------------------
+
+
+def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Every feature by pandas: a row a session."""
+    frame = frame.sort_values(["session", "event_time", "event_id"]).drop_duplicates(["session", "event_id"])
+    frame = frame.join(items, on="item_id")
+    kind, session = frame["event_type"], frame["session"]
+    whole = frame.groupby("session")
+    out = pd.DataFrame(index=whole.size().index)
+
+    counts = frame.groupby(["session", "event_type"]).size().unstack(fill_value=0)
+    for name in EVENT_TYPES:
+        out[PLURAL[name]] = counts.get(name, 0)
+    out["events"] = whole.size()
+    out["position"] = frame[kind != "impression"].groupby("session").size()
+    out["depth"] = frame[kind.isin(["view", "click"])].groupby("session")["item_id"].nunique()
+    out["converted"] = (out["purchases"] > 0).astype(int)
+    views = frame[kind == "view"]
+    out["repeat_views"] = views.duplicated(["session", "item_id"]).groupby(views["session"]).sum()
+    out["rating_mean"] = frame[kind == "rate"].groupby("session")["rating"].mean()
+
+    times = whole["event_time"].agg(["min", "max"])
+    out["duration_ms"] = times["max"] - times["min"]
+    out["pace"] = ((out["events"] - 1) / (out["duration_ms"] / 60_000)).where(out["duration_ms"] > 0)
+    gap = whole["event_time"].diff()
+    gaps = gap.groupby(session).agg(["mean", "max", "last"])
+    out["gap_ms_mean"], out["gap_ms_max"], out["since_previous_ms"] = gaps["mean"], gaps["max"], gaps["last"]
+    dwell = whole["dwell_ms"].agg(["sum", "mean", "max", "last"])
+    for name in dwell:
+        out[f"dwell_ms_{name}"] = dwell[name]
+    texts = whole[["timezone", "device", "locale", "returning"]].last()
+    for zone, ends in times["max"].groupby(texts["timezone"]):
+        local = pd.to_datetime(ends, unit="ms", utc=True).dt.tz_convert(zone).dt
+        out.loc[ends.index, "hour"], out.loc[ends.index, "weekday"] = local.hour, local.weekday
+    out["device"], out["locale"] = texts["device"], texts["locale"]
+    out["visitor"] = texts["returning"].map({"true": "returning", "false": "new"})
+
+    prices = whole["price"].agg(["mean", "min", "max"])
+    out["price_mean"], out["price_min"], out["price_max"] = prices["mean"], prices["min"], prices["max"]
+    out["price_spread"] = whole["price"].std(ddof=0)
+    priced = frame[frame["price"].notna()]
+    x = priced.groupby("session").cumcount()
+    x -= x.groupby(priced["session"]).transform("mean")
+    out["price_trend"] = (x * priced["price"]).groupby(priced["session"]).sum() / (x * x).groupby(
+        priced["session"]
+    ).sum()
+    item_price = frame.groupby(["session", "item_id"])["price"].last().rename("item_price").reset_index()
+    met = frame[(kind != "impression") & frame["item_id"].notna()]
+    current = met.groupby("session")[["item_id", "row"]].last().reset_index()
+    out["price_current"] = current.merge(item_price, how="left").set_index("session")["item_price"]
+    out["price_current_to_mean"] = out["price_current"] / out["price_mean"]
+    out["price_current_in_range"] = (out["price_current"] - prices["min"]) / (prices["max"] - prices["min"])
+
+    cart = frame[kind.isin(["add_to_cart", "remove_from_cart", "purchase"])]
+    sign = np.where(cart["event_type"] == "add_to_cart", 1, -1)
+    level = (sign * cart["quantity"]).groupby([cart["session"], cart["item_id"]]).cumsum()
+    levels = level.groupby([cart["session"], cart["item_id"]]).agg(["last", "min"])
+    pieces = (levels["last"] - levels["min"].clip(upper=0)).rename("pieces").reset_index().merge(item_price, how="left")
+    out["cart_size"] = pieces.groupby("session")["pieces"].sum()
+    out["cart_items"] = (pieces["pieces"] > 0).groupby(pieces["session"]).sum()
+    out["cart_value"] = (pieces["pieces"] * pieces["item_price"]).groupby(pieces["session"]).sum()
+    bought = frame[kind == "purchase"]
+    out["purchase_value"] = (bought["price"] * bought["quantity"].fillna(1)).groupby(bought["session"]).sum()
+
+    out["distinct_items"] = whole["item_id"].nunique()
+    out[["distinct_categories", "distinct_brands"]] = met.groupby("session")[["category", "brand"]].nunique()
+    sizes = met.groupby(["session", "category"]).size()
+    share = sizes / sizes.groupby("session").transform("sum")
+    out["category_entropy"] = (-share * np.log2(share)).groupby("session").sum()
+    out["top_category_share"] = share.groupby("session").max()
+    weight = met["event_type"].map(CENTRE_WEIGHT)
+    vectors = items.attrs["vectors"].astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1)
+    row = met["row"].to_numpy(int)
+    weighted = pd.DataFrame(vectors[row] * weight.to_numpy()[:, None])
+    centre = weighted.groupby(met["session"].to_numpy()).sum()
+    of_centre = np.sqrt((centre**2).sum(axis=1))
+    now = current.set_index("session")["row"].astype(int)
+    out["centre_cosine"] = (centre * vectors[now]).sum(axis=1) / of_centre / lengths[now]
+    out["centre_spread"] = 1 - of_centre / (weight * lengths[row]).groupby(met["session"]).sum()
+
+    searches = frame[kind == "search"]
+    query = searches.groupby("session")["query"]
+    out["last_query"] = query.last().str[:256]
+    out["last_query_words"] = out["last_query"].str.split().str.len()
+    before = query.shift()
+    out["refinements"] = (before.notna() & (before != searches["query"])).groupby(searches["session"]).sum()
+    zero = [name for name, declared in FEATURES.items() if declared.dtype == "int64" and "gap" not in name]
+    zero = [name for name in zero if name != "since_previous_ms"]
+    return out.fillna(dict.fromkeys([*zero, "cart_value", "purchase_value"], 0))

@@ -1,0 +1,20 @@
+"""Our side of `python -m bench encode`: one encoder of a bundle, in a process of its own."""
+
+from pathlib import Path
+
+from bench.peers_encode import Begin, Config, serve
+from udfs.bundle import open_bundle
+from udfs.encoder import CachedEncoder, Encoder
+from udfs.runtimes import EncoderOptions
+
+
+def load_ours(config: Config) -> Begin:
+    """The bundle's encoder; with a cache, each run begins with an empty one. Batch sizes are the encoder's own."""
+    options = EncoderOptions(variant=config["variant"], provider=config["provider"], threads=config["threads"])
+    encoder = Encoder(open_bundle(Path(config["bundles"])), options)
+    cache = config["cache"]
+    return lambda _: CachedEncoder(encoder, cache).encode if cache else encoder.encode
+
+
+if __name__ == "__main__":
+    serve(load_ours)

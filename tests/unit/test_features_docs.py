@@ -1,0 +1,39 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from udfs.features import FEATURES, load_modules, page
+from udfs.sessions import Events, Sessions
+
+PAGE = Path(__file__).parents[2] / "docs" / "features.md"
+
+
+def test_the_page_is_that_of_the_declarations():
+    assert PAGE.read_text() == page(), "run `python -m udfs.features > docs/features.md`"
+    assert all(declared.doc.endswith(".") for declared in FEATURES.values())
+
+
+def test_the_pages_own_example_works_and_is_documented(tmp_path: Path):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "example_features.py").write_text(code)
+    shown = subprocess.run(
+        [sys.executable, "-m", "udfs.features", "example_features"],
+        env={"PYTHONPATH": str(tmp_path)}, cwd=PAGE.parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "| `price_last` | float64 | currency | Latest known price. |" in shown.stdout
+    before = dict(FEATURES)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        load_modules(["example_features"])
+        number = [np.array([4.0, np.nan])]
+        events = Sessions.from_arrays(
+            [1], [2], [2], [[1, 2]], [["view", "view"]], [[None] * 2], [[None] * 2], *[number] * 4
+        )
+        assert FEATURES["price_last"].compute(Events.of(events)).tolist() == [4.0]
+    finally:
+        sys.path.remove(str(tmp_path))
+        FEATURES.clear()
+        FEATURES.update(before)
