@@ -153,7 +153,7 @@ def quantize(
 
 
 def _standard_gelu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """ONNX Runtime's Gelu in ONNX's own operators, which TensorRT knows: x/2 (1 + erf(x/√2)); other nodes as they are."""
+    """ONNX Runtime's Gelu in ONNX's own operators, as TensorRT knows them: x/2 (1 + erf(x/√2)); other nodes as is."""
     if node.op_type != "Gelu":
         return [node]
     value, output = node.input[0], node.output[0]

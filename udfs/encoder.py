@@ -25,9 +25,10 @@ WARM_UP = ["", "mug", "stoneware mug", "stoneware mug, speckled blue", "stonewar
 
 @dataclass
 class Stats:
-    """What an encoder did since it was made: texts encoded, texts found in the cache, calls of the model.
+    """What an encoder did since it was made: texts encoded, texts found in the cache, calls of the model and
+    the microseconds that they took.
 
-    last_batches: (texts, seconds) of the last calls, for whoever takes them off.
+    last_batches: (texts, microseconds) of the last calls, for whoever takes them off.
     """
 
     texts: int = 0
@@ -35,8 +36,9 @@ class Stats:
     truncated: int = 0
     cached: int = 0
     batches: int = 0
+    model_us: int = 0
     load_seconds: float = 0.0
-    last_batches: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1024))
+    last_batches: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=1024))
 
 
 class Encoder:
@@ -116,8 +118,10 @@ class Encoder:
                 ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)
                 began = time.perf_counter()
                 out[rows] = self.run(ids, np.ones_like(ids))
+                took_us = round((time.perf_counter() - began) * 1e6)
                 self.stats.batches += 1
-                self.stats.last_batches.append((len(rows), time.perf_counter() - began))
+                self.stats.model_us += took_us
+                self.stats.last_batches.append((len(rows), took_us))
         return out
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:

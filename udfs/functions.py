@@ -30,7 +30,7 @@ def parse(values: "pd.Series[Any]") -> pd.DataFrame:
 class _EncoderMetrics:
     """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
 
-    COUNTERS = ("texts", "tokens", "truncated", "cached", "batches")
+    COUNTERS = ("texts", "tokens", "truncated", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
         self._of = self._before = Stats()
@@ -46,9 +46,9 @@ class _EncoderMetrics:
             counter.inc(getattr(stats, name) - getattr(self._before, name))
         self._before = replace(stats)
         while stats.last_batches:
-            texts, seconds = stats.last_batches.popleft()
+            texts, took_us = stats.last_batches.popleft()
             self._batch_texts.update(texts)
-            self._batch_us.update(round(seconds * 1e6))
+            self._batch_us.update(took_us)
 
 
 class _Recommend(ScalarFunction):

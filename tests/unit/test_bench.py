@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from support import ROOT
 from tokenizers import Tokenizer
 
+from bench import environment
 from bench.chart import draw, require_drawing
 from bench.encode import (
     PEER_PACKAGES,
@@ -159,6 +161,15 @@ def test_every_peer_has_a_loader_and_locked_versions():
     assert set(SETTINGS) == set(LOADERS)
     assert all(peers_versions("encode", *PEER_PACKAGES).values())
     assert torch.__version__.startswith(peers_versions("encode", "torch")["torch"])  # downloaded once, not twice
+
+
+def test_without_uv_the_peers_cannot_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "peers-encode.lock").write_text("")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ShopstreamError, match="uv is needed to install the peers"):
+        environment.peers_python("encode", "some MB", Console(quiet=True))
 
 
 @pytest.mark.parametrize("name", ["chart.svg", "chart.png"])

@@ -3,11 +3,17 @@ from pathlib import Path
 import models
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoModel, AutoTokenizer
 
+from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
 from export.source import SourceModel, open_source
+from udfs.encoder import Encoder
+from udfs.runtimes import EncoderOptions
 
 TITLES = {
     "Stoneware mug, speckled blue, 350 ml": "蓝色斑点陶瓷马克杯 350毫升",
@@ -49,11 +55,31 @@ def test_what_the_multilingual_model_says_of_itself(multilingual: SourceModel):
     assert (multilingual.max_tokens, multilingual.prefix) == (512, "query: ")
 
 
-def test_a_product_is_found_by_its_title_in_the_other_language(multilingual: SourceModel):
-    made = vectors(multilingual, [*TITLES.keys(), *TITLES.values()])
-    cosines = made[: len(TITLES)] @ made[len(TITLES) :].T
-    assert np.array_equal(cosines.argmax(axis=0), range(len(TITLES)))
-    assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
+def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Exported:
+    table = pa.table({"item_id": [str(n) for n in range(16)], "title": [*TITLES.keys(), *TITLES.values()]})
+    pacsv.write_csv(table, folder / "catalog.csv")
+    options = ExportOptions(folder / "catalog.csv", folder / "out", model=str(source.folder), variants=variants)
+    return export_bundle(options, Console(quiet=True))
+
+
+def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_together(
+    multilingual: SourceModel, tmp_path: Path
+):
+    done = exported(multilingual, tmp_path, ("fp32", "int8"))
+    assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
+    for variant in ("fp32", "int8"):
+        encoder = Encoder(done.bundle, EncoderOptions(variant=variant, provider="cpu"))
+        cosines = encoder.encode([*TITLES.keys()]) @ encoder.encode([*TITLES.values()]).T
+        assert np.array_equal(cosines.argmax(axis=0), range(len(TITLES)))
+        assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
+
+
+def test_a_model_with_cls_pooling_passes_the_gate_in_every_variant(random: SourceModel, tmp_path: Path):
+    done = exported(random, tmp_path, tuple(VARIANTS))
+    assert (done.layers, done.fused) == (12, {"attention": 12, "gelu": 12, "layer_norm": 25})
+    assert set(done.bundle.manifest.encoder.variants) == set(VARIANTS)
+    encoder = Encoder(done.bundle, EncoderOptions(variant="fp32", provider="cpu"))
+    assert np.allclose(encoder.encode([*TITLES]), vectors(random, [*TITLES]), atol=1e-5)
 
 
 def test_the_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):

@@ -36,7 +36,7 @@ def make_bundle(
         indices=columns,
         data=np.array([co_visits[key] for key in sorted(co_visits)], dtype=np.float32),
     )
-    encoder = EncoderInfo(256, "mean", True, "", DIMENSIONS, {}, "int8")
+    encoder = EncoderInfo(256, "mean", True, "", DIMENSIONS, {})
     return Bundle(folder, Manifest(1, "test", "none", {}, encoder, count, 0, {}))
 
 
