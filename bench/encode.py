@@ -61,8 +61,6 @@ WORKER_ENV = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
-    "NNCF_CI": "1",
-    "CI": "true",  # for OpenVINO's telemetry
     "TOKENIZERS_PARALLELISM": "true",
 }
 
