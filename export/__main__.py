@@ -105,6 +105,8 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
 
 def _say(exported: Exported, options: ExportOptions) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
     summary = _summary(exported, options)
     texts = next(iter(exported.bundle.manifest.encoder.variants.values())).parity.texts
     table = Table("variant", title=f"Encoder {summary['source_model']}: parity with fp32 on {texts} other texts")

@@ -34,8 +34,9 @@ def vocabulary_texts(tokenizer: Path, count: int) -> list[str]:
 
     They drive a model's activations further out than a few titles of one shop do.
     """
-    vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab()
-    words = sorted(word for word in (token.lstrip("▁") for token in vocabulary) if word.isalpha())
+    tokens = Tokenizer.from_file(str(tokenizer))
+    decoded = (tokens.decode([token]).strip() for token in range(tokens.get_vocab_size()))
+    words = sorted({word for word in decoded if word.isalpha()})
     rng = np.random.default_rng(0)
     return [
         " ".join(words[place] for place in rng.integers(len(words), size=rng.integers(1, 12))) for _ in range(count)

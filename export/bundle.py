@@ -43,7 +43,8 @@ HELD_BACK = 500
 #: Texts that fp32 is compared with PyTorch on, that a variant's speed is measured on, and that find the worst layers.
 TORCH_TEXTS, SPEED_TEXTS, LAYER_TEXTS = 16, 256, 32
 WORST_LAYERS = 3
-VOCABULARY_TEXTS = 256
+#: Texts that calibrate beside the shop's own: of words of the vocabulary, and of so many of the shop's joined.
+VOCABULARY_TEXTS, JOINED_TEXTS, JOINED = 256, 32, 24
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
                 parity = measure(encoder, reference, held_back)
                 info.variants[name] = Variant(f"encoder/{name}.onnx", name, VARIANTS[name], encoder.provider, parity)
             speeds = {name: _speed(encoder, held_back) for name, encoder in encoders.items()}
-        for name in options.variants[1:]:
+        for name in options.variants:
             if short := check_gate(name, info.variants[name].parity, options.gate):
                 if name in quantised:
                     with step(f"find the layers that {name} hurts most"):
@@ -238,37 +239,47 @@ def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str,
 def _texts(texts: list[str], wanted: int, file: Path | None) -> tuple[list[str], list[str]]:
     """Texts to calibrate on and others to measure on, by a shuffle that is the same every time.
 
-    At most half of the distinct texts calibrate; a single text has to serve for both. A calibration file has a text a
-    line, and then none of those measures.
+    At most half of the distinct texts calibrate; a single text has to serve for both. Of a calibration file, with a
+    text a line, so many are drawn, and none of its texts measures.
     """
     distinct = np.array(sorted(set(texts)), dtype=object)
     np.random.default_rng(0).shuffle(distinct)
     if file is not None:
-        calibration = _lines(file)[:wanted]
-        others = np.setdiff1d(distinct, np.array(calibration, dtype=object))
-        np.random.default_rng(0).shuffle(others)
-        return calibration, others[:HELD_BACK].tolist() or calibration
+        calibration = _lines(file, wanted)
+        known = set(calibration)
+        others = [text for text in distinct.tolist() if text.strip() not in known]
+        if not others:
+            raise ShopstreamError(f"--calibration {file} holds every text of the shop; leave some to measure on")
+        return calibration, others[:HELD_BACK]
     count = min(wanted, (len(distinct) + 1) // 2)
     calibration, rest = distinct[:count].tolist(), distinct[count:][:HELD_BACK].tolist()
     return calibration, rest or calibration
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, wanted: int) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ShopstreamError(f"--calibration {file} cannot be read: {error}") from error
     if not any(lines):
         raise ShopstreamError(f"--calibration {file} has no text; it should have one a line")
-    return list(dict.fromkeys(filter(None, lines)))
+    distinct = np.array(sorted(set(filter(None, lines))), dtype=object)
+    np.random.default_rng(0).shuffle(distinct)
+    return distinct[:wanted].tolist()  # type: ignore[no-any-return]
 
 
 def _calibrate(source: SourceModel, draft: Path, texts: list[str], more: int) -> dict[str, Activation]:
-    """Calibrate on these texts and `more` made of the model's vocabulary, so that few texts do as well."""
+    """Calibrate on these texts; with `more`, also on some of them joined and on so many made of the model's vocabulary.
+
+    So that few and short texts do as well for others.
+    """
     from export.batches import exact_length_batches, vocabulary_texts
 
     tokenizer = draft / "tokenizer.json"
-    texts = [source.prefix + text for text in texts + vocabulary_texts(tokenizer, more)]
+    if more:
+        joined = [", ".join(texts[start : start + JOINED]) for start in range(0, JOINED_TEXTS * JOINED, JOINED)]
+        texts = texts + [text for text in joined if text] + vocabulary_texts(tokenizer, more)
+    texts = [source.prefix + text for text in texts]
     return calibrate(draft / "encoder" / "fp32.onnx", list(exact_length_batches(tokenizer, texts, source.max_tokens)))
 
 

@@ -97,14 +97,11 @@ def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
     for name, activation in seen.items():
         arrays = [numpy_helper.to_array(weights[node.input[1]]) for node in products[name]]
         activation.smooth = _smoothing(activation, arrays)
-    tokens = 0
+    step = -(-sum(feed["input_ids"].size for feed in feeds) // GRAM_TOKENS)  # every so many tokens, of all batches
     gram = {name: np.zeros((len(activation.low),) * 2, np.float32) for name, activation in seen.items()}
-    for feed in sorted(feeds, key=lambda feed: feed["input_ids"].size):  # of many lengths
-        if tokens >= GRAM_TOKENS:
-            break
-        tokens += feed["input_ids"].size
+    for feed in feeds:
         for name, values in run(feed):
-            quantized = seen[name].quantized(values)
+            quantized = seen[name].quantized(values[::step])
             gram[name] += quantized.T @ quantized
     for name, activation in seen.items():
         tensors = [node.input[1] for node in products[name]]

@@ -142,7 +142,9 @@ class EncoderSettings(_Group):
     )
     allow_fallback: bool = Field(False, description="Run on cpu when the provider asked for cannot be used.")
     threads: int = Field(
-        1, ge=0, description="Threads of a worker's model and matrix products: cores divided by slots; 0: every core."
+        1,
+        ge=0,
+        description="A worker's model calls at a time, and its matrix products' threads: cores by slots; 0: all cores.",
     )
     cache: int = Field(50_000, ge=0, description="Texts whose vectors are kept, a worker; about 2 KB each.")
     engine_cache: str = Field(".shopstream/engines", description="Folder of TensorRT's engines, on the workers.")

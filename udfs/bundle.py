@@ -72,6 +72,10 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     variants: dict[str, Variant]
 
 
+class _Format(msgspec.Struct):
+    format: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """manifest.json. `id` is the hash of everything else in it, and so of every file."""
 
@@ -192,15 +196,15 @@ def open_bundle(folder: Path, bundle_id: str | None = None) -> Bundle:
     """
     path = folder / (bundle_id or current_id(folder))
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        content = (path / MANIFEST).read_bytes()
+        found = msgspec.json.decode(content, type=_Format).format
+        if found != FORMAT:
+            raise ShopstreamError(f"bundle {path} has format {found}, this version reads {FORMAT}: export it again")
+        manifest = msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
         raise ShopstreamError(f"bundle {path} has no {MANIFEST}: {EXPORT_HINT} --out {folder}") from None
     except msgspec.MsgspecError as error:
         raise ShopstreamError(f"{path / MANIFEST} is damaged ({error}): {EXPORT_HINT} --out {folder}") from None
-    if manifest.format != FORMAT:
-        raise ShopstreamError(
-            f"bundle {path} has format {manifest.format}, this version reads {FORMAT}: export it again"
-        )
     if manifest.id != manifest.content_id() or manifest.id != path.name:
         raise ShopstreamError(f"{path / MANIFEST} does not match the bundle's id: {EXPORT_HINT} --out {folder}")
     needed = {"tokenizer.json", "items.parquet", "item_vectors.npy", "co_visits.npz"}

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from udfs.bundle import Bundle, EncoderInfo
 from udfs.errors import ShopstreamError
-from udfs.runtimes import ROW_BUDGET, TOKEN_BUDGET, Choice, EncoderOptions, Ids, choose, load
+from udfs.runtimes import ROW_BUDGET, TOKEN_BUDGET, Choice, EncoderOptions, Ids, calls_at_a_time, choose, load
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,10 @@ class Encoder:
         try:
             self._open(bundle, choice, options)
         except ShopstreamError as error:
-            if not (options.allow_fallback or options.provider == "auto") or choice.provider == "cpu":
+            automatic = options.provider == options.variant == "auto"
+            if not (options.allow_fallback or automatic) or choice.provider == "cpu":
                 raise
-            log.warning("%s; running on the CPU", error)
+            log.warning("running on the CPU: %s", error)
             choice = choose(encoder.variants, replace(options, provider="cpu", variant="auto"))
             self._open(bundle, choice, options)
         log.info("encoder variant %s on %s: %s", choice.variant, choice.provider, choice.reason)
@@ -95,6 +97,8 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_tokens)
         self._runtime = load(model, key, precision, choice.provider, options)
+        calls = calls_at_a_time(choice.provider, options)
+        self._pool = ThreadPoolExecutor(calls, "encoder") if calls > 1 else None
         self.stats = Stats()
         self.encode(WARM_UP)
         self.stats = Stats(load_seconds=time.perf_counter() - start)
@@ -109,19 +113,25 @@ class Encoder:
         self.stats.texts += len(texts)
         self.stats.tokens += int(lengths.sum())
         self.stats.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+        batches = []
         order = np.argsort(lengths, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-            length = int(lengths[bucket[0]])
-            step = min(max(1, TOKEN_BUDGET[self.provider] // length), ROW_BUDGET)
-            for start in range(0, len(bucket), step):
-                rows = bucket[start : start + step]
-                ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)
-                began = time.perf_counter()
-                out[rows] = self.run(ids, np.ones_like(ids))
-                took_us = round((time.perf_counter() - began) * 1e6)
-                self.stats.batches += 1
-                self.stats.model_us += took_us
-                self.stats.last_batches.append((len(rows), took_us))
+            step = min(max(1, TOKEN_BUDGET[self.provider] // int(lengths[bucket[0]])), ROW_BUDGET)
+            batches += [bucket[start : start + step] for start in range(0, len(bucket), step)]
+
+        def encode_batch(rows: npt.NDArray[np.intp]) -> int:
+            ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)
+            began = time.perf_counter()
+            out[rows] = self.run(ids, np.ones_like(ids))
+            return round((time.perf_counter() - began) * 1e6)
+
+        # The longest texts first, so that no thread is left with them at the end.
+        batches.reverse()
+        times = self._pool.map(encode_batch, batches) if self._pool else map(encode_batch, batches)
+        for rows, took_us in zip(batches, times, strict=True):
+            self.stats.batches += 1
+            self.stats.model_us += took_us
+            self.stats.last_batches.append((len(rows), took_us))
         return out
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:

@@ -58,6 +58,7 @@ class _Recommend(ScalarFunction):
     def open(self, function_context: FunctionContext) -> None:
         self._recommender = Recommender(self._options)
         self._metrics = _EncoderMetrics(function_context.get_metric_group())
+        self._metrics.update(self._recommender.encoder_stats)
 
     def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":
         answers = pd.Series(recommend_columns(self._recommender, columns), dtype=object)

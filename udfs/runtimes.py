@@ -1,6 +1,6 @@
 """What runs the encoder's ONNX files: ONNX Runtime on CPU, CUDA and TensorRT, OpenVINO on CPU."""
 
-import logging
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -17,8 +17,6 @@ import onnxruntime as ort
 from udfs.bundle import Variant
 from udfs.errors import ShopstreamError
 
-log = logging.getLogger(__name__)
-
 Ids = npt.NDArray[np.int64]
 Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
 ORT_PROVIDERS: dict[str, str] = {
@@ -31,8 +29,8 @@ OPENVINO_SHAPES = 256
 ROW_STEP = 32
 #: Most tokens in one call of the model; bounds its working memory.
 TOKEN_BUDGET: dict[str, int] = {"cpu": 2048, "openvino": 2048, "cuda": 16_384, "tensorrt": 16_384}
-#: Most texts in one call, as TensorRT's profile allows.
-ROW_BUDGET = 256
+#: Most texts in one call and most tokens of a text, as TensorRT's profile allows.
+ROW_BUDGET, MAX_TOKENS = 256, 512
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,9 @@ class EncoderOptions:
 
     provider `cpu`, `openvino`, `cuda` or `tensorrt`, or `auto`: CUDA where a device is usable, else the CPU. With a
     provider named, another one is an error unless allow_fallback. variant: a name, or `auto` for the fastest that suits
-    provider and processor. threads: of one model call; 0: every core. cache: texts whose vectors are kept (0 turns the
-    cache off). engine_cache: folder of TensorRT's engines, which take minutes to build.
+    provider and processor. threads: model calls at a time on a CPU, each on one thread; 0: as many as cores. cache:
+    texts whose vectors are kept (0 turns the cache off). engine_cache: folder of TensorRT's engines, which take minutes
+    to build.
     """
 
     variant: str = "auto"
@@ -63,7 +62,7 @@ class Choice:
 
 
 class Runtime(Protocol):
-    """A loaded model."""
+    """A loaded model; several threads may run it."""
 
     def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
         """int64 [texts, tokens] each to hidden states [texts, tokens, hidden] or vectors [texts, hidden], float32."""
@@ -152,15 +151,20 @@ def load(model: Path, key: str, precision: str, provider: Provider, options: Enc
         runtime = _loaded.get(known)
         if runtime is None:
             runtime = (
-                _OpenVino(model, precision, options.threads)
+                _OpenVino(model, precision, calls_at_a_time(provider, options))
                 if provider == "openvino"
-                else _OnnxRuntime(model, provider, options)
+                else _OnnxRuntime(model, precision, provider, options)
             )
             _loaded[known] = runtime
         return runtime
 
 
-def ort_provider_options(provider: str, options: EncoderOptions, max_tokens: int = 512) -> list[Any]:
+def calls_at_a_time(provider: Provider, options: EncoderOptions) -> int:
+    """Model calls that run beside each other: on CPUs batches in parallel scale better than the products within one."""
+    return options.threads or os.cpu_count() or 1 if provider in ("cpu", "openvino") else 1
+
+
+def ort_provider_options(provider: str, precision: str, options: EncoderOptions) -> list[Any]:
     """ONNX Runtime's providers to try, the wanted one first, with their options."""
     cuda = (ORT_PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"})
     if provider == "cpu":
@@ -169,11 +173,11 @@ def ort_provider_options(provider: str, options: EncoderOptions, max_tokens: int
         return [cuda, ORT_PROVIDERS["cpu"]]
     names = ("input_ids", "attention_mask", "token_type_ids")
     shapes = {size: ",".join(f"{name}:{rows}x{tokens}" for name in names)
-              for size, rows, tokens in (("min", 1, 1), ("opt", 64, 16), ("max", ROW_BUDGET, max_tokens))}  # fmt: skip
+              for size, rows, tokens in (("min", 1, 1), ("opt", 64, 16), ("max", ROW_BUDGET, MAX_TOKENS))}  # fmt: skip
     Path(options.engine_cache).mkdir(parents=True, exist_ok=True)
     tensorrt = {
         "trt_fp16_enable": True,
-        "trt_int8_enable": True,
+        "trt_int8_enable": precision == "tensorrt-int8",
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": options.engine_cache,
         "trt_timing_cache_enable": True,
@@ -188,14 +192,15 @@ def ort_provider_options(provider: str, options: EncoderOptions, max_tokens: int
 class _OnnxRuntime:
     """ONNX Runtime. On a CUDA device inputs and outputs are bound, so that each is copied once."""
 
-    def __init__(self, model: Path, provider: Provider, options: EncoderOptions) -> None:
+    def __init__(self, model: Path, precision: str, provider: Provider, options: EncoderOptions) -> None:
         settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = 1
+        settings.inter_op_num_threads = 1
         settings.enable_cpu_mem_arena = False  # the arena keeps the memory of the largest batch ever seen
         settings.log_severity_level = 3 if provider == "cpu" else 4  # a failed load is reported below, in one line
         usable = provider == "cpu" or _on_device(provider)
         if usable:
-            given = ort_provider_options(provider, options)
+            given = ort_provider_options(provider, precision, options)
             self._session = ort.InferenceSession(str(model), settings, providers=given)
         if not usable or self._session.get_providers()[0] != ORT_PROVIDERS[provider]:
             raise ShopstreamError(
@@ -229,7 +234,7 @@ class _OpenVino:
     Beside int8 products it computes in bfloat16 where the processor can.
     """
 
-    def __init__(self, model: Path, precision: str, threads: int) -> None:
+    def __init__(self, model: Path, precision: str, streams: int) -> None:
         if find_spec("openvino") is None:
             raise ShopstreamError(
                 "encoder.provider is openvino, but the package openvino is not installed; install it, set "
@@ -245,21 +250,23 @@ class _OpenVino:
                 "set encoder.variant to fp32, or encoder.allow_fallback to true"
             )
         config = {
-            "PERFORMANCE_HINT": "LATENCY",  # one stream: a call uses all its threads
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
             "ENABLE_CPU_PINNING": False,  # or every worker takes the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": OPENVINO_SHAPES,
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
-        } | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        compiled = core.compile_model(core.read_model(model), "CPU", config)
-        self._request = compiled.create_infer_request()
-        self._inputs = [node.any_name for node in compiled.inputs]
-        self._lock = threading.Lock()
+        }
+        self._compiled = core.compile_model(core.read_model(model), "CPU", config)
+        self._inputs = [node.any_name for node in self._compiled.inputs]
+        self._requests = threading.local()
 
     def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
         rows = len(ids)
         fill = (1 << (rows - 1).bit_length()) - rows if rows < ROW_STEP else -rows % ROW_STEP
         ids, mask = (np.pad(array, ((0, fill), (0, 0)), mode="edge") for array in (ids, mask))
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        with self._lock:
-            self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
-            return np.array(self._request.get_output_tensor(0).data[:rows], dtype=np.float32)
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        request = self._requests.own
+        request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
+        return np.array(request.get_output_tensor(0).data[:rows], dtype=np.float32)

@@ -240,6 +240,13 @@ def test_the_same_input_in_any_file_order_gives_the_same_id(exported, tmp_path, 
     assert not (tmp_path / "CURRENT").exists()
 
 
+def test_a_bundle_of_another_format_says_so(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").write_text('{"format": 1, "id": "old", "encoder": {}}')
+    with pytest.raises(ShopstreamError, match="has format 1, this version reads 2: export it again"):
+        open_bundle(tmp_path, "old")
+
+
 def visits(rows, gap_minutes=30):
     columns = [{"event_type": kind, "user_id": u, "event_time": m * MINUTE, "item_id": i} for u, m, i, kind in rows]
     batch = pa.RecordBatch.from_pylist(columns, schema=EVENTS)
@@ -380,7 +387,7 @@ def test_a_broken_quantisation_is_refused_with_the_layers_that_it_hurts(tmp_path
     texts = tmp_path / "texts.txt"
     texts.write_text("a\n")  # no range of values to speak of
     line = error_of(
-        capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "fp32,int8",
+        capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "int8,fp32",
         "--calibration", texts,
     )  # fmt: skip
     assert re.search(r"variant int8 is too far from fp32: cosine_mean 0\.\d+ < 0\.99", line)

@@ -96,6 +96,14 @@ def test_a_device_that_was_asked_for_and_is_not_there_is_an_error(bundles: Path,
     assert "running on the CPU" in caplog.text
 
 
+@pytest.mark.skipif(HAS_CUDA, reason="a CUDA device is present")
+def test_a_named_variant_is_never_replaced_unasked(bundles: Path):
+    bundle = open_bundle(bundles)
+    with pytest.raises(ShopstreamError, match=r"encoder\.provider is cuda"):
+        Encoder(bundle, EncoderOptions(variant="fp16", threads=1))
+    assert Encoder(bundle, EncoderOptions(variant="fp16", threads=1, allow_fallback=True)).provider == "cpu"
+
+
 def test_openvino_that_is_not_installed_is_an_error(bundles: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(runtimes, "_loaded", {})
@@ -106,7 +114,9 @@ def test_openvino_that_is_not_installed_is_an_error(bundles: Path, monkeypatch: 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_device_options_are_ones_that_onnx_runtime_knows(provider: str, tmp_path: Path):
-    (name, options), *rest = ort_provider_options(provider, EncoderOptions(engine_cache=str(tmp_path / "engines")))
+    (name, options), *rest = ort_provider_options(
+        provider, "tensorrt-int8", EncoderOptions(engine_cache=str(tmp_path / "engines"))
+    )
     assert name in ort.get_all_providers()
     assert [part if isinstance(part, str) else part[0] for part in rest][-1] == "CPUExecutionProvider"
     if provider == "tensorrt":
@@ -114,6 +124,10 @@ def test_device_options_are_ones_that_onnx_runtime_knows(provider: str, tmp_path
         for size, shape in {"min": "1x1", "opt": "64x16", "max": "256x512"}.items():
             assert options[f"trt_profile_{size}_shapes"].split(",")[0] == f"input_ids:{shape}"
         assert options["trt_engine_cache_enable"]
+        assert options["trt_int8_enable"]
+        assert not ort_provider_options(provider, "fp32", EncoderOptions(engine_cache=str(tmp_path)))[0][1][
+            "trt_int8_enable"
+        ]
     else:
         assert options["arena_extend_strategy"] == "kSameAsRequested"
         assert options["use_tf32"] == "0"  # or fp32 is not fp32
