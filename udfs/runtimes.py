@@ -26,7 +26,7 @@ ORT_PROVIDERS: dict[str, str] = {
 }
 #: Shapes whose compiled kernels OpenVINO keeps. Without a bound its memory grows with every new shape, to gigabytes.
 OPENVINO_SHAPES = 256
-ROW_STEP = 32
+ROW_STEP = 16
 #: Most tokens in one call of the model; bounds its working memory.
 TOKEN_BUDGET: dict[str, int] = {"cpu": 2048, "openvino": 2048, "cuda": 16_384, "tensorrt": 16_384}
 #: Most texts in one call and most tokens of a text, as TensorRT's profile allows.
@@ -230,8 +230,8 @@ class _OnnxRuntime:
 class _OpenVino:
     """OpenVINO on the CPU: the fastest for long texts and large batches; it compiles kernels for each new shape.
 
-    So rows are filled up to a power of two, or a multiple of 32, which changes no row's result, and few shapes are met.
-    Beside int8 products it computes in bfloat16 where the processor can.
+    So rows are filled up to a power of two, or a multiple of ROW_STEP, which changes no row's result, and few shapes
+    are met. Beside int8 products it computes in bfloat16 where the processor can.
     """
 
     def __init__(self, model: Path, precision: str, streams: int) -> None:

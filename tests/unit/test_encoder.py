@@ -47,7 +47,7 @@ def test_a_vector_depends_on_its_text_alone(encoder: Encoder):
 def test_a_batch_of_any_size_gives_the_same_bits(encoder: Encoder):
     """Rows that OpenVINO's batches are filled up with leave no trace."""
     alone = encoder.encode(["red stoneware mug"])[0]
-    for size in (2, 3, 31, 32, 33, 300):
+    for size in (2, 3, 15, 16, 17, 300):
         assert (encoder.encode(["red stoneware mug"] * size) == alone).all(), size
 
 
