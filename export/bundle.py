@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,18 +242,24 @@ def _texts(texts: list[str], wanted: int, file: Path | None) -> tuple[list[str],
     At most half of the distinct texts calibrate; a single text has to serve for both. Of a calibration file, with a
     text a line, so many are drawn, and none of its texts measures.
     """
-    distinct = np.array(sorted(set(texts)), dtype=object)
-    np.random.default_rng(0).shuffle(distinct)
+    distinct = _shuffled(texts)
     if file is not None:
         calibration = _lines(file, wanted)
         known = set(calibration)
-        others = [text for text in distinct.tolist() if text.strip() not in known]
+        others = [text for text in distinct if text.strip() not in known]
         if not others:
             raise ShopstreamError(f"--calibration {file} holds every text of the shop; leave some to measure on")
         return calibration, others[:HELD_BACK]
     count = min(wanted, (len(distinct) + 1) // 2)
-    calibration, rest = distinct[:count].tolist(), distinct[count:][:HELD_BACK].tolist()
+    calibration, rest = distinct[:count], distinct[count:][:HELD_BACK]
     return calibration, rest or calibration
+
+
+def _shuffled(texts: Iterable[str]) -> list[str]:
+    """The distinct texts, in an order that is the same every time."""
+    distinct = np.array(sorted(set(texts)), dtype=object)
+    np.random.default_rng(0).shuffle(distinct)
+    return distinct.tolist()  # type: ignore[no-any-return]
 
 
 def _lines(file: Path, wanted: int) -> list[str]:
@@ -263,9 +269,7 @@ def _lines(file: Path, wanted: int) -> list[str]:
         raise ShopstreamError(f"--calibration {file} cannot be read: {error}") from error
     if not any(lines):
         raise ShopstreamError(f"--calibration {file} has no text; it should have one a line")
-    distinct = np.array(sorted(set(filter(None, lines))), dtype=object)
-    np.random.default_rng(0).shuffle(distinct)
-    return distinct[:wanted].tolist()  # type: ignore[no-any-return]
+    return _shuffled(filter(None, lines))[:wanted]
 
 
 def _calibrate(source: SourceModel, draft: Path, texts: list[str], more: int) -> dict[str, Activation]:
