@@ -58,7 +58,7 @@ def read_titles(catalog: Path | None) -> Titles:
 
 def make_text_sets(titles: Sequence[str], tokenizer: Tokenizer, prefix: str, *, quick: bool) -> list[TextSet]:
     """short, tokens64, tokens256 and zipf, the same ones every time; token counts include the prefix."""
-    count, count64, count256, stream = (200, 24, 12, 1024) if quick else (1000, 160, 48, 4096)
+    count, count64, count256, stream = (200, 24, 12, 1024) if quick else (3000, 160, 48, 4096)
     short = list(titles[:count])
     lengths = [len(encoding) for encoding in tokenizer.encode_batch_fast([prefix + text for text in short])]
     shares = 1 / np.arange(1, len(titles) + 1) ** ZIPF

@@ -97,8 +97,8 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_tokens)
         self._runtime = load(model, key, precision, choice.provider, options)
-        calls = calls_at_a_time(choice.provider, options)
-        self._pool = ThreadPoolExecutor(calls, "encoder") if calls > 1 else None
+        self._calls = calls_at_a_time(choice.provider, options)
+        self._pool = ThreadPoolExecutor(self._calls, "encoder") if self._calls > 1 else None
         self.stats = Stats()
         self.encode(WARM_UP)
         self.stats = Stats(load_seconds=time.perf_counter() - start)
@@ -116,8 +116,11 @@ class Encoder:
         batches = []
         order = np.argsort(lengths, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-            step = min(max(1, TOKEN_BUDGET[self.provider] // int(lengths[bucket[0]])), ROW_BUDGET)
-            batches += [bucket[start : start + step] for start in range(0, len(bucket), step)]
+            most = min(max(1, TOKEN_BUDGET[self.provider] // int(lengths[bucket[0]])), ROW_BUDGET)
+            calls = -(-len(bucket) // most)
+            if calls > 1:  # as many for each thread, and equally large
+                calls += -calls % self._calls
+            batches += np.array_split(bucket, calls)
 
         def encode_batch(rows: npt.NDArray[np.intp]) -> int:
             ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)

@@ -26,7 +26,7 @@ ORT_PROVIDERS: dict[str, str] = {
 }
 #: Shapes whose compiled kernels OpenVINO keeps. Without a bound its memory grows with every new shape, to gigabytes.
 OPENVINO_SHAPES = 256
-ROW_STEP = 16
+ROW_STEP = 4
 #: Most tokens in one call of the model; bounds its working memory.
 TOKEN_BUDGET: dict[str, int] = {"cpu": 2048, "openvino": 2048, "cuda": 16_384, "tensorrt": 16_384}
 #: Most texts in one call and most tokens of a text, as TensorRT's profile allows.

@@ -1,0 +1,119 @@
+"""Past sessions as columns of whole numbers: what models are trained on and measured with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from udfs.sessions import TYPE_CODE, coded, first_of_each
+
+Ints = npt.NDArray[np.int64]
+
+COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """S sessions with N events that have an item. Sessions by their start, the events of one by time, then as read.
+
+    Impressions and searches are left out. Every session has at least one event.
+    """
+
+    items: list[str]  #: item ids; `item` counts them
+    users: list[str]  #: user ids; `user` counts them
+    offsets: Ints  #: int64 [S + 1]: the events of session s are offsets[s]:offsets[s + 1]
+    user: Ints  #: int64 [S], the user of each session
+    item: Ints  #: int64 [N], the item of each event
+    time: Ints  #: int64 [N], epoch ms
+    type_code: npt.NDArray[np.int8]  #: int8 [N], place in EVENT_TYPES
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def session(self) -> Ints:
+        """int64 [N]: the session of each event."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def start(self) -> Ints:
+        """int64 [S], epoch ms."""
+        return self.time[self.offsets[:-1]]
+
+    @property
+    def end(self) -> Ints:
+        """int64 [S], epoch ms."""
+        return self.time[self.offsets[1:] - 1]
+
+    def part(self, first: int, last: int) -> "Interactions":
+        """The sessions from `first` up to `last`, which is left out; items and users keep their numbers."""
+        events = slice(*self.offsets[[first, last]])
+        offsets = self.offsets[first : last + 1] - self.offsets[first]
+        columns = {name: getattr(self, name)[events] for name in ("item", "time", "type_code")}
+        return replace(self, offsets=offsets, user=self.user[first:last], **columns)
+
+    def split(self, share: float) -> tuple["Interactions", "Interactions"]:
+        """The earlier sessions, and the last `share` of them by start."""
+        cut = len(self) - round(len(self) * share)
+        return self.part(0, cut), self.part(cut, len(self))
+
+    def without_repeats(self) -> "Interactions":
+        """The same with an item's first event in each session alone."""
+        return self._keep(first_of_each(coded(self.session * (len(self.items) + 1) + self.item)[0]))
+
+    def longer_than(self, events: int) -> "Interactions":
+        """The sessions with more than so many events."""
+        return self._keep((np.diff(self.offsets) > events)[self.session])
+
+    def _keep(self, stays: npt.NDArray[np.bool_]) -> "Interactions":
+        session = self.session[stays]
+        left, sizes = np.unique(session, return_counts=True)
+        columns = {name: getattr(self, name)[stays] for name in ("item", "time", "type_code")}
+        return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))), user=self.user[left], **columns)
+
+
+def interactions(
+    batches: Iterable[pa.RecordBatch], gap_ms: int | None = None, items: Sequence[str] = ()
+) -> Interactions:
+    """From click events (schema udfs.datasets.EVENTS) in any order.
+
+    A session is what shares a session_id; with gap_ms, or for events without a session_id, one user's events with
+    less than that (30 min by default) between them. items: ids that come first, in this order; further ones follow as
+    they appear.
+    """
+    table = pa.Table.from_batches([batch.select(COLUMNS) for batch in batches])
+    wanted = pc.and_(
+        pc.is_valid(table["item_id"]), pc.invert(pc.is_in(table["event_type"], pa.array(["impression", "search"])))
+    )
+    table = table.filter(wanted).combine_chunks()
+    time = table["event_time"].to_numpy().astype(np.int64)
+    user, users = coded(table["user_id"].to_numpy(zero_copy_only=False))
+    kinds, names = coded(table["event_type"].to_numpy(zero_copy_only=False))
+    type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kinds]
+    ids = np.concatenate((np.array(items, dtype=object), table["item_id"].to_numpy(zero_copy_only=False)))
+    item, known = coded(ids)
+    item = item[len(items) :]
+    if gap_ms is None and not table["session_id"].null_count:
+        session = coded(table["session_id"].to_numpy(zero_copy_only=False))[0]
+    else:
+        order = np.lexsort((time, user))
+        opens = (np.diff(user[order], prepend=-1) != 0) | (np.diff(time[order], prepend=0) >= (gap_ms or 1_800_000))
+        session = np.empty(len(order), dtype=np.int64)
+        session[order] = np.cumsum(opens) - 1
+    start = np.full(session.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(start, session, time)
+    order = np.lexsort((np.arange(len(time)), time, session, start[session]))
+    _, first, sizes = np.unique(session[order], return_index=True, return_counts=True)
+    by_place = np.argsort(first)
+    return Interactions(
+        items=list(known),
+        users=list(users),
+        offsets=np.concatenate(([0], np.cumsum(sizes[by_place]))),
+        user=user[order][first[by_place]],
+        item=item[order],
+        time=time[order],
+        type_code=type_code[order],
+    )
