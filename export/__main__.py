@@ -23,35 +23,47 @@ def commands() -> None:
     """A model's life before it runs: to ONNX, optimised, quantised, verified, published as a bundle."""
 
 
+Catalog = Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")]
+Out = Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")]
+Model = Annotated[
+    str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
+]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
+]
+Gap = Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
+]
+CalibrationTexts = Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")]
+Variants = Annotated[str, typer.Option(help=f"Encoder variants, with commas between: {', '.join(VARIANTS)}.")]
+Gate = Annotated[
+    str,
+    typer.Option(
+        help="Least figures that a variant is published with, as cosine_mean=0.995,top10_overlap=0.95.",
+        show_default=",".join(f"{name}={least}" for name, least in GATE.items()),
+    ),
+]
+DEFAULTS = ",".join(DEFAULT_VARIANTS)
+KeepCurrent = Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
 @app.command()
 def bundle(
-    catalog: Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")],
-    out: Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")],
-    model: Annotated[
-        str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
-    ] = None,
+    catalog: Catalog,
+    out: Out,
+    model: Model = None,
     sessions: Annotated[Path | None, typer.Option(help="Past click events, for popularity and co-visits.")] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
-    ] = None,
-    session_gap: Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")] = 30,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
-    ] = None,
-    calibration_texts: Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")] = 1024,
-    variants: Annotated[
-        str, typer.Option(help=f"Encoder variants, with commas between: {', '.join(VARIANTS)}.")
-    ] = ",".join(DEFAULT_VARIANTS),
-    gate: Annotated[
-        str,
-        typer.Option(
-            help="Least figures that a variant is published with, as cosine_mean=0.995,top10_overlap=0.95.",
-            show_default=",".join(f"{name}={least}" for name, least in GATE.items()),
-        ),
-    ] = "",
-    keep_current: Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    mapping: Mapping = None,
+    session_gap: Gap = 30,
+    calibration: Calibration = None,
+    calibration_texts: CalibrationTexts = 1024,
+    variants: Variants = DEFAULTS,
+    gate: Gate = "",
+    keep_current: KeepCurrent = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a model and a catalogue as a bundle: encoder variants, item vectors, popularity and co-visits."""
     options = ExportOptions(
@@ -67,11 +79,77 @@ def bundle(
         session_gap_minutes=session_gap,
         set_current=not keep_current,
     )
+    _export(options, as_json=as_json)
+
+
+@app.command()
+def train(
+    catalog: Catalog,
+    sessions: Annotated[Path, typer.Option(help="Past click events, that the ranker learns from.")],
+    out: Out,
+    model: Model = None,
+    mapping: Mapping = None,
+    session_gap: Gap = 30,
+    calibration: Calibration = None,
+    calibration_texts: CalibrationTexts = 1024,
+    variants: Variants = DEFAULTS,
+    gate: Gate = "",
+    report: Annotated[Path | None, typer.Option(help="Write what was learned to this Markdown file.")] = None,
+    keep_current: KeepCurrent = False,
+    as_json: AsJson = False,
+) -> None:
+    """The same, and a ranker learned from past sessions: a bundle like any other, which a running job takes up."""
+    options = ExportOptions(
+        catalog=catalog,
+        out=out,
+        model=model,
+        sessions=sessions,
+        mapping=parse_mapping(mapping or ()),
+        calibration=calibration,
+        calibration_texts=calibration_texts,
+        gate=parse_gate(gate),
+        variants=tuple(variants.split(",")),
+        session_gap_minutes=session_gap,
+        set_current=not keep_current,
+        learn=True,
+    )
+    exported = _export(options, as_json=as_json)
+    if report is not None:
+        report.write_text(_report(exported))
+
+
+def _export(options: ExportOptions, *, as_json: bool) -> Exported:
     exported = export_bundle(options, Console(stderr=True, highlight=False, quiet=as_json))
     if as_json:
         sys.stdout.write(json.dumps(_summary(exported, options)) + "\n")
     else:
         _say(exported, options)
+    return exported
+
+
+def _report(exported: Exported) -> str:
+    """What a ranker learned, for people."""
+    manifest = exported.bundle.manifest
+    quality = manifest.ranker.quality if manifest.ranker else {}
+    lines = [
+        f"# Ranker of bundle {manifest.id}",
+        "",
+        f"{manifest.items:,} items, {manifest.sessions:,} past sessions, encoder {manifest.source_model}.",
+        "",
+        "Measured on the latest sessions, which taught neither the trees nor what they look at:",
+        "",
+        "| figure | |",
+        "|---|---:|",
+        *(f"| {name} | {value:g} |" for name, value in quality.items()),
+        "",
+        "What the trees look at, by their share of what the splits gained:",
+        "",
+        "| column | share | |",
+        "|---|---:|---|",
+    ]
+    ordered = sorted(exported.importance.items(), key=lambda each: -each[1])
+    lines += [f"| {name} | {share:.1%} | {'█' * round(share * 50)} |" for name, share in ordered]
+    return "\n".join(lines) + "\n"
 
 
 def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
@@ -95,6 +173,7 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
         "items": manifest.items,
         "sessions": manifest.sessions,
         "variants": variants,
+        "ranker": manifest.ranker.quality if manifest.ranker else None,
         "layers": exported.layers,
         "fused": exported.fused,
         "torch_cosine": exported.torch_cosine,
@@ -123,6 +202,12 @@ def _say(exported: Exported, options: ExportOptions) -> None:
     console.print(table)
     fused = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in summary["fused"].items())
     console.print(f"fused in {summary['layers']} layers: {fused}")
+    if quality := summary["ranker"]:
+        console.print(
+            f"learned ranker, on {quality['positions']:,.0f} next items of the latest sessions: "
+            f"HR@20 {quality['hr_20']:.4f}, MRR@20 {quality['mrr_20']:.4f}; "
+            f"{quality['candidate_recall']:.1%} of them were among the candidates"
+        )
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(

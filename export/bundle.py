@@ -4,10 +4,11 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import cast
 
@@ -18,15 +19,17 @@ import scipy.sparse as sp
 from rich.console import Console
 
 from export.co_visits import Visits, count_visits
+from export.interactions import Interactions, interactions
+from export.learn import learn, write_past
 from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
 from export.quantize import Activation, calibrate, quantize
 from export.source import SourceModel, open_source
 from udfs.bundle import Bundle, EncoderInfo, Variant
 from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
-from udfs.encoder import Encoder, Vectors
+from udfs.encoder import CachedEncoder, Encoder, Vectors
 from udfs.errors import ShopstreamError
-from udfs.runtimes import Choice, EncoderOptions, Provider
+from udfs.runtimes import Choice, EncoderOptions, Provider, choose
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ VARIANTS: dict[str, tuple[Provider, ...]] = {
 }
 DEFAULT_VARIANTS = ("fp32", "int8", "fp16")
 HELD_BACK = 500
+#: Texts whose vectors are kept while a ranker learns.
+CACHED_TEXTS = 1_000_000
 #: Texts that fp32 is compared with PyTorch on, that a variant's speed is measured on, and that find the worst layers.
 TORCH_TEXTS, SPEED_TEXTS, LAYER_TEXTS = 16, 256, 32
 WORST_LAYERS = 3
@@ -62,6 +67,7 @@ class ExportOptions:
     variants: tuple[str, ...] = DEFAULT_VARIANTS
     session_gap_minutes: float = 30
     set_current: bool = True
+    learn: bool = False  #: a ranker, from the sessions
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Exported:
     texts_per_second: dict[str, float]
     seconds: dict[str, float]
     warnings: list[str]
+    importance: dict[str, float] = field(default_factory=dict)  #: of the learned ranker's columns
 
 
 class Steps:
@@ -90,11 +97,11 @@ class Steps:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Run one step."""
+    def __call__(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Run one step, which may call what it is given with the share done."""
         start = time.perf_counter()
-        with self._console.status(f"{name} …"):
-            yield
+        with self._console.status(f"{name} …") as status:
+            yield lambda share: status.update(f"{name} … {share:.0%}")
         self.seconds[name] = round(time.perf_counter() - start, 2)
         self._console.print(f"{name:<40} {self.seconds[name]:5.1f} s", markup=False)
 
@@ -167,10 +174,23 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
         with step(f"encode {len(items)} titles and write"):
             vectors = encoders["fp32"].encode(items["title"].to_pylist())
             _write(draft, items, visits, vectors)
-            bundle = publish(
-                draft, options.out, source.name, info, len(items), visits.sessions, current=options.set_current
-            )
-    return Exported(bundle, source.layers, fused, torch_cosine, speeds, step.seconds, notes)
+        learned = None
+        if options.learn:
+            with step("learn a ranker") as show:
+                log = _interactions(options, items)
+                # What a job would run here.
+                job = choose(info.variants, EncoderOptions())
+                cached = CachedEncoder(_encoder(draft, job.variant, info), CACHED_TEXTS)
+                with TemporaryDirectory() as folder:
+                    learned = learn(log, items, vectors, cached.encode, Path(folder), show)
+                write_past(draft, log, items, vectors)
+                (draft / "ranker.onnx").write_bytes(learned.model)
+        with step("publish"):
+            ranker = learned.info if learned else None
+            counts = (len(items), visits.sessions)
+            bundle = publish(draft, options.out, source.name, info, counts, ranker, current=options.set_current)
+    importance = learned.importance if learned else {}
+    return Exported(bundle, source.layers, fused, torch_cosine, speeds, step.seconds, notes, importance)
 
 
 def _unfused(source: SourceModel, fused: Mapping[str, int]) -> list[str]:
@@ -223,6 +243,14 @@ def _visits(options: ExportOptions, items: pa.Table) -> Visits:
     if options.sessions is not None:
         batches = read_events(options.sessions, mapping=_mapping(options, options.sessions, EVENTS))
     return count_visits(batches, items["item_id"].combine_chunks(), round(options.session_gap_minutes * 60_000))
+
+
+def _interactions(options: ExportOptions, items: pa.Table) -> Interactions:
+    if options.sessions is None:
+        raise ShopstreamError("a ranker learns from past sessions: name a file with --sessions")
+    batches = read_events(options.sessions, mapping=_mapping(options, options.sessions, EVENTS))
+    ids, gap_ms = items["item_id"].to_pylist(), round(options.session_gap_minutes * 60_000)
+    return interactions(batches, gap_ms, ids).of_items(len(ids))
 
 
 def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str, str]:

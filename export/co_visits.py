@@ -69,7 +69,7 @@ def count_visits(batches: Iterable[pa.RecordBatch], item_ids: pa.Array, gap_ms: 
     known = item >= 0
     return Visits(
         popularity=np.bincount(item[known], minlength=size).astype(np.float64),
-        co_visits=_co_visits(session[known], time[known], item[known], size),
+        co_visits=visits_of(session[known], time[known], item[known], size),
         sessions=int(session[-1]) + 1,
         queries=sorted(pc.unique(events["query"].drop_null()).to_pylist()),
     )
@@ -81,7 +81,7 @@ def _codes(column: pa.ChunkedArray) -> Ints:
     return np.asarray(pc.rank(encoded.dictionary).to_numpy()[encoded.indices.to_numpy()], dtype=np.int64)
 
 
-def _co_visits(session: Ints, time: Ints, item: Ints, size: int) -> Any:
+def visits_of(session: Ints, time: Ints, item: Ints, size: int) -> Any:
     """CSR float32 [size, size] from int64 [E] columns sorted by session, then time."""
     # The last event of each item in a session: np.unique finds the first place in the reversed array.
     _, first = np.unique((session * size + item)[::-1], return_index=True)
@@ -103,15 +103,15 @@ def _co_visits(session: Ints, time: Ints, item: Ints, size: int) -> Any:
     sessions_with = np.maximum(np.bincount(item, minlength=size), 1)
     entries = total.tocoo()
     weight = entries.data / np.sqrt(sessions_with[entries.row].astype(np.float64) * sessions_with[entries.col])
-    return _strongest(entries.row, entries.col, weight, size)
+    return strongest(entries.row, entries.col, weight, size, TOP)
 
 
-def _strongest(row: Ints, column: Ints, weight: npt.NDArray[np.float64], size: int) -> Any:
-    """The TOP heaviest entries of each row, ties to the lower column, as CSR float32 with sorted columns."""
+def strongest(row: Ints, column: Ints, weight: npt.NDArray[np.float64], size: int, count: int) -> Any:
+    """The `count` heaviest entries of each row, ties to the lower column, as CSR float32 with sorted columns."""
     weight = weight.astype(np.float32)
     order = np.lexsort((column, -weight, row))
     place = np.arange(len(row)) - np.searchsorted(row[order], row[order])
-    top = order[place < TOP]
+    top = order[place < count]
     matrix = sp.csr_array((weight[top], (row[top], column[top])), shape=(size, size))
     matrix.sort_indices()
     return matrix

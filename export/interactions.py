@@ -41,12 +41,12 @@ class Interactions:
     @property
     def start(self) -> Ints:
         """int64 [S], epoch ms."""
-        return self.time[self.offsets[:-1]]
+        return np.asarray(self.time[self.offsets[:-1]])
 
     @property
     def end(self) -> Ints:
         """int64 [S], epoch ms."""
-        return self.time[self.offsets[1:] - 1]
+        return np.asarray(self.time[self.offsets[1:] - 1])
 
     def part(self, first: int, last: int) -> "Interactions":
         """The sessions from `first` up to `last`, which is left out; items and users keep their numbers."""
@@ -63,6 +63,14 @@ class Interactions:
     def without_repeats(self) -> "Interactions":
         """The same with an item's first event in each session alone."""
         return self._keep(first_of_each(coded(self.session * (len(self.items) + 1) + self.item)[0]))
+
+    def of_items(self, items: int) -> "Interactions":
+        """The same with the events of the first `items` items alone, which are then all there are."""
+        return replace(self._keep(self.item < items), items=self.items[:items])
+
+    def before(self, time: int) -> "Interactions":
+        """The same with the events before that time (epoch ms) alone."""
+        return self._keep(self.time < time)
 
     def longer_than(self, events: int) -> "Interactions":
         """The sessions with more than so many events."""

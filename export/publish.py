@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import onnxruntime
 
-from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, open_bundle, set_current
+from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, RankerInfo, open_bundle, set_current
 from udfs.checksum import sha256
 from udfs.errors import ShopstreamError
 
-PACKAGES = ("onnx", "optimum", "optimum-onnx", "transformers", "torch", "tokenizers", "shopstream")
+PACKAGES = ("lightgbm", "onnx", "optimum", "optimum-onnx", "transformers", "torch", "tokenizers", "shopstream")
 
 
 @contextmanager
@@ -32,9 +32,18 @@ def draft_folder(out: Path) -> Iterator[Path]:
 
 
 def publish(
-    draft: Path, out: Path, source_model: str, encoder: EncoderInfo, items: int, sessions: int, *, current: bool
+    draft: Path,
+    out: Path,
+    source_model: str,
+    encoder: EncoderInfo,
+    counts: tuple[int, int],
+    ranker: RankerInfo | None,
+    *,
+    current: bool,
 ) -> Bundle:
     """Write the manifest of every file in `draft`, and rename it to its id in `out`; name it in CURRENT if asked.
+
+    counts: of items and of past sessions.
 
     A bundle of that id that is there and whole already is kept; a damaged one is replaced.
     """
@@ -49,9 +58,10 @@ def publish(
         source_model=source_model,
         versions={name: version(name) for name in PACKAGES} | {"onnxruntime": onnxruntime.__version__},
         encoder=encoder,
-        items=items,
-        sessions=sessions,
+        items=counts[0],
+        sessions=counts[1],
         files=files,
+        ranker=ranker,
     )
     manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic")))

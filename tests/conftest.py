@@ -30,10 +30,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an exported bundle of the shop."""
+    """A folder with a bundle of the shop, its ranker learned."""
     out = tmp_path_factory.mktemp("bundles")
     files = ("--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl"))
-    ran = run_command("export", "bundle", *files, "--out", str(out))
+    ran = run_command("export", "train", *files, "--out", str(out))
     assert ran.code == 0, ran.err
     return out
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from udfs.errors import ShopstreamError
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 EXPORT_HINT = "make one with `python -m export bundle`"
 
 
@@ -72,6 +72,17 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     variants: dict[str, Variant]
 
 
+class RankerInfo(msgspec.Struct, frozen=True):
+    """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
+
+    quality: of the ranker, measured on sessions that trained neither it nor what its columns are made of.
+    """
+
+    columns: tuple[str, ...]
+    sources: tuple[str, ...]
+    quality: dict[str, float]
+
+
 class _Format(msgspec.Struct):
     format: int
 
@@ -87,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True):
     items: int
     sessions: int
     files: dict[str, FileEntry]
+    ranker: RankerInfo | None = None
 
     def content_id(self) -> str:
         """First 16 hex digits of the SHA-256 of this manifest without its id."""
@@ -139,6 +151,29 @@ class CoVisits:
 
 
 @dataclass(frozen=True)
+class PastSessions:
+    """Past sessions of items in the catalogue.
+
+    offsets int64 [S + 1]; item int32 [N], rows of the catalogue in the order they were met; end int64 [S], epoch ms;
+    shopper int32 [S], place in shoppers; shoppers int64 [U], sorted, as udfs.candidates.shopper_hash gives them.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int32]
+    end: npt.NDArray[np.int64]
+    shopper: npt.NDArray[np.int32]
+    shoppers: npt.NDArray[np.int64]
+
+    def recent(self, items: int) -> npt.NDArray[np.float64]:
+        """float64 [items]: past interactions, each counting by its age: 1/e at a twentieth of the time there is."""
+        if not len(self.end):
+            return np.zeros(items)
+        age = (self.end.max() - self.end) / max(int(self.end.max() - self.end.min()), 1)
+        weight = np.repeat(np.exp(-20 * age), np.diff(self.offsets))
+        return np.asarray(np.bincount(self.item, weight, minlength=items), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A verified bundle: every file that the manifest names is there and has its hash."""
 
@@ -169,8 +204,30 @@ class Bundle:
         return np.asarray(vectors, dtype=np.float32)
 
     def co_visits(self) -> CoVisits:
-        """The co-visits, from SciPy's CSR file format."""
-        with np.load(self.path / "co_visits.npz", allow_pickle=False) as file:
+        """What was met together."""
+        return self._matrix("co_visits.npz")
+
+    def follows(self) -> CoVisits:
+        """What was met after what."""
+        return self._matrix("follows.npz")
+
+    def beside(self) -> CoVisits:
+        """What was met near what, by the order of events."""
+        return self._matrix("beside.npz")
+
+    def past_sessions(self) -> PastSessions:
+        """What the sources of candidates know of the past."""
+        with np.load(self.path / "past_sessions.npz", allow_pickle=False) as file:
+            return PastSessions(**{each.name: file[each.name] for each in fields(PastSessions)})
+
+    @property
+    def ranker(self) -> Path:
+        """The learned ranker's file, there if the manifest has a ranker."""
+        return self.path / "ranker.onnx"
+
+    def _matrix(self, name: str) -> CoVisits:
+        """From SciPy's CSR file format."""
+        with np.load(self.path / name, allow_pickle=False) as file:
             return CoVisits(
                 file["indptr"].astype(np.int64), file["indices"].astype(np.int32), file["data"].astype(np.float32)
             )
@@ -208,6 +265,8 @@ def open_bundle(folder: Path, bundle_id: str | None = None) -> Bundle:
     if manifest.id != manifest.content_id() or manifest.id != path.name:
         raise ShopstreamError(f"{path / MANIFEST} does not match the bundle's id: {EXPORT_HINT} --out {folder}")
     needed = {"tokenizer.json", "items.parquet", "item_vectors.npy", "co_visits.npz"}
+    if manifest.ranker is not None:
+        needed |= {"beside.npz", "follows.npz", "past_sessions.npz", "ranker.onnx"}
     needed |= {variant.file for variant in manifest.encoder.variants.values()}
     if unlisted := sorted(needed - manifest.files.keys()):
         raise ShopstreamError(f"{path / MANIFEST} lists no {', '.join(unlisted)}: {EXPORT_HINT} --out {folder}")

@@ -8,6 +8,7 @@ on the matrix library or on the machine:
 - A score is a whole number of 1/MICRO below 2^24, which float32 holds exactly: the sum of its reasons' weights.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,12 @@ TYPE_WEIGHT = {
 
 @dataclass(frozen=True)
 class RankOptions:
-    """k items a record; the weight of each source; how many recent events speak, each `decay` × the next one."""
+    """k items a record; how many recent events speak, each `decay` × the next one.
+
+    content, co_visit, popularity: weights of the blend, which ranks where the bundle has no learned ranker. Of the
+    learned ranker alone: at most per_category and per_brand items of one category and brand (0: any number), and
+    diversity, what an item loses for being as good as the same as one before it.
+    """
 
     k: int = 10
     content: float = 0.6
@@ -51,6 +57,9 @@ class RankOptions:
     recent: int = 10
     decay: float = 0.8
     exclude_seen: bool = True
+    per_category: int = 0
+    per_brand: int = 0
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,28 @@ def to_grid(vectors: Floats | Scores) -> Scores:
     return np.asarray(np.rint(vectors * (GRID / np.maximum(norm, 1e-12))), dtype=np.float32)
 
 
+def item_rows(sessions: Sessions, row_of: Mapping[str, int]) -> Ints:
+    """int64 [E]: each event's row in the catalogue, -1 without an item or with one that is not in it."""
+    return np.fromiter((row_of.get(item, -1) for item in sessions.item_id), np.int64, len(sessions.item_id))
+
+
+def signals_of(sessions: Sessions, rows: Ints, titles: Sequence[str], options: RankOptions) -> Signals:
+    """The last `recent` events of each session that have a weight and a text. rows: int64 [E], item_rows."""
+    weight = np.array([TYPE_WEIGHT[name] for name in EVENT_TYPES])[sessions.type_code]
+    search = sessions.is_type("search")
+    chosen = np.flatnonzero((weight > 0) & (search | (rows >= 0)))
+    session = sessions.session_of[chosen]
+    # Age 0 is a session's newest signal: the signals up to its end, less the place.
+    age = np.searchsorted(session, session, side="right") - 1 - np.arange(len(chosen))
+    chosen, session, age = (column[age < options.recent] for column in (chosen, session, age))
+    faded = np.rint(weight[chosen] * options.decay**age).astype(np.int64)
+    item = np.where(search[chosen], -1, rows[chosen])
+    text = [titles[row] if row >= 0 else query for row, query in zip(item, sessions.query[chosen], strict=True)]
+    return Signals(session, faded, item, text)
+
+
 class Ranker:
-    """Ranks a bundle's items for sessions."""
+    """Ranks a bundle's items for sessions by a blend of content, co-visits and popularity, which learned nothing."""
 
     def __init__(self, bundle: Bundle, options: RankOptions) -> None:
         self._options = options
@@ -90,25 +119,17 @@ class Ranker:
         popular /= max(popular.max(initial=0.0), 1e-12)
         self._popularity = np.rint(popular * (options.popularity * MICRO)).astype(np.float32)
 
-    def item_rows(self, sessions: Sessions) -> Ints:
-        """int64 [E]: each event's row in the catalogue, -1 without an item or with one that is not in it."""
-        row_of = self.row_of
-        return np.fromiter((row_of.get(item, -1) for item in sessions.item_id), np.int64, len(sessions.item_id))
-
-    def signals(self, sessions: Sessions, rows: Ints) -> Signals:
-        """The last `recent` events of each session that have a weight and a text. rows: int64 [E], item_rows."""
-        weight = np.array([TYPE_WEIGHT[name] for name in EVENT_TYPES])[sessions.type_code]
-        search = sessions.is_type("search")
-        chosen = np.flatnonzero((weight > 0) & (search | (rows >= 0)))
-        session = sessions.session_of[chosen]
-        # Age 0 is a session's newest signal: the signals up to its end, less the place.
-        age = np.searchsorted(session, session, side="right") - 1 - np.arange(len(chosen))
-        chosen, session, age = (column[age < self._options.recent] for column in (chosen, session, age))
-        faded = np.rint(weight[chosen] * self._options.decay**age).astype(np.int64)
-        item = np.where(search[chosen], -1, rows[chosen])
-        titles = self.titles
-        text = [titles[row] if row >= 0 else query for row, query in zip(item, sessions.query[chosen], strict=True)]
-        return Signals(session, faded, item, text)
+    def answer(
+        self,
+        user_id: Sequence[str],  # noqa: ARG002  # it ranks for all alike
+        sessions: Sessions,
+        encode: Callable[[Sequence[str]], Scores],
+    ) -> list[list[RankedItem]]:
+        """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
+        rows = item_rows(sessions, self.row_of)
+        signals = signals_of(sessions, rows, self.titles, self._options)
+        seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
+        return self.rank(len(sessions), signals, encode(signals.text), (sessions.session_of[seen], rows[seen]))
 
     def rank(self, count: int, signals: Signals, vectors: Scores, seen: tuple[Ints, Ints]) -> list[list[RankedItem]]:
         """The best k items of each of `count` sessions, best first; ties go to the earlier item.

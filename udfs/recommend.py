@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
 from udfs.contracts import Recommendation
 from udfs.encoder import CachedEncoder, Encoder, Stats
 from udfs.features import catalogue_of, compute_features, load_modules
-from udfs.ranking import Ranker, RankOptions
+from udfs.learned import open_ranker
+from udfs.ranking import RankOptions
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
 
@@ -43,7 +43,7 @@ class _Model:
     def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
         self.id = bundle.id
         self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
-        self.ranker = Ranker(bundle, options.rank)
+        self.ranker = open_ranker(bundle, options.rank)
         self.catalogue = catalogue_of(bundle)
 
 
@@ -76,11 +76,7 @@ class Recommender:
         """
         self._follow_current()
         model = self._model
-        rows = model.ranker.item_rows(sessions)
-        signals = model.ranker.signals(sessions, rows)
-        vectors = model.encoder.encode(signals.text)
-        seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
-        ranked = model.ranker.rank(len(sessions), signals, vectors, (sessions.session_of[seen], rows[seen]))
+        ranked = model.ranker.answer(user_id, sessions, model.encoder.encode)
         features_of = compute_features(sessions, model.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode

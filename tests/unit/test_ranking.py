@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from udfs.bundle import Bundle, EncoderInfo, Manifest
 from udfs.contracts import RankedItem
-from udfs.ranking import GRID, MICRO, Ranker, RankOptions, Signals, best, to_grid
+from udfs.ranking import GRID, MICRO, Ranker, RankOptions, Signals, best, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions
 
 DIMENSIONS = 384
@@ -176,13 +176,13 @@ def event_columns(types: list[str], items: list[str | None], queries: list[str |
 
 
 def test_signals_are_the_recent_titles_and_queries(shop: tuple[Bundle, np.ndarray]):
-    ranker = Ranker(shop[0], RankOptions(recent=3, decay=0.5))
+    items, options = shop[0].items(), RankOptions(recent=3, decay=0.5)
     sessions = event_columns(
         ["view", "click", "impression", "view", "search", "add_to_cart"],
         ["i1", "i2", "i3", "unheard of", None, "i5"],
         [None, None, None, None, "blue mug", None],
     )
-    signals = ranker.signals(sessions, ranker.item_rows(sessions))
+    signals = signals_of(sessions, item_rows(sessions, items.row_of), items.titles, options)
     assert signals.text == ["title 2", "blue mug", "title 5"]
     assert signals.item.tolist() == [2, -1, 5]
     assert signals.weight.tolist() == [256, 768, 2048]

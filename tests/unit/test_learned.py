@@ -1,0 +1,296 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+import onnxruntime as ort
+import pyarrow as pa
+import pytest
+
+from export import learn as learning
+from export.interactions import Interactions, interactions
+from export.learn import bare_manifest, candidates, learn, prefixes, sessions_of, to_onnx, write_past
+from export.past import near, past_sessions
+from udfs.bundle import Bundle
+from udfs.candidates import Finder, shopper_hash
+from udfs.datasets import EVENTS
+from udfs.errors import ShopstreamError
+from udfs.learned import LearnedRanker
+from udfs.ranking import MICRO, RankOptions
+from udfs.sessions import TYPE_CODE
+
+ITEMS, DIMENSIONS = 120, 24
+IDS = [f"i{number:03d}" for number in range(ITEMS)]
+VECTORS = np.random.default_rng(5).normal(size=(ITEMS, DIMENSIONS)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+
+
+def encode(texts: list[str]) -> np.ndarray:
+    return VECTORS[[int(text.removeprefix("title ")) for text in texts]].reshape(-1, DIMENSIONS)
+
+
+def catalogue(*sold_out: int) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": IDS,
+            "title": [f"title {number}" for number in range(ITEMS)],
+            "category": [f"c{number % 6}" for number in range(ITEMS)],
+            "brand": pa.array([None] * ITEMS, pa.string()),
+            "price": [1.0] * ITEMS,
+            "in_stock": [number not in sold_out for number in range(ITEMS)],
+        }
+    )
+
+
+def walks(sessions: int, seed: int) -> Interactions:
+    """Sessions that mostly step from one item to the next number."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for session in range(sessions):
+        item = int(rng.integers(ITEMS))
+        for step in range(int(rng.integers(2, 9))):
+            rows.append((f"s{session}", f"u{session % 40}", session * 3_600_000 + step * 1000, "view", IDS[item]))
+            item = (item + 1) % ITEMS if rng.random() < 0.7 else int(rng.integers(ITEMS))
+    names = ("session_id", "user_id", "event_time", "event_type", "item_id")
+    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    filled = [table[name] if name in names else pa.nulls(len(table), EVENTS.field(name).type) for name in EVENTS.names]
+    return interactions(pa.table(filled, schema=EVENTS).to_batches(), items=IDS)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with a ranker, without an encoder."""
+    folder = tmp_path_factory.mktemp("learned")
+    log, items = walks(900, 1), catalogue(7)
+    made = learn(log, items, VECTORS, encode, tmp_path_factory.mktemp("learning"))
+    write_past(folder, log, items, VECTORS)
+    (folder / "ranker.onnx").write_bytes(made.model)
+    return Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=made.info))
+
+
+@pytest.fixture(scope="module")
+def sofar() -> Interactions:
+    log = walks(60, 2)
+    return prefixes(log, np.flatnonzero(np.arange(len(log.item)) > log.offsets[:-1][log.session]))
+
+
+def users(log: Interactions) -> list[str]:
+    return [log.users[number] for number in log.user]
+
+
+def answers(bundle: Bundle, log: Interactions, **options: object) -> list[list[object]]:
+    ranker = LearnedRanker(bundle, RankOptions(**options))  # type: ignore[arg-type]
+    return [
+        [msgspec.to_builtins(item) for item in ranked] for ranked in ranker.answer(users(log), sessions_of(log), encode)
+    ]
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def tiny(*sessions: tuple[str, str]) -> Interactions:
+    """(user, letters): sessions an hour apart, an event a second, item a is the first."""
+    rows = [
+        (number, user, number * 3_600_000 + place * 1000, ord(letter) - ord("a"))
+        for number, (user, letters) in enumerate(sessions)
+        for place, letter in enumerate(letters)
+    ]
+    session, user, time, item = map(list, zip(*rows, strict=True))
+    names = sorted(set(user))
+    first = np.unique(session, return_index=True)[1]
+    return Interactions(
+        items=list("abcdef"),
+        users=names,
+        offsets=np.append(first, len(rows)),
+        user=np.array([names.index(user[place]) for place in first]),
+        item=np.array(item),
+        time=np.array(time),
+        type_code=np.full(len(rows), TYPE_CODE["view"], np.int8),
+    )
+
+
+def test_what_is_met_near_what_counts_by_distance():
+    beside, follows = near(tiny(("u", "abc"), ("v", "ab")), 6)
+    assert follows.toarray()[:3, :3].tolist() == [[0, 2, 0.5], [0, 0, 1], [0, 0, 0]]
+    assert beside.toarray()[0, 1] == beside.toarray()[1, 0] == np.float32(2 / 2)
+    assert beside.toarray()[0, 2] == beside.toarray()[2, 0] == np.float32(0.5 / np.sqrt(2))
+
+
+def test_past_sessions_know_shoppers_by_their_hash():
+    past = past_sessions(tiny(("u", "ab"), ("v", "c"), ("u", "d")))
+    assert past.item.tolist() == [0, 1, 2, 3]
+    assert past.offsets.tolist() == [0, 2, 3, 4]
+    assert past.shoppers.tolist() == sorted(map(shopper_hash, "uv"))
+    assert past.shoppers[past.shopper].tolist() == [shopper_hash(user) for user in "uvu"]
+
+
+def bundle_of(folder: Path, log: Interactions) -> Finder:
+    items = pa.table({"item_id": log.items, "title": log.items, "in_stock": [True] * len(log.items)})
+    write_past(folder, log, items, np.eye(len(log.items), dtype=np.float32))
+    return Finder(Bundle(folder, bare_manifest(len(log.items))), repeats=False)
+
+
+def test_columns_of_a_pair_by_hand(tmp_path: Path):
+    log = tiny(("u", "abc"), ("v", "adb"), ("w", "ef"))
+    finder = bundle_of(tmp_path, log)
+    found = candidates(
+        finder, tiny(("v", "a")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
+    )
+    row = {
+        item: dict(zip(finder.columns, values, strict=True))
+        for item, values in zip(found.item.tolist(), found.columns, strict=True)
+    }
+    assert 0 not in row  # seen
+    step, root = np.exp(-1 / 3), np.sqrt(3)
+    assert row[1]["similar_own"] == pytest.approx(step**2 / root)
+    assert row[2]["similar_own"] == 0
+    assert row[1]["similar"] == pytest.approx((step + step**2) / root * np.log(3 / 2))
+    assert row[3]["similar_share"] == pytest.approx(
+        step * np.log(3) / max(step * np.log(3), step**2 * np.log(3), (step + step**2) * np.log(1.5))
+    )
+    assert row[1]["follows_last"] == 1.5
+    assert row[3]["follows_last"] == 1
+    assert row[1]["history"] == 1
+    assert row[1]["history_days"] == pytest.approx(0, abs=1e-3)
+    assert row[2]["history"] == 0
+    assert row[1]["popularity"] == pytest.approx(np.log1p(2))
+    assert row[4]["session_events"] == 1
+    assert row[4]["content_last"] == 0
+
+
+def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: Interactions):
+    finder = LearnedRanker(learned, RankOptions()).finder
+    found = candidates(finder, sofar, encode)
+    sessions = sessions_of(sofar)
+    for name in ("similar_sessions", "co_visit"):
+        place = finder.because(name, found.session, found.item)
+        column = found.columns[:, finder.columns.index("similar" if name == "similar_sessions" else "co_visit_items")]
+        assert (place[column > 0] >= 0).all()
+    assert (finder.because("popularity", found.session, found.item) == -1).all()
+    assert len(sessions) == len(sofar)
+
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+
+def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3000, 6)).astype(np.float32)
+    target = rows[:, 0] * rows[:, 1] + np.abs(rows[:, 2]) + 0.1 * rng.normal(size=3000)
+    booster = lgb.train({"verbose": -1, "num_leaves": 15, "seed": 1}, lgb.Dataset(rows, target), 40)
+    columns = [f"c{number}" for number in range(6)]
+    source_of = dict(zip(columns, ["x", "x", "y", "y", "z", "z"], strict=True))
+    model, sources = to_onnx(booster.dump_model()["tree_info"], columns, source_of)
+    assert sources == ("x", "y", "z")
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    weights = session.run(None, {"pairs": rows})[0].astype(np.float64)
+    assert (weights == np.rint(weights)).all()
+    assert np.abs(weights).sum(axis=1).max() < 2**24
+    expected = booster.predict(rows)
+    scale = np.polyfit(weights.sum(axis=1), expected, 1)[0]  # scores are shrunk together, and less their mean
+    assert np.ptp(weights.sum(axis=1) * scale - expected) < 40 * abs(scale) * 2
+    # What nothing depends on says nothing.
+    assert np.abs(weights[:, 2]).mean() < 0.05 * np.abs(weights[:, 0]).mean()
+
+
+def test_a_threshold_never_rounds_past_a_value():
+    value = np.float32(0.1)
+    assert learning._not_above(float(value)) == value
+    below = float(value) - 1e-12
+    assert np.float32(learning._not_above(below)) < value
+
+
+# --- the ranker -------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_what_comes_next(learned: Bundle):
+    log = walks(150, 3)
+    places = np.flatnonzero(np.arange(len(log.item)) > log.offsets[:-1][log.session])
+    ranked = answers(learned, prefixes(log, places))
+    hits = [IDS[target] == row[0]["item_id"] for target, row in zip(log.item[places], ranked, strict=True)]  # type: ignore[index]
+    assert np.mean(hits) > 0.45  # seven of ten steps go to the next number; one of them is sold out, some are seen
+    assert learned.manifest.ranker is not None
+    assert learned.manifest.ranker.quality["hr_20"] > 0.6
+
+
+def test_reasons_add_up_and_scores_fall(learned: Bundle, sofar: Interactions):
+    for ranked in answers(learned, sofar, diversity=0.5):
+        assert [item["rank"] for item in ranked] == list(range(1, len(ranked) + 1))  # type: ignore[index]
+        scores = [item["score"] for item in ranked]  # type: ignore[index]
+        assert scores == sorted(scores, reverse=True)
+        for item in ranked:
+            weights = [reason["weight"] for reason in item["reasons"]]  # type: ignore[index]
+            assert round(sum(weights) * MICRO) == round(item["score"] * MICRO)  # type: ignore[index]
+            assert weights == sorted(weights, reverse=True)
+
+
+def test_an_answer_does_not_depend_on_the_sessions_beside_it(learned: Bundle, sofar: Interactions):
+    together = answers(learned, sofar)
+    alone = [answers(learned, sofar.part(number, number + 1))[0] for number in range(0, len(sofar), 7)]
+    assert json.dumps(together[::7]) == json.dumps(alone)
+
+
+def test_sold_out_and_seen_items_are_left_out(learned: Bundle, sofar: Interactions):
+    for ranked, first, last in zip(answers(learned, sofar, k=50), sofar.offsets, sofar.offsets[1:], strict=False):
+        named = {item["item_id"] for item in ranked}  # type: ignore[index]
+        assert len(named) == len(ranked) > 10
+        assert not named & {IDS[item] for item in sofar.item[first:last]} | named & {"i007"}
+
+
+def test_caps_and_diversity(learned: Bundle, sofar: Interactions):
+    def like(ranked: list[object]) -> float:
+        rows = [IDS.index(item["item_id"]) for item in ranked]  # type: ignore[index]
+        likeness = VECTORS[rows] @ VECTORS[rows].T
+        return float(likeness[np.triu_indices(len(rows), 1)].mean())
+
+    for ranked in answers(learned, sofar, k=6, per_category=1):
+        categories = [IDS.index(item["item_id"]) % 6 for item in ranked]  # type: ignore[index]
+        assert len(set(categories)) == len(categories) >= 5
+    plain, diverse = answers(learned, sofar, k=8), answers(learned, sofar, k=8, diversity=2.0)
+    assert np.mean(list(map(like, diverse))) < np.mean(list(map(like, plain))) - 0.02
+    assert any(reason["source"] == "diversity" for ranked in diverse for item in ranked for reason in item["reasons"])  # type: ignore[index]
+
+
+def test_a_session_that_says_nothing_gets_what_is_popular(learned: Bundle, sofar: Interactions):
+    sessions = sessions_of(sofar.part(0, 1))
+    nothing = replace(sessions, item_id=np.full(len(sessions.item_id), "unheard of", dtype=object))
+    (ranked,) = LearnedRanker(learned, RankOptions()).answer(["nobody"], nothing, encode)
+    assert len(ranked) == 10
+
+
+def test_the_same_sessions_learn_the_same_ranker(tmp_path: Path):
+    log = walks(400, 4)
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        made.append(learn(log, catalogue(), VECTORS, encode, tmp_path / name).model)
+    assert made[0] == made[1]
+
+
+def test_nothing_of_the_future_is_known(tmp_path: Path):
+    """A session that begins early and goes on late would tell the sources what is to be learned."""
+    log = walks(400, 6)
+    before, latest = log.split(learning.LEARN_SHARE)
+    planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
+    leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
+    learn(leaky, catalogue(), VECTORS, encode, tmp_path)
+    past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
+    assert past.end.max() < latest.start.min()
+    assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
+
+
+def test_too_few_sessions_are_one_clear_error(tmp_path: Path):
+    with pytest.raises(ShopstreamError, match="give more"):
+        learn(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
+
+
+def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
+    finder = bundle_of(tmp_path, tiny(("u", "a")).part(0, 0))
+    found = candidates(
+        finder, tiny(("v", "a")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
+    )
+    assert found.item.tolist() == [1, 2, 3, 4, 5]
+    told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
+    assert told == {"seen_age", "history_days", "session_events"}

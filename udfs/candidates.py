@@ -1,0 +1,507 @@
+"""Candidates of a session, proposed by several sources, and what each source knows of every one of them.
+
+A source is a class with `propose`, the items it would recommend, and `describe`, its columns for any pairs of session
+and item. A pair is one whole number: session × items + item. All is computed on flat arrays for many sessions at once,
+and sums run over one session's own entries in their own order, so that a pair's columns depend on its session alone.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from udfs.bundle import Bundle, CoVisits, PastSessions
+from udfs.ranking import GRID, Scores, Signals, to_grid
+from udfs.sessions import Bools, Floats, Ints, Sessions
+
+#: A column of a source, [n].
+Column = Floats | Ints | Scores
+
+#: A session's distinct items that speak, the last ones.
+RECENT = 10
+#: Weight of an item by the events since: in co-visits as in the blend, in similar sessions falling faster.
+DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
+#: Of an item the latest sessions looked through for similar ones; of a session the similar ones used; and how far
+#: from the common item their items count, each step SIMILAR_STEP × the one before.
+POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
+#: Items that a source proposes for a session.
+BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 10, 30
+DAY_MS = 86_400_000
+#: Days or events since what never was.
+UNKNOWN = 999.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """S sessions so far, for sources.
+
+    session, item, age: N recent items that are in the catalogue, each once a session, newest first; age counts the
+    events after it. texts: two grid vectors a session, of the last event with a text and of the weighted mean.
+    """
+
+    session: Ints  #: int64 [N], sorted
+    item: Ints  #: int64 [N], row in the catalogue
+    age: Ints  #: int64 [N]
+    seen: Ints  #: int64 [M], pairs of session and item, sorted and each once
+    seen_times: Ints  #: int64 [M], how often
+    seen_age: Ints  #: int64 [M], events since the last time
+    length: Ints  #: int64 [S], events with an item
+    shopper: Ints  #: int64 [S], number in the bundle's shoppers, -1 for one who is not among them
+    now: Ints  #: int64 [S], epoch ms
+    last_text: Scores  #: float32 [S, d], whole numbers; zero without a text
+    centre: Scores  #: float32 [S, d]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
+class Pairs(NamedTuple):
+    """n pairs, sorted: session × items + item, and the session and the item of each, int64 [n] all."""
+
+    key: Ints
+    session: Ints
+    item: Ints
+
+
+class Source:
+    """Proposes candidates and describes pairs."""
+
+    columns: tuple[str, ...]
+
+    def load(self, query: Query) -> None:
+        """Look at a batch of sessions; what comes next is about these."""
+        raise NotImplementedError
+
+    def propose(self) -> Ints:
+        """int64 [n]: keys of pairs worth ranking."""
+        raise NotImplementedError
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        """One array [n] a column, for these pairs."""
+        raise NotImplementedError
+
+    def because(self, keys: Ints) -> Ints:
+        """int64 [n]: for each of a few pairs the place in the query's items that speaks most for it, or -1."""
+        return np.full(len(keys), -1)
+
+
+def shopper_hash(user_id: str) -> int:
+    """A user id as a signed 64-bit number: what a bundle knows shoppers by."""
+    return int.from_bytes(hashlib.sha256(user_id.encode("utf-8", "replace")).digest()[:8], "big", signed=True)
+
+
+class SimilarSessions(Source):
+    """What happened in past sessions with items in common, as nearest neighbours that look at order.
+
+    After Ludewig, Mauro, Latifi and Jannach 2020, "Empirical analysis of session-based recommendation algorithms"
+    (VSTAN, without its decay by the age of sessions): a past session is as similar as the weights of the items in
+    common, by how long ago the shopper met them, over the root of its length; its items count by their distance from
+    the latest common one, and by how rare they are.
+    """
+
+    columns = (
+        "similar", "similar_share", "similar_plain_share", "similar_own", "similar_after_share",
+    )  # fmt: skip
+
+    def __init__(self, past: PastSessions, items: int) -> None:
+        self._items, self._past = items, past
+        sessions = len(past.offsets) - 1
+        lengths = np.diff(past.offsets)
+        session = np.repeat(np.arange(sessions), lengths)
+        self._place = np.arange(len(past.item)) - np.repeat(past.offsets[:-1], lengths)
+        pair = session * items + past.item
+        last = np.lexsort((-self._place, pair))
+        last = np.sort(last[np.diff(pair[last], prepend=-1) > 0])
+        self._root = np.sqrt(np.maximum(np.bincount(session[last], minlength=sessions), 1))
+        order = last[np.lexsort((-past.end[session[last]], past.item[last]))]
+        within = np.arange(len(order)) - np.searchsorted(past.item[order], past.item[order])
+        order = order[within < POSTINGS]
+        self._postings, self._posted = session[order], self._place[order]
+        self._offsets = np.searchsorted(past.item[order], np.arange(items + 1))
+        self._rarity = np.log(max(sessions, 1) / np.maximum(np.bincount(past.item[last], minlength=items), 1))
+        self._by_age = SIMILAR_DECAY ** np.arange(1 << 12)
+        self._by_distance = SIMILAR_STEP ** np.arange(SIMILAR_SPAN + 1)
+
+    def load(self, query: Query) -> None:
+        sessions, past = len(self._past.offsets) - 1, self._past
+        entry, source = ragged(self._offsets[query.item], self._offsets[query.item + 1])
+        key = query.session[source] * sessions + self._postings[entry]
+        order = np.argsort(key, kind="stable")  # of one key the newest common item first
+        key, first = key[order], _firsts(key[order])
+        weight = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
+        similarity = np.add.reduceat(weight[order], first) if len(first) else np.empty(0)
+        mine, past_session = np.divmod(key[first], max(sessions, 1))
+        similarity /= self._root[past_session]
+        common, newest = self._posted[entry][order][first], source[order][first]
+        best = _best_of(mine, similarity, past_session, max(sessions, 1), SIMILAR)
+        mine, past_session, common, similarity = (x[best] for x in (mine, past_session, common, similarity))
+        begin, end = past.offsets[past_session], past.offsets[past_session + 1]
+        at = begin + common
+        event, neighbour = ragged(np.maximum(at - SIMILAR_SPAN, begin), np.minimum(at + SIMILAR_SPAN + 1, end))
+        distance = event - at[neighbour]
+        other = distance != 0
+        event, neighbour, distance = event[other], neighbour[other], distance[other]
+        value = similarity[neighbour] * self._by_distance[np.abs(distance)]
+        item = past.item[event].astype(np.int64)
+        self._entries = mine[neighbour] * self._items + item, value, newest[best][neighbour]
+        own = (past.shopper[past_session] == query.shopper[mine]) & (query.shopper[mine] >= 0)
+        self._pairs, self._sums = summed(
+            self._entries[0], value * self._rarity[item], value, value * own[neighbour], value * (distance > 0),
+        )  # fmt: skip
+
+    def propose(self) -> Ints:
+        return top(self._pairs, self._sums[0], BY_SIMILAR, self._items)
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        rare, plain, own, after = found(pairs.key, self._pairs, self._sums)
+        session = pairs.session
+        return rare, share(session, rare), share(session, plain), own, share(session, after)
+
+    def because(self, keys: Ints) -> Ints:
+        return strongest(keys, *self._entries)
+
+
+class ItemToItem(Source):
+    """What goes together with the session's items: a sparse matrix of items, its rows of the recent ones."""
+
+    names = ("", "_share", "_last", "_last_share", "_second", "_third", "_most", "_items")
+
+    def __init__(self, name: str, matrix: CoVisits, items: int) -> None:
+        self.columns = tuple(f"{name}{column}" for column in self.names)
+        self._items, self._matrix = items, matrix
+        self._by_age = DECAY ** np.arange(1 << 12)
+
+    def load(self, query: Query) -> None:
+        matrix = self._matrix
+        entry, source = ragged(matrix.offsets[query.item], matrix.offsets[query.item + 1])
+        weight = matrix.weights[entry].astype(np.float64)
+        nth = _nth(query.session)[source]
+        decay = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
+        key = query.session[source] * self._items + matrix.columns[entry]
+        self._entries = key, weight * decay, source
+        self._pairs, self._sums = summed(
+            key, weight * decay, weight * (nth == 0), weight * (nth == 1), weight * (nth == 2), np.ones(len(key))
+        )
+        most = np.zeros(len(self._pairs))
+        np.maximum.at(most, np.searchsorted(self._pairs, key), weight)
+        self._sums.append(most)
+
+    def propose(self) -> Ints:
+        by_all, by_last = self._sums[:2]
+        proposed = (top(self._pairs, by_all, BY_ITEMS, self._items), top(self._pairs, by_last, BY_LAST, self._items))
+        return np.concatenate(proposed)
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        total, last, second, third, items, most = found(pairs.key, self._pairs, self._sums)
+        return total, share(pairs.session, total), last, share(pairs.session, last), second, third, most, items
+
+    def because(self, keys: Ints) -> Ints:
+        return strongest(keys, *self._entries)
+
+
+class ByContent(Source):
+    """Items whose titles are near to what the session is about, by BERT vectors on the ranking's grid."""
+
+    columns = ("content_last", "content", "content_second")
+
+    def __init__(self, vectors: Scores) -> None:
+        self._vectors, self._scale = vectors, np.float32(1 / GRID**2)
+        self._transposed = np.ascontiguousarray(vectors.T)
+
+    def load(self, query: Query) -> None:
+        self._query = query
+        self._count = len(query)
+        self._likeness = np.concatenate((query.last_text, query.centre)) @ self._transposed
+
+    def propose(self) -> Ints:
+        items = self._vectors.shape[0]
+        known = np.flatnonzero(self._query.last_text.any(axis=1))
+        pairs = []
+        for half in (self._likeness[: self._count], self._likeness[self._count :]):
+            score = half[known]
+            count = min(BY_CONTENT, items)
+            # All that reach the count-th best, ties too: which of them, no partition decides.
+            least = np.partition(score, items - count, axis=1)[:, items - count, None] if count else score[:, :0]
+            row, item = np.nonzero(score >= least)
+            pairs.append(top(known[row] * items + item, score[row, item].astype(np.float64), count, items))
+        return np.concatenate(pairs)
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        _, session, item = pairs
+        last = self._likeness[session, item] * self._scale
+        centre = self._likeness[session + self._count, item] * self._scale
+        query = self._query
+        second = np.full(len(query), -1)
+        nth = _nth(query.session)
+        second[query.session[nth == 1]] = query.item[nth == 1]
+        row = second[session]
+        by_second = np.einsum("nd,nd->n", self._vectors[row], self._vectors[item]) * self._scale
+        return last, centre, np.where(row >= 0, by_second, 0)
+
+
+class Popular(Source):
+    """What others take: all the time, and of late."""
+
+    columns = ("popularity", "popularity_recent", "trend")
+
+    def __init__(self, popularity: Floats, recent: Floats) -> None:
+        self._count = len(popularity)
+        self._popularity, self._recent = np.log1p(popularity), np.log1p(recent)
+        self._trend = recent / np.maximum(popularity, 1)
+        self._best = np.lexsort((np.arange(self._count), -recent))[:BY_POPULARITY]
+
+    def load(self, query: Query) -> None:
+        self._sessions = len(query)
+
+    def propose(self) -> Ints:
+        keys = np.arange(self._sessions)[:, None] * self._count + self._best
+        return np.asarray(keys.ravel())
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        return self._popularity[pairs.item], self._recent[pairs.item], self._trend[pairs.item]
+
+
+class History(Source):
+    """What the shopper met in sessions before this one."""
+
+    columns = ("history", "history_days", "history_items")
+
+    def __init__(self, past: PastSessions, items: int) -> None:
+        self._items = items
+        lengths = np.diff(past.offsets)
+        shopper = np.repeat(past.shopper, lengths).astype(np.int64)
+        known = shopper >= 0
+        pair = shopper[known] * items + past.item[known]
+        self._pairs, place = np.unique(pair, return_inverse=True)
+        self._times = np.bincount(place, minlength=len(self._pairs)).astype(np.float64)
+        self._last = np.zeros(len(self._pairs), dtype=np.int64)
+        np.maximum.at(self._last, place, np.repeat(past.end, lengths)[known])
+        self._offsets = np.searchsorted(self._pairs, np.arange(len(past.shoppers) + 1) * items)
+
+    def load(self, query: Query) -> None:
+        self._query = query
+        known = np.flatnonzero(query.shopper >= 0)
+        shopper = query.shopper[known]
+        entry, source = ragged(self._offsets[shopper], self._offsets[shopper + 1])
+        self._mine = known[source] * self._items + self._pairs[entry] % self._items
+        days = np.maximum(query.now[known][source] - self._last[entry], 0) / DAY_MS
+        self._sums: list[Column] = [self._times[entry], days]
+        self._known = np.zeros(len(query))
+        self._known[known] = self._offsets[shopper + 1] - self._offsets[shopper]
+
+    def propose(self) -> Ints:
+        order = np.lexsort((self._mine, self._sums[1], -self._sums[0], self._mine // self._items))
+        session = self._mine[order] // self._items
+        return np.asarray(self._mine[order[_nth(session) < BY_HISTORY]])
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        times, days = found(pairs.key, self._mine, self._sums)
+        return times, np.where(times > 0, days, UNKNOWN), self._known[pairs.session]
+
+
+class ThisSession(Source):
+    """What the session itself has met already."""
+
+    columns = ("seen", "seen_age", "session_events", "last_popularity")
+
+    def __init__(self, popularity: Floats, *, propose: bool) -> None:
+        self._popularity, self._propose = np.log1p(popularity), propose
+
+    def load(self, query: Query) -> None:
+        self._query = query
+        nth = np.diff(query.session, prepend=-1) != 0
+        self._last = np.zeros(len(query))
+        self._last[query.session[nth]] = self._popularity[query.item[nth]]
+
+    def propose(self) -> Ints:
+        return self._query.seen if self._propose else np.empty(0, dtype=np.int64)
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        query, session = self._query, pairs.session
+        times, age = found(pairs.key, query.seen, [query.seen_times, query.seen_age])
+        return times, np.where(times > 0, age, UNKNOWN), query.length[session], self._last[session]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """n pairs of session and item, sorted, and float32 [n, columns] COLUMNS of them."""
+
+    session: Ints
+    item: Ints
+    columns: Scores
+
+
+class Finder:
+    """All sources of a bundle together: columns names what describes a pair, source_of the reason each belongs to."""
+
+    def __init__(self, bundle: Bundle, *, repeats: bool) -> None:
+        items, past = bundle.items(), bundle.past_sessions()
+        self.ids, self.titles, self.row_of = items.ids, items.titles, items.row_of
+        self.vectors = to_grid(bundle.item_vectors())
+        self._shoppers, self._repeats = past.shoppers, repeats
+        self._count = count = len(items.ids)
+        self._sources: list[tuple[str, Source]] = [
+            ("similar_sessions", SimilarSessions(past, count)),
+            ("co_visit", ItemToItem("co_visit", bundle.co_visits(), count)),
+            ("co_visit", ItemToItem("beside", bundle.beside(), count)),
+            ("co_visit", ItemToItem("follows", bundle.follows(), count)),
+            ("content", ByContent(self.vectors)),
+            ("popularity", Popular(items.popularity, past.recent(count))),
+            ("history", History(past, count)),
+            ("session", ThisSession(items.popularity, propose=repeats)),
+        ]
+        self.columns = tuple(column for _, source in self._sources for column in source.columns)
+        self.source_of = {column: name for name, source in self._sources for column in source.columns}
+        self._in_stock: Bools = items.in_stock
+
+    def query(self, user_id: Sequence[str], sessions: Sessions, rows: Ints, signals: Signals, grid: Scores) -> Query:
+        """What sources look at. rows: int64 [E], rows in the catalogue; grid: the signals' vectors on the grid."""
+        met = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression", "search"))
+        session, item = sessions.session_of[met], rows[met]
+        length = np.bincount(session, minlength=len(sessions))
+        age = np.cumsum(length)[session] - 1 - np.arange(len(met))
+        pair = session * len(self.ids) + item
+        seen, last, times = np.unique(pair[::-1], return_index=True, return_counts=True)
+        last = len(met) - 1 - last
+        newest = last[np.lexsort((age[last], session[last]))]
+        recent = newest[_nth(session[newest]) < RECENT]
+        hashed = np.fromiter(map(shopper_hash, user_id), np.int64, len(sessions))
+        place = np.minimum(np.searchsorted(self._shoppers, hashed), max(len(self._shoppers) - 1, 0))
+        known = self._shoppers[place] == hashed if len(self._shoppers) else np.zeros(len(hashed), dtype=bool)
+        centre = np.zeros((len(sessions), self.vectors.shape[1]))
+        last_text = np.zeros_like(centre)
+        if len(signals.session):
+            present, starts = np.unique(signals.session, return_index=True)
+            centre[present] = np.add.reduceat(grid * signals.weight[:, None].astype(np.float64), starts, axis=0)
+            last_text[present] = grid[np.append(starts[1:], len(grid)) - 1]
+        return Query(
+            session=session[recent],
+            item=item[recent],
+            age=age[recent],
+            seen=seen,
+            seen_times=times,
+            seen_age=age[last],
+            length=length,
+            shopper=np.where(known, place, -1),
+            now=sessions.end,
+            last_text=last_text.astype(np.float32),
+            centre=to_grid(centre),
+        )
+
+    def find(self, query: Query) -> Candidates:
+        """The union of what the sources propose, less what is sold out or, without repeats, seen in the session."""
+        for _, source in self._sources:
+            source.load(query)
+        pairs = np.unique(np.concatenate([source.propose() for _, source in self._sources]))
+        pairs = pairs[self._in_stock[pairs % self._count]]
+        if not self._repeats:
+            pairs = pairs[~_in_sorted(pairs, query.seen)]
+        session, item = np.divmod(pairs, self._count)
+        named = Pairs(pairs, session, item)
+        described = [column for _, source in self._sources for column in source.describe(named)]
+        return Candidates(session, item, np.stack(described, axis=1).astype(np.float32))
+
+    def because(self, source: str, session: Ints, item: Ints) -> Ints:
+        """int64 [n]: the place in the query's items that a source names for each pair, -1 for none."""
+        pairs = session * self._count + item
+        place = np.full(len(pairs), -1)
+        for name, each in self._sources:
+            if name == source:
+                place = np.where(place < 0, each.because(pairs), place)
+        return place
+
+
+def ragged(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """The numbers from begin[i] up to end[i] (left out) for every i, one after the other, and the i of each."""
+    lengths = end - begin
+    source = np.repeat(np.arange(len(begin)), lengths)
+    return np.arange(len(source)) + np.repeat(begin - np.cumsum(lengths) + lengths, lengths), source
+
+
+def summed(key: Ints, *values: Floats) -> tuple[Ints, list[Column]]:
+    """The different keys, sorted, and the sum of each column of values for each, added in the order given."""
+    different, place = np.unique(key, return_inverse=True)
+    return different, [np.bincount(place, column, minlength=len(different)) for column in values]
+
+
+def found(pairs: Ints, known: Ints, columns: Sequence[Column]) -> list[Floats]:
+    """Of each pair its value in each column over the known pairs (sorted), 0 if it is not among them."""
+    if not len(known):
+        return [np.zeros(len(pairs)) for _ in columns]
+    place = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
+    hit = known[place] == pairs
+    return [np.where(hit, column[place], 0.0) for column in columns]
+
+
+def top(pairs: Ints, score: Column, count: int, items: int) -> Ints:
+    """The `count` pairs of each session with the highest positive score in float32; ties go to the earlier item."""
+    positive = score > 0
+    session, item = np.divmod(pairs[positive], items)
+    ordered = _by_score(session, score[positive], item, items)
+    session, item = ordered >> _SCORE_BITS + _bits(items), ordered & (1 << _bits(items)) - 1
+    return np.asarray((session * items + item)[_nth(session) < count])
+
+
+_SCORE_BITS = 31
+
+
+def _bits(numbers: int) -> int:
+    return max(1, (numbers - 1).bit_length())
+
+
+def _by_score(group: Ints, score: Column, number: Ints, numbers: int) -> Ints:
+    """int64 [n], sorted: group, score and number (below `numbers`) in one, the highest score first, then the number.
+
+    The bits of positive float32 are in the order of the floats; sorting whole numbers is the fastest that NumPy does.
+    """
+    bits = score.astype(np.float32).view(np.int32).astype(np.int64)
+    return np.sort((group << _SCORE_BITS | ~bits & (1 << _SCORE_BITS) - 1) << _bits(numbers) | number)
+
+
+def _nth(group: Ints) -> Ints:
+    """int64 [n]: from 0, the place of each entry among those of its group (sorted)."""
+    first = _firsts(group)
+    return np.arange(len(group)) - np.repeat(first, np.diff(np.append(first, len(group))))
+
+
+def strongest(pairs: Ints, key: Ints, value: Floats, place: Ints) -> Ints:
+    """int64 [n]: of each pair the place of the entry with this key and the highest value, the later on a tie; or -1."""
+    wanted, back = np.unique(pairs, return_inverse=True)
+    hit = np.flatnonzero(_in_sorted(key, wanted))
+    hit = hit[np.lexsort((hit, value[hit]))]
+    named = np.full(len(wanted), -1)
+    named[np.searchsorted(wanted, key[hit])] = place[hit]  # the last write wins: the highest
+    return np.asarray(named[back], dtype=np.int64)
+
+
+def share(session: Ints, value: Floats) -> Floats:
+    """Values [n] over the highest one of their session (sorted); 0 where that is 0."""
+    if not len(value):
+        return value
+    first = _firsts(session)
+    highest = np.repeat(np.maximum.reduceat(value, first), np.diff(np.append(first, len(session))))
+    return np.asarray(value / np.where(highest > 0, highest, 1))
+
+
+def _firsts(key: Ints) -> Ints:
+    return np.flatnonzero(np.diff(key, prepend=key[:1] - 1) != 0)
+
+
+def _best_of(group: Ints, score: Floats, number: Ints, numbers: int, count: int) -> Ints:
+    """The places of the `count` highest positive scores in float32 of each group; ties go to the higher number.
+
+    Entries come by group, then number (below `numbers`), each once.
+    """
+    ordered = _by_score(group, score, numbers - 1 - number, numbers)
+    group_of, number_of = ordered >> _SCORE_BITS + _bits(numbers), numbers - 1 - (ordered & (1 << _bits(numbers)) - 1)
+    best = _nth(group_of) < count
+    return np.searchsorted(group * numbers + number, group_of[best] * numbers + number_of[best])
+
+
+def _in_sorted(values: Ints, known: Ints) -> Bools:
+    if not len(known):
+        return np.zeros(len(values), dtype=bool)
+    return np.asarray(known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values)

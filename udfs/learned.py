@@ -1,0 +1,167 @@
+"""Ranking by what past sessions taught: candidates of several sources, put in order by the bundle's trees."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnxruntime as ort
+
+from udfs.bundle import Bundle
+from udfs.candidates import Candidates, Finder, Query
+from udfs.contracts import RankedItem, Reason
+from udfs.errors import ShopstreamError
+from udfs.ranking import GRID, MICRO, QUOTED, Ranker, RankOptions, Scores, Signals, item_rows, signals_of, to_grid
+from udfs.sessions import Floats, Ints, Sessions, coded
+
+#: What a source says for itself where no item of the session does.
+SAYINGS = {
+    "similar_sessions": "taken in similar sessions",
+    "co_visit": "taken together by others",
+    "content": "a likeness of titles",
+    "popularity": "popular in this shop",
+    "history": "from sessions before this one",
+    "session": "where this session stands",
+    "diversity": "unlike the items before it",
+}
+#: Candidates of a session that rules may choose from, times k.
+BEYOND_K = 4
+
+
+class LearnedRanker:
+    """Ranks a bundle's items for sessions by its learned ranker.
+
+    The trees' leaves are whole numbers of 1/MICRO for each source, and sums stay below 2^24, so that float32 adds them
+    exactly: a score is the sum of its reasons, whatever the order (docs/decisions/004-exact-scores.md).
+    """
+
+    def __init__(self, bundle: Bundle, options: RankOptions) -> None:
+        info = bundle.manifest.ranker
+        if info is None:
+            raise ShopstreamError(f"bundle {bundle.id} has no learned ranker: train one with `python -m export train`")
+        table = bundle.items().table
+        self._options = options
+        self._groups = {
+            name: coded(table[name].to_numpy(zero_copy_only=False))[0]
+            for name in ("category", "brand")
+            if _limit(options, name)
+        }
+        self.finder = Finder(bundle, repeats=not options.exclude_seen)
+        if info.columns != self.finder.columns:
+            raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: export it again")
+        self._sources = info.sources
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+        self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
+
+    def answer(
+        self, user_id: Sequence[str], sessions: Sessions, encode: Callable[[Sequence[str]], Scores]
+    ) -> list[list[RankedItem]]:
+        """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
+        finder = self.finder
+        rows = item_rows(sessions, finder.row_of)
+        signals = signals_of(sessions, rows, finder.titles, self._options)
+        grid = to_grid(encode(signals.text))
+        query = finder.query(user_id, sessions, rows, signals, grid)
+        session, item, weights = self._choose(len(query), finder.find(query))
+        return self._explained(query, signals, grid, session, item, weights)
+
+    def _choose(self, count: int, candidates: Candidates) -> tuple[Ints, Ints, Floats]:
+        """Session, item and each source's weight (whole numbers, [R, sources + 1]) of what is recommended, in order."""
+        options = self._options
+        if not len(candidates.item):
+            return candidates.session, candidates.item, np.zeros((0, len(self._sources) + 1))
+        weights = self._trees.run(None, {"pairs": candidates.columns})[0].astype(np.float64)
+        score = weights.sum(axis=1)
+        order = np.lexsort((candidates.item, -score, candidates.session))
+        session = candidates.session[order]
+        nth = np.arange(len(order)) - np.searchsorted(session, session)
+        if not (options.diversity or self._groups):
+            order = order[nth < options.k]
+            chosen, penalty = candidates.item[order], np.zeros(len(order))
+        else:
+            order = order[nth < BEYOND_K * options.k]
+            order, penalty = self._by_rules(count, candidates, score, order)
+            chosen = candidates.item[order]
+        return candidates.session[order], chosen, np.column_stack((weights[order], penalty))
+
+    def _by_rules(self, count: int, candidates: Candidates, score: Floats, order: Ints) -> tuple[Ints, Floats]:
+        """Maximal marginal relevance (Carbonell and Goldstein 1998) under the caps, one place in the ranking at a time.
+
+        order: int64 [n], the candidates to choose from, by session and then the best first. Gives those chosen, by
+        session and place, and what likeness to the items before took from each one's score.
+        """
+        options, session = self._options, candidates.session[order]
+        item, value = candidates.item[order], score[order]
+        price = np.zeros(len(order))
+        taken = np.zeros(len(order), dtype=bool)
+        rounds = []
+        caps = [(codes[item], _limit(options, name)) for name, codes in self._groups.items()]
+        counts = [np.zeros((count, codes.max(initial=0) + 1), dtype=np.int64) for codes, _ in caps]
+        for _ in range(options.k):
+            open_ = ~taken
+            for (codes, limit), used in zip(caps, counts, strict=True):
+                open_ &= (codes < 0) | (used[session, codes] < limit)
+            left = np.flatnonzero(open_)
+            if not len(left):
+                break
+            best = left[np.lexsort((left, price[left] - value[left], session[left]))]
+            best = best[np.diff(session[best], prepend=-1) != 0]
+            taken[best] = True
+            rounds.append(best)
+            for (codes, _), used in zip(caps, counts, strict=True):
+                known = best[codes[best] >= 0]
+                used[session[known], codes[known]] += 1
+            if options.diversity:
+                newest = np.full(count, -1)
+                newest[session[best]] = item[best]
+                like = np.einsum("nd,nd->n", self.finder.vectors[item], self.finder.vectors[newest[session]]) / GRID**2
+                # A session whose ranking is complete has no newest item; its prices matter no more.
+                cost = np.rint(np.maximum(like, 0) * (options.diversity * MICRO))
+                price = np.where(taken, price, np.maximum(price, cost))
+        chosen = np.concatenate(rounds) if rounds else np.empty(0, dtype=np.int64)
+        nth = np.repeat(np.arange(len(rounds)), [len(each) for each in rounds])
+        chosen = chosen[np.lexsort((nth, session[chosen]))]
+        return order[chosen], -price[chosen]
+
+    def _explained(
+        self, query: Query, signals: Signals, grid: Scores, session: Ints, item: Ints, weights: Floats
+    ) -> list[list[RankedItem]]:
+        """Ranked items with a reason for each source that weighs in, the heaviest first."""
+        names = (*self._sources, "diversity")
+        because = {
+            name: [
+                self.finder.titles[query.item[place]] if place >= 0 else SAYINGS[name]
+                for place in self.finder.because(name, session, item).tolist()
+            ]
+            for name in self._sources
+        }
+        because["diversity"] = [SAYINGS["diversity"]] * len(item)
+        bounds = np.searchsorted(signals.session, np.arange(len(query) + 1))
+        cuts = np.searchsorted(session, np.arange(len(query) + 1))
+        for low, high, first, last in zip(bounds, bounds[1:], cuts, cuts[1:], strict=False):
+            if low < high and first < last:
+                product = self.finder.vectors[item[first:last]] @ grid[low:high].T
+                nearest = np.argmax(product * signals.weight[low:high].astype(np.float64), axis=1)
+                because["content"][first:last] = [signals.text[low + place] for place in nearest]
+        ranked: list[list[RankedItem]] = [[] for _ in range(len(query))]
+        for number, (owner, row, parts) in enumerate(
+            zip(session.tolist(), item.tolist(), weights.tolist(), strict=True)
+        ):
+            reasons = [
+                Reason(name, part / MICRO, because[name][number][:QUOTED])  # type: ignore[arg-type]
+                for name, part in zip(names, parts, strict=True)
+                if part
+            ]
+            reasons.sort(key=lambda reason: -reason.weight)
+            if not reasons:
+                reasons.append(Reason("popularity", 0.0, SAYINGS["popularity"]))
+            ranked[owner].append(RankedItem(self.finder.ids[row], len(ranked[owner]) + 1, sum(parts) / MICRO, reasons))
+        return ranked
+
+
+def _limit(options: RankOptions, group: str) -> int:
+    return options.per_category if group == "category" else options.per_brand
+
+
+def open_ranker(bundle: Bundle, options: RankOptions) -> Ranker | LearnedRanker:
+    """The bundle's learned ranker, or the blend where it has none."""
+    return Ranker(bundle, options) if bundle.manifest.ranker is None else LearnedRanker(bundle, options)
