@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from bench import encode as encoding
+from bench import quality as judging
 from bench.features import features as measure_features
+from bench.quality_data import PREPARED, prepare
 from udfs.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -57,6 +59,55 @@ def features(
 ) -> None:
     """Session features: events a second, ours beside pandas groupby, on one core."""
     measure_features(quick, as_json)
+
+
+@app.command()
+def quality(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with sessions.csv (session_id, user_id, event_time, event_type, item_id) and, if there, "
+            "items.csv (item_id, title, category, brand, price) and test_sessions.csv; each may be gzipped. Without "
+            "the last, the last 20 % of the sessions by start are the test."
+        ),
+    ],
+    make: Annotated[
+        str | None,
+        typer.Option(
+            "--prepare", metavar="NAME", help=f"Make the folder of public data and exit: {', '.join(PREPARED)}."
+        ),
+    ] = None,
+    no_repeats: Annotated[
+        bool, typer.Option("--no-repeats", help="An item's first event in a session counts; it is not named again.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(judging.NAMES)}. May be repeated."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Settings that each baseline is tuned over, the published one among them.")
+    ] = judging.Options.trials,
+    positions: Annotated[
+        int, typer.Option(min=0, help="Positions to test at, at most, by whole sessions; 0 for all.")
+    ] = judging.Options.positions,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = judging.Options.seed,
+    quick: Annotated[bool, typer.Option("--quick", help="3 trials, 2,000 positions, 100 for the latency.")] = False,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read titles with the encoder of the bundle in use in this folder.", show_default="exports one"
+        ),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """Next-item prediction in sessions beside the published baselines, all tuned alike: accuracy and latency."""
+    if make is not None:
+        prepare(make, data)
+        return
+    names = tuple(name for part in only or () for name in part.split(","))
+    options = judging.Options(data, names, not no_repeats, quick, trials, positions, seed, report, bundles)
+    judging.run(options, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

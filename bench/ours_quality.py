@@ -1,6 +1,7 @@
 """Our side of `python -m bench quality`: the ranker that a job runs, trained as `python -m export train` does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,70 +15,121 @@ from rich.console import Console
 
 from export.bundle import ExportOptions, export_bundle
 from export.interactions import Interactions
-from export.learn import Encode, bare_manifest, learn, sessions_of, write_past
-from udfs.bundle import Bundle
+from export.learn import Encode, bare_manifest, candidates, learn, sessions_of, write_past
+from udfs.bundle import Bundle, open_bundle
+from udfs.candidates import Finder
 from udfs.encoder import CachedEncoder, Encoder
 from udfs.learned import LearnedRanker
 from udfs.ranking import RankOptions
+from udfs.runtimes import EncoderOptions
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
 #: Texts whose vectors are kept: all titles of a catalogue.
 CACHE = 2_000_000
+#: Sources alone, by the name of their row: the column that puts their candidates in order.
+ALONE = {
+    "ours-text-only": "content",
+    "ours-similar-sessions": "similar",
+    "ours-co-visits": "beside",
+    "ours-follows": "follows",
+    "ours-history": "history",
+    "ours-popularity": "popularity_recent",
+}
+NAMES = ("ours", "ours-no-text", *ALONE)
+WITH_TEXT = ("ours", "ours-text-only")
+
+
+class Texts:
+    """Vectors of a catalogue's titles, made once for all that want them."""
+
+    def __init__(self, bundles: Path | None) -> None:
+        self._bundles = bundles
+        self._vectors: dict[str, Vectors] = {}
+        self._encode: Encode = _no_text
+
+    def of(self, items: pa.Table, catalog: pa.Table) -> tuple[Vectors, Encode]:
+        """float32 [items, dimensions], zero for items without a title, and what encodes texts as a job does."""
+        if not self._vectors:
+            with TemporaryDirectory(prefix="shopstream-texts-") as folder:
+                bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
+                self._encode = CachedEncoder(Encoder(bundle), CACHE).encode
+                reference = Encoder(bundle, EncoderOptions(variant="fp32"))
+            vectors = reference.encode(catalog["title"].to_pylist())
+            self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
+        nothing = np.zeros_like(next(iter(self._vectors.values())))
+        return np.stack([self._vectors.get(item, nothing) for item in items["item_id"].to_pylist()]), self._encode
+
+
+def _exported(catalog: pa.Table, folder: Path) -> Bundle:
+    pq.write_table(catalog, folder / "catalog.parquet")
+    options = ExportOptions(catalog=folder / "catalog.parquet", out=folder / "bundles", variants=("fp32", "int8"))
+    return export_bundle(options, Console(quiet=True)).bundle
 
 
 class Ours:
-    """The learned ranker; text: whether titles are read."""
+    """The learned ranker; texts: where vectors of titles are from, None where titles are not to be read."""
 
-    def __init__(self, name: str = "ours", *, repeats: bool, text: bool = True) -> None:
-        self.name, self._repeats, self._text = name, repeats, text
+    def __init__(self, name: str, texts: Texts | None, *, repeats: bool) -> None:
+        self.name, self._texts, self._repeats = name, texts, repeats
         self.parameters: dict[str, Any] = {}
-        self._folder = TemporaryDirectory(prefix="shopstream-quality-")
+        self._encode: Encode
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
         """Learn a ranker, and put it beside what its sources read."""
-        folder = Path(self._folder.name)
         items = _table(train.items, catalog)
-        vectors, encode = self._encoder(items, catalog, folder)
+        vectors, self._encode = np.zeros((len(items), 1), np.float32), _no_text
+        if catalog is not None and self._texts is not None:
+            vectors, self._encode = self._texts.of(items, catalog)
+        with TemporaryDirectory(prefix="shopstream-quality-") as folder:
+            self._learn(train, items, vectors, Path(folder))
+
+    def _learn(self, train: Interactions, items: pa.Table, vectors: Vectors, folder: Path) -> None:
+        write_past(folder, train, items, vectors)
+        bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
+        if self.name in ALONE:
+            self.finder = Finder(bundle, repeats=self._repeats)
+            return
         (folder / "learning").mkdir()
-        learned = learn(train, items, vectors, encode, folder / "learning", repeats=self._repeats)
-        final = folder / "learned"
-        final.mkdir()
-        write_past(final, train, items, vectors)
-        (final / "ranker.onnx").write_bytes(learned.model)
-        manifest = msgspec.structs.replace(bare_manifest(vectors.shape[1]), ranker=learned.info)
-        options = RankOptions(k=20, exclude_seen=not self._repeats)
-        self.ranker = LearnedRanker(Bundle(final, manifest), options)
-        self._encode = encode
-        self.parameters = learned.info.quality | {
-            name: round(share, 3) for name, share in sorted(learned.importance.items(), key=lambda each: -each[1])[:8]
-        }
+        learned = learn(train, items, vectors, self._encode, folder / "learning", repeats=self._repeats)
+        (folder / "ranker.onnx").write_bytes(learned.model)
+        manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
+        self.ranker = LearnedRanker(Bundle(folder, manifest), RankOptions(k=20, exclude_seen=not self._repeats))
+        self.finder = self.ranker.finder
+        heaviest = sorted(learned.importance.items(), key=lambda each: -each[1])[:8]
+        self.parameters = {name: round(share, 3) for name, share in heaviest}
 
     def predict(self, sofar: Interactions, k: int, *, repeats: bool) -> Ints:
         """int64 [S, k], see bench.quality.Contender."""
         if repeats != self._repeats:
             raise ValueError("a ranker learns with repeats or without")
-        users = [sofar.users[number] for number in sofar.user]
         out = np.full((len(sofar), k), -1)
-        row_of = self.ranker.finder.row_of
-        for session, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
-            found = [row_of[item.item_id] for item in ranked[:k]]
-            out[session, : len(found)] = found
+        if self.name in ALONE:
+            found = candidates(self.finder, sofar, self._encode)
+            score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
+            session, item = best(found.session, found.item, score, k)
+            out[session, np.arange(len(session)) - np.searchsorted(session, session)] = item
+            return out
+        users, row_of = [sofar.users[number] for number in sofar.user], self.finder.row_of
+        for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
+            rows = [row_of[each.item_id] for each in ranked[:k]]
+            out[number, : len(rows)] = rows
         return out
 
-    def _encoder(self, items: pa.Table, catalog: pa.Table | None, folder: Path) -> tuple[Vectors, Encode]:
-        """Vectors of the items, and what makes them; zeros where there are no titles or none are to be read."""
-        if catalog is None or not self._text:
-            return np.zeros((len(items), 1), np.float32), _no_text
-        file = folder / "catalog.parquet"
-        pq.write_table(catalog, file)
-        options = ExportOptions(catalog=file, out=folder / "bundles", variants=("fp32", "int8"))
-        bundle = export_bundle(options, Console(quiet=True)).bundle
-        encoder = CachedEncoder(Encoder(bundle), CACHE)
-        row_of, titled = bundle.items().row_of, bundle.item_vectors()
-        rows = np.array([row_of.get(item, -1) for item in items["item_id"].to_pylist()])
-        return np.where((rows >= 0)[:, None], titled[rows], np.float32(0)), encoder.encode
+
+def contenders(bundles: Path | None, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
+    """What makes each of our rows; vectors of titles are made once for all of them."""
+    texts = Texts(bundles)
+    return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in NAMES}
+
+
+def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]:
+    """Session and item of the k highest positive scores of each session, the best first; ties to the earlier item."""
+    order = np.lexsort((item, -score, session))
+    order = order[score[order] > 0]
+    order = order[np.arange(len(order)) - np.searchsorted(session[order], session[order]) < k]
+    return session[order], item[order]
 
 
 def _no_text(texts: Sequence[str]) -> Vectors:

@@ -57,7 +57,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, np.ndarray]:
     return make_bundle(folder, vectors, pairs, popularity, sold_out=7), vectors
 
 
-def signals_of(*sessions: list[int]) -> Signals:
+def signals(*sessions: list[int]) -> Signals:
     flat = [item for items in sessions for item in items]
     return Signals(
         session=np.repeat(np.arange(len(sessions)), [len(items) for items in sessions]),
@@ -69,9 +69,9 @@ def signals_of(*sessions: list[int]) -> Signals:
 
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
     bundle, vectors = shop
-    signals = signals_of(*sessions)
+    given = signals(*sessions)
     return Ranker(bundle, options).rank(
-        len(sessions), signals, vectors[signals.item].astype(np.float32), (signals.session, signals.item)
+        len(sessions), given, vectors[given.item].astype(np.float32), (given.session, given.item)
     )
 
 
