@@ -22,8 +22,10 @@ app = typer.Typer(
 )
 kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
 flink_app = typer.Typer(help="A real Flink cluster on this machine.", no_args_is_help=True)
+lake_app = typer.Typer(help="Closed sessions and their events as Parquet files.", no_args_is_help=True)
 app.add_typer(kafka_app, name="kafka")
 app.add_typer(flink_app, name="flink")
+app.add_typer(lake_app, name="lake")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
@@ -35,6 +37,7 @@ Preset = Annotated[str, typer.Option("--format", help="auto, events (our field n
 Columns = Annotated[
     list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands; may be repeated.")
 ]
+Lake = Annotated[Path | None, typer.Option("--folder", help="Folder of the lake, by default that of the settings.")]
 Port = Annotated[int | None, typer.Option(help="Port, by default that of the settings.")]
 
 
@@ -184,7 +187,7 @@ def check(
 
 @app.command()
 def submit(
-    job: Annotated[str, typer.Argument(help="Name of the job: recommend.")],
+    job: Annotated[str, typer.Argument(help="Name of the job: recommend or session-features.")],
     config: Config = None,
     assignments: Assignments = None,
     embedded: Annotated[
@@ -200,7 +203,7 @@ def submit(
 
     chosen = submitting.job_named(job)
     settings = _settings(config, assignments)
-    submitting.check(settings)
+    submitting.check(chosen, settings)
     arguments = submitting.job_arguments(settings, config, assignments or ())
     if embedded:
         submitting.run_embedded(chosen, settings, arguments)
@@ -213,6 +216,34 @@ def submit(
     job_id = submitting.submit(command, settings)
     text = f"job {job_id} runs: http://{settings.flink.address}/#/job/{job_id}/overview"
     console.result({"job": job, "job_id": job_id, "command": command}, text, as_json)
+
+
+@app.command()
+def backfill(
+    source: Annotated[str, typer.Argument(help="A file as for replay, or `lake`: the events that are there.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    preset: Preset = "auto",
+    columns: Columns = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="First UTC day to write.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last UTC day to write.")] = None,
+    cluster: Annotated[bool, typer.Option(help="Run on the cluster, not here on the embedded mini-cluster.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compute the lake's days anew from recorded events, without Kafka. Next: `shopstream lake show`.
+
+    A day is replaced whole, so a second run changes nothing; days without rows stay as they are. Leave out days that
+    a running job still writes. A file replaces events and sessions, `lake` the sessions only.
+    """
+    from flink_jobs import backfill as filling
+
+    settings = _settings(config, assignments)
+    mapping = parse_mapping(columns or ())
+    done = filling.backfill(
+        settings, source, config, assignments or (), mapping, preset, first=first, last=last, cluster=cluster
+    )
+    read = "" if done.events is None else f" from {done.events:,} events, {done.refused:,} refused"
+    console.result(asdict(done), f"wrote {settings.lake_folder}{read}, in {done.seconds:.0f} s", as_json)
 
 
 @app.command()
@@ -242,6 +273,27 @@ def watch(
 
 
 @app.command()
+def explain(
+    recommendation_id: Annotated[str, typer.Argument(help="USER/EVENT, as records carry it.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    as_json: Json = False,
+) -> None:
+    """Show one recommendation with all the reasons of its items, which add up to their scores."""
+    import msgspec
+
+    from flink_jobs import explain as explaining
+    from flink_jobs import watch as watching
+
+    settings = _settings(config, assignments)
+    record = explaining.find(settings, recommendation_id)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    else:
+        console.out.print(explaining.describe(record, watching.titles(settings)), markup=False)
+
+
+@app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for catalog.jsonl, sessions.jsonl and events.jsonl.")],
     events: Annotated[int, typer.Option(min=1, help="Events to make.")] = 20_000,
@@ -256,6 +308,36 @@ def simulate(
     console.result(
         {"out": out, "events": events, "items": items}, f"wrote {events:,} events and {items:,} items to {out}", as_json
     )
+
+
+@lake_app.command("show")
+def lake_show(
+    folder: Lake = None, config: Config = None, assignments: Assignments = None, as_json: Json = False
+) -> None:
+    """List the days of the lake, rows, files and times; the newest 30 days as text, all with --json."""
+    from flink_jobs import lake
+
+    where = folder or _settings(config, assignments).lake_folder
+    parts = lake.show(where)
+    if as_json:
+        console.result({"folder": where, "parts": [asdict(part) for part in parts]}, "", True)
+    else:
+        console.out.print(lake.as_table(where, parts))
+
+
+@lake_app.command("check")
+def lake_check(
+    folder: Lake = None, config: Config = None, assignments: Assignments = None, as_json: Json = False
+) -> None:
+    """Read the whole lake and say what is wrong with it, a line each; exit code 1 if anything is."""
+    from flink_jobs import lake
+
+    where = folder or _settings(config, assignments).lake_folder
+    found = lake.check(where)
+    lines = [*(f"wrong: {line}" for line in found.wrong), *(f"note: {line}" for line in found.notes)]
+    console.result({"folder": where, **asdict(found)}, "\n".join(lines) or f"nothing is wrong with {where}", as_json)
+    if found.wrong:
+        raise ShopstreamError(f"faults in the lake in {where}: {len(found.wrong):,}")
 
 
 @app.command("settings")

@@ -182,14 +182,14 @@ def _arguments(settings: Settings, config: Path | None, assignments: Sequence[st
 
 
 def _bundle(settings: Settings, seed: int) -> str:
-    """Id of the bundle of the demo's shop, exported if there is none."""
+    """Id of the bundle of the demo's shop, trained if there is none."""
     folder = settings.bundle_folder
     if not (folder / CURRENT).exists():
-        with _step("exporting the model"):
+        with _step("exporting the model and learning a ranker"):
             shop = settings.home / "demo" / "shop"
             simulate.write(shop, events=1, sessions=PAST_SESSIONS, items=ITEMS, seed=seed)
             files = ["--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl")]
-            command = [sys.executable, "-m", "export", "bundle", *files, "--out", str(folder)]
+            command = [sys.executable, "-m", "export", "train", *files, "--out", str(folder)]
             export = subprocess.run(command, capture_output=True, text=True, check=False)
         if export.returncode:
             raise ShopstreamError(f"the export failed: {(export.stderr.strip().splitlines() or ['no output'])[-1]}")

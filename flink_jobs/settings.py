@@ -22,7 +22,10 @@ from udfs.errors import ShopstreamError
 from udfs.ranking import RankOptions
 from udfs.recommend import RecommendOptions
 from udfs.runtimes import EncoderOptions
+from udfs.session_features import ClosingOptions
 
+#: Names of the settings that are shown with a unit.
+_DURATIONS = ("gap", "ttl", "transaction_timeout", "interval", "bundle_time", "delay", "idle", "ahead")
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -95,7 +98,7 @@ class TopicSettings(_Group):
 class SessionSettings(_Group):
     """What a session is."""
 
-    gap: PositiveDuration = Field(1_800_000, description="Event time without an event that ends a session.")
+    gap: PositiveDuration = Field(1_800_000, ge=2, description="Event time without an event that ends a session.")
     max_events: int = Field(64, ge=1, le=1024, description="Features are computed on a session's last so many events.")
 
 
@@ -103,6 +106,28 @@ class DedupSettings(_Group):
     """Repeated events."""
 
     ttl: PositiveDuration = Field(3_600_000, description="How long an event_id is remembered.")
+
+
+class WatermarkSettings(_Group):
+    """When a session is closed: how far behind the latest event time the watermark stays."""
+
+    delay: Duration = Field(30_000, description="How much later than newer ones an event may come and not be late.")
+    idle: PositiveDuration = Field(60_000, description="Time without a record after which no partition is waited for.")
+    ahead: Duration = Field(
+        60_000,
+        description="An event time further ahead of its Kafka record's timestamp moves the watermark no further.",
+    )
+
+
+class LakeSettings(_Group):
+    """Closed sessions and their events as Parquet files."""
+
+    folder: Path | None = Field(None, description="Folder of the lake, seen by every worker; none: `lake` in home.")
+    interval: PositiveDuration = Field(
+        10_000,
+        description="Time between checkpoints of the job that writes the lake. Each makes files; until it, one is "
+        "open for each day of the events, which takes memory while many days are caught up on.",
+    )
 
 
 class SinkSettings(_Group):
@@ -154,12 +179,17 @@ class RankSettings(_Group):
     """What is recommended."""
 
     k: int = Field(10, ge=1, le=1000, description="Items a record.")
-    content: float = Field(0.6, ge=0, le=5, description="Weight of the likeness by text.")
-    co_visit: float = Field(1.0, ge=0, le=5, description="Weight of co-visits.")
-    popularity: float = Field(0.1, ge=0, le=5, description="Weight of popularity.")
+    content: float = Field(0.6, ge=0, le=5, description="Blend, without a learned ranker: weight of likeness by text.")
+    co_visit: float = Field(1.0, ge=0, le=5, description="Blend: weight of co-visits.")
+    popularity: float = Field(0.1, ge=0, le=5, description="Blend: weight of popularity.")
     recent: int = Field(10, ge=1, le=1024, description="Events of a session that speak, the last ones.")
     decay: float = Field(0.8, gt=0, le=1, description="Weight of an event against the next newer one.")
     exclude_seen: bool = Field(True, description="Do not recommend what the session has already met.")
+    per_category: int = Field(0, ge=0, description="Most items of one category in a record; 0: any number.")
+    per_brand: int = Field(0, ge=0, description="Most items of one brand in a record; 0: any number.")
+    diversity: float = Field(
+        0.0, ge=0, le=5, description="What an item's score loses for the same title as an item before it has."
+    )
 
 
 class FeatureSettings(_Group):
@@ -182,6 +212,8 @@ class Settings(BaseSettings):
     topics: TopicSettings = TopicSettings()
     session: SessionSettings = SessionSettings()
     dedup: DedupSettings = DedupSettings()
+    watermark: WatermarkSettings = WatermarkSettings()
+    lake: LakeSettings = LakeSettings()
     sink: SinkSettings = SinkSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     python: PythonSettings = PythonSettings()
@@ -213,6 +245,15 @@ class Settings(BaseSettings):
     def bundle_folder(self) -> Path:
         """The folder of the model bundles, absolute."""
         return (self.bundles or self.home / "bundles").absolute()
+
+    @property
+    def lake_folder(self) -> Path:
+        """The folder of the lake, absolute."""
+        return (self.lake.folder or self.home / "lake").absolute()
+
+    def closing_options(self) -> ClosingOptions:
+        """What the function on closed sessions needs of this."""
+        return ClosingOptions(self.bundle_folder, self.session.max_events, self.features.modules)
 
     def recommend_options(self) -> RecommendOptions:
         """What the recommending function needs of this."""
@@ -277,7 +318,7 @@ def settings_table() -> list[tuple[str, str, str]]:
 def _shown(name: str, default: object) -> str:
     if isinstance(default, frozenset):
         return ",".join(kind for kind in get_args(EventType) if kind in default)
-    if name in ("gap", "ttl", "transaction_timeout", "interval", "bundle_time") and isinstance(default, int):
+    if name in _DURATIONS and isinstance(default, int):
         for unit in ("h", "min", "s"):
             if default % _UNITS_MS[unit] == 0:
                 return f"{default // _UNITS_MS[unit]} {unit}"

@@ -37,6 +37,7 @@ SESSIONS_A_BLOCK = 4096
 CART = 5
 CANDIDATES = 6
 LOCALES = ("en-GB", "en-US", "en-IE", "en-AU")
+ZONES = ("Europe/London", "America/New_York", "Europe/Dublin", "Australia/Sydney")  # of the locales
 DEVICES = ("phone", "desktop", "tablet")  # tablets write event_time as RFC 3339, the others as epoch ms
 
 # What follows what: row = the event before (the last row: nothing yet), columns as EVENT_TYPES.
@@ -59,7 +60,7 @@ _PAUSE_S = np.array([18.0, 1.5, 3.0, 6.0, 5.0, 4.0, 6.0, 2.5])  # median time un
 
 _ROW = np.dtype(
     [(name, "i8") for name in ("emit", "time", "number", "session", "who", "item", "dwell")]
-    + [(name, "i1") for name in ("query", "type", "quantity", "rating", "fault")]
+    + [(name, "i1") for name in ("query", "type", "quantity", "rating", "returning", "fault")]
 )
 Rows: TypeAlias = npt.NDArray[np.void]
 
@@ -257,6 +258,7 @@ class _World:
         self.likes_level = rng.normal(0, 1, shoppers)
         self.device = rng.choice(len(DEVICES), shoppers, p=[0.55, 0.35, 0.1])
         self.locale = rng.choice(len(LOCALES), shoppers, p=[0.6, 0.25, 0.08, 0.07])
+        self.known = rng.random(shoppers) < 0.3  # has been here before the first round
 
     def any_item(self, rng: np.random.Generator, n: int) -> Ints:
         """`n` items by popularity."""
@@ -411,10 +413,15 @@ def _records(
     name = f"{world.seed}/{stream}/{start_ms}/{len(world.phase)}"
     tag = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()  # other arguments, other event ids
     carried = np.zeros(0, _ROW)
+    known = world.known.copy()
     begun = numbered = 0
     for who, start, until in _visits(world, rng, start_ms):
         room = len(who) if sessions is None else sessions - begun
         rows = _walk(world, rng, who[:room], start[:room])
+        returning = known[who]
+        returning[np.setdiff1d(np.arange(len(who)), np.unique(who, return_index=True)[1])] = True
+        known[who] = True
+        rows["returning"] = returning[rows["session"]]
         rows["number"] = numbered + np.arange(len(rows))
         rows["session"] += begun
         begun, numbered = begun + len(who[:room]), numbered + len(rows)
@@ -458,7 +465,12 @@ def _encoded(world: _World, rows: Rows, tag: str) -> Iterator[Record]:
         return list(kept)
 
     ids, queries, reasons, encode = world.ids, world.queries, list(FAULTS), msgspec.json.Encoder().encode
-    properties = [{"device": device, "locale": locale} for device in DEVICES for locale in LOCALES]
+    properties = [
+        {"device": device, "locale": locale, "timezone": zone, "returning": returning}
+        for device in DEVICES
+        for locale, zone in zip(LOCALES, ZONES, strict=True)
+        for returning in ("false", "true")
+    ]
     columns = (
         rows["fault"].tolist(),
         rows["number"].tolist(),
@@ -473,7 +485,7 @@ def _encoded(world: _World, rows: Rows, tag: str) -> Iterator[Record]:
         only(counted, rows["quantity"]),
         only(types == RATE, rows["rating"]),
         only(types == VIEW, rows["dwell"]),
-        (world.device[who] * len(LOCALES) + world.locale[who]).tolist(),
+        ((world.device[who] * len(LOCALES) + world.locale[who]) * 2 + rows["returning"]).tolist(),
     )
     # Records are made one by one: a Kafka producer takes them so. Some 4 µs each.
     for fault, number, ms, session, kind, w, i, q, time, price, quantity, rating, dwell, setting in zip(

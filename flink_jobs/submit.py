@@ -26,15 +26,34 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Job:
-    """A job's file and what it does, in a line."""
+    """A job's file, what it does, in a line, and what it needs."""
 
     file: Path
     summary: str
+    topics: tuple[str, ...]  #: settings in `topics`
+    jars: tuple[str, ...] = ("flink",)  #: roles in the jars' lock
+    encodes: bool = False  #: needs the bundle's encoder
+
+    def jar_files(self) -> list[Path]:
+        """Fetched if they are not there."""
+        return [file for role in self.jars for file in jars(role)]
 
 
 JOBS: Mapping[str, Job] = {
-    "recommend": Job(HERE / "recommend.py", "events in, ranked recommendations out while the session is under way"),
+    "recommend": Job(
+        HERE / "recommend.py",
+        "events in, ranked recommendations out while the session is under way",
+        topics=("clickstream", "recommendations", "dlq"),
+        encodes=True,
+    ),
+    "session-features": Job(
+        HERE / "session_features.py",
+        "events in, features of each session out as it closes, to Kafka and to the lake",
+        topics=("clickstream", "session_features", "late"),
+        jars=("flink", "lake"),
+    ),
 }
+BACKFILL = Job(HERE / "session_features.py", "recorded events in, the lake's days out", (), jars=("flink", "lake"))
 
 
 def job_named(name: str) -> Job:
@@ -44,27 +63,36 @@ def job_named(name: str) -> Job:
     return JOBS[name]
 
 
-def check(settings: Settings) -> None:
+def check(job: Job, settings: Settings) -> None:
     """Everything that would make the job fail later: bundle, broker, topics. ShopstreamError names the first."""
-    choose(open_bundle(settings.bundle_folder).manifest.encoder.variants, settings.recommend_options().encoder)
-    topics = settings.topics
-    brokers.require_topics(settings, topics.clickstream, topics.recommendations, topics.dlq)
+    bundle = open_bundle(settings.bundle_folder)
+    if job.encodes:
+        choose(bundle.manifest.encoder.variants, settings.recommend_options().encoder)
+    if job.topics:
+        brokers.require_topics(settings, *(getattr(settings.topics, name) for name in job.topics))
 
 
 def job_arguments(settings: Settings, config: Path | None, assignments: Sequence[str]) -> list[str]:
     """What the job's file is given: the same settings, with paths that hold in any working folder."""
     arguments = ["--config", str(config.absolute())] if config else []
-    for assignment in (*assignments, f"home={settings.home.absolute()}", f"bundles={settings.bundle_folder}"):
+    home, bundles, lake = settings.home.absolute(), settings.bundle_folder, settings.lake_folder
+    paths = (f"home={home}", f"bundles={bundles}", f"lake.folder={lake}")
+    for assignment in (*assignments, *paths):
         arguments += ["--set", assignment]
     return arguments
 
 
-def flink_run(job: Job, settings: Settings, arguments: Sequence[str]) -> list[str]:
-    """The command line: `flink run -d -m ADDRESS -j CONNECTOR -pyexec … -py FILE ARGUMENTS`."""
-    connectors = [part for jar in jars("flink") for part in ("-j", str(jar))]
+def flink_run(job: Job, settings: Settings, arguments: Sequence[str], *, attached: bool = False) -> list[str]:
+    """The command line: `flink run -d -m ADDRESS -j CONNECTOR -pyexec … -py FILE ARGUMENTS`.
+
+    Of several jars it takes the first alone; a job that has more adds them itself, where the first cannot see them.
+    attached: the command ends as the job ends, and fails as the job fails.
+    """
+    first, *more = job.jar_files()
+    added = [part for jar in more for part in ("--add-jar", str(jar))]
     python = str(settings.flink.python or sys.executable)
-    run = [*flink_command(), "run", "-d", "-m", settings.flink.address, *connectors]
-    return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *arguments]
+    run = [*flink_command(), "run", *([] if attached else ["-d"]), "-m", settings.flink.address, "-j", str(first)]
+    return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *added, *arguments]
 
 
 def cluster(settings: Settings, path: str) -> Any:
@@ -99,9 +127,11 @@ def submit(command: Sequence[str], settings: Settings) -> str:
 
 def run_embedded(job: Job, settings: Settings, arguments: Sequence[str]) -> None:
     """The job on PyFlink's embedded mini-cluster, in the foreground; ShopstreamError when it fails."""
-    connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
+    connectors = [part for jar in job.jar_files() for part in ("--jar", str(jar))]
     command = [sys.executable, str(job.file), "--wait", *connectors, *arguments]
-    with subprocess.Popen(command, env=_client_env(settings), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=_client_env(settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             _, errors = process.communicate()
         except BaseException:

@@ -2,13 +2,42 @@
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from flink_jobs.settings import Settings
+from udfs import lake
+from udfs.contracts import MIN_TIME_MS
 from udfs.events import EVENT_COLUMNS
+from udfs.features import DAY_MS
 from udfs.recommend import RECOMMEND_COLUMNS
+from udfs.session_features import CLOSING_COLUMNS
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 #: Rows of a user that are looked through for repeats and for the time of the last event, at least.
 LOOK_BACK = 64
+#: Columns of a sink of records as they came.
+RAW_RECORD = """  `key` BYTES,
+  `value` BYTES,
+  `headers` MAP<STRING NOT NULL, BYTES> METADATA,
+  `timestamp` TIMESTAMP_LTZ(3) METADATA"""
+#: Columns of a readable event.
+FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error"))
+#: A session's arrays, by the column of an event that each of them collects.
+ARRAYS = {
+    "event_time": "event_times",
+    "event_type": "event_types",
+    "item_id": "item_ids",
+    "query": "queries",
+    "price": "prices",
+    "quantity": "quantities",
+    "rating": "ratings",
+    "dwell_ms": "dwell_times",
+    "event_id": "event_ids",
+    "device": "devices",
+    "timezone": "timezones",
+    "returning": "returnings",
+    "locale": "locales",
+}
 
 
 def literal(text: str) -> str:
@@ -16,9 +45,20 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _table(name: str, columns: str, options: Mapping[str, str]) -> str:
+def milliseconds(ms: int) -> str:
+    """A SQL interval literal, of less than a thousand days."""
+    days, rest = divmod(ms, DAY_MS)
+    clock = f"{rest // 3_600_000}:{rest // 60_000 % 60:02d}:{rest // 1000 % 60:02d}.{rest % 1000:03d}"
+    return f"INTERVAL '{days} {clock}' DAY(3) TO SECOND(3)"
+
+
+def _table(name: str, columns: str, options: Mapping[str, str], partitioned: str = "") -> str:
     listed = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
-    return f"CREATE TEMPORARY TABLE {name} (\n{columns}\n) WITH (\n  {listed}\n)"
+    return f"CREATE TEMPORARY TABLE {name} (\n{columns}\n) {partitioned}WITH (\n  {listed}\n)"
+
+
+def _parsed_fields() -> str:
+    return ", ".join(f"event.{name} AS {name}" for name in FIELDS)
 
 
 def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
@@ -47,23 +87,27 @@ def _sink(settings: Settings, name: str) -> dict[str, str]:
     return options
 
 
-def clickstream_table(settings: Settings) -> str:
-    """The raw records of `clickstream`: bytes and their place, so that what cannot be read is not lost."""
+def clickstream_table(settings: Settings, time: str = "  `arrival` AS PROCTIME()", group_suffix: str = "") -> str:
+    """The raw records of `clickstream`: bytes and their place, so that what cannot be read is not lost.
+
+    time: columns that say what time it is. group_suffix: what the job's consumer group adds to kafka.group; jobs that
+    shared one would begin where another has read to.
+    """
     options = _kafka(settings, settings.topics.clickstream, "key") | {
-        "properties.group.id": settings.kafka.group,
+        "properties.group.id": settings.kafka.group + group_suffix,
         "properties.auto.offset.reset": "earliest",
         "scan.startup.mode": settings.kafka.startup,
     }
     if settings.kafka.bounded:
         options["scan.bounded.mode"] = "latest-offset"
-    columns = """  `key` BYTES,
+    columns = f"""  `key` BYTES,
   `value` BYTES,
   `headers` MAP<STRING NOT NULL, BYTES> METADATA,
   `topic` STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   `timestamp` TIMESTAMP_LTZ(3) METADATA,
-  `arrival` AS PROCTIME()"""
+{time}"""
     return _table("clickstream", columns, options)
 
 
@@ -76,11 +120,7 @@ def recommendations_table(settings: Settings) -> str:
 def dead_letter_table(settings: Settings) -> str:
     """The sink of unreadable events, bytes as they came."""
     options = _kafka(settings, settings.topics.dlq, "key") | _sink(settings, "dlq")
-    columns = """  `key` BYTES,
-  `value` BYTES,
-  `headers` MAP<STRING NOT NULL, BYTES> METADATA,
-  `timestamp` TIMESTAMP_LTZ(3) METADATA"""
-    return _table("dead_letters", columns, options)
+    return _table("dead_letters", RAW_RECORD, options)
 
 
 def session_views(settings: Settings) -> dict[str, str]:
@@ -94,31 +134,12 @@ def session_views(settings: Settings) -> dict[str, str]:
     """
     gap, rows = settings.session.gap, settings.session.max_events
     look_back = max(LOOK_BACK, rows)
-    fields = [name for name in EVENT_COLUMNS if not name.startswith("error")]
-    carried = ", ".join(fields)
+    carried = ", ".join(FIELDS)
     session = "PARTITION BY user_id, opening, is_late ORDER BY arrival"
-    collected = ",\n  ".join(
-        f"ARRAY_AGG({column}) OVER w AS {array}"
-        for column, array in {
-            "event_time": "event_times",
-            "event_type": "event_types",
-            "item_id": "item_ids",
-            "query": "queries",
-            "price": "prices",
-            "quantity": "quantities",
-            "rating": "ratings",
-            "dwell_ms": "dwell_times",
-            "event_id": "event_ids",
-            "device": "devices",
-            "timezone": "timezones",
-            "returning": "returnings",
-            "locale": "locales",
-        }.items()
-    )
+    collected = ",\n  ".join(f"ARRAY_AGG({column}) OVER w AS {array}" for column, array in ARRAYS.items())
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
-        "events": f"SELECT {', '.join(f'event.{name} AS {name}' for name in fields)}, arrival\n"
-        "FROM parsed WHERE event.error IS NULL",
+        "events": f"SELECT {_parsed_fields()}, arrival\nFROM parsed WHERE event.error IS NULL",
         "arrivals": f"""SELECT {carried}, arrival,
   ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times
 FROM events
@@ -168,3 +189,160 @@ SELECT `key`, `value`, MAP_UNION(`headers`, MAP[
   '__connect.errors.exception.class.name', CAST(event.error_class AS BYTES),
   '__connect.errors.exception.message', CAST(event.error AS BYTES)
 ]), `timestamp` FROM parsed WHERE event.error IS NOT NULL"""
+
+
+# --- closed sessions --------------------------------------------------------------------------------------------------
+
+_RFC_3339 = r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]|[+-]\d\d:?\d\d)$"
+
+
+def event_time(value: str) -> str:
+    """SQL for the event_time (TIMESTAMP_LTZ(3)) of a `clickstream` value (BYTES), null where it cannot be read.
+
+    The same as udfs.events.parse_event's for all that it reads: integer epoch ms, or RFC 3339 with T, t or a space, Z,
+    z or an offset, and a fraction that is rounded to microseconds, then down to milliseconds: .…9995 is the next one.
+    Built-in functions alone can do that in the Kafka source.
+    """
+    text = f"JSON_VALUE(CAST({value} AS STRING), '$.event_time')"
+    clock = f"OVERLAY(REGEXP_EXTRACT({text}, {literal(_RFC_3339)}, 1) PLACING ' ' FROM 11 FOR 1)"
+    # What remains without date, time and fraction is the offset; 1970 began at minus the offset.
+    offset = f"UNIX_TIMESTAMP('19700101' || REGEXP_REPLACE(UPPER({text}), '^.{{19}}(\\.\\d+)?|:', ''), 'yyyyMMddXX')"
+    rounded = f"CASE WHEN REGEXP({text}, '\\.\\d{{3}}999[5-9]') THEN 1 ELSE 0 END"
+    return f"""COALESCE(TO_TIMESTAMP_LTZ(TRY_CAST({text} AS BIGINT), 3),
+    CAST(TRY_CAST({clock} AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3))
+    + INTERVAL '1' SECOND * {offset} + INTERVAL '0.001' SECOND * {rounded})"""
+
+
+def timed_clickstream_table(settings: Settings) -> str:
+    """`clickstream` with the event time as `rowtime`, and watermarks partition by partition in the Kafka source.
+
+    An event time further ahead of its record's timestamp than watermark.ahead moves the watermark no further, so a
+    device with a wrong clock closes nobody's session; a time that cannot be read never moves it.
+    """
+    wait = settings.watermark
+    time = f"""  `rowtime` AS COALESCE({event_time("`value`")}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
+  WATERMARK FOR `rowtime` AS LEAST(`rowtime`, `timestamp` + {milliseconds(wait.ahead)}) - {milliseconds(wait.delay)}"""
+    return clickstream_table(settings, time, "-session-features")
+
+
+def session_features_table(settings: Settings) -> str:
+    """The sink of closed sessions, key user_id."""
+    options = _kafka(settings, settings.topics.session_features, "user_id") | _sink(settings, "session-features")
+    return _table("session_features", "  `user_id` STRING,\n  `value` STRING", options)
+
+
+def late_table(settings: Settings) -> str:
+    """The sink of late events, bytes as they came."""
+    options = _kafka(settings, settings.topics.late, "key") | _sink(settings, "late")
+    return _table("late", RAW_RECORD, options)
+
+
+def lake_table(settings: Settings, name: str, *, streaming: bool) -> str:
+    """`lake_<name>`: a table of the lake, by UTC day; the files that a stream makes for one checkpoint become one."""
+    options = {"connector": "filesystem", "path": (settings.lake_folder / name).as_uri(), "format": "parquet"}
+    if streaming:
+        # Catching up, a file is open for each day between two checkpoints: no memory for dictionaries in each of them.
+        options |= {"auto-compaction": "true", "parquet.enable.dictionary": "false"}
+    columns = f"{lake.flink_columns(lake.TABLES[name]())},\n  `{lake.DAY.name}` STRING"
+    return _table(f"lake_{name}", columns, options, f"PARTITIONED BY (`{lake.DAY.name}`) ")
+
+
+def recorded_table(folder: str) -> str:
+    """`recorded`: events in Parquet files of the schema `recorded_schema` (a URI)."""
+    options = {"connector": "filesystem", "path": folder, "format": "parquet"}
+    return _table("recorded", lake.flink_columns(recorded_schema()), options)
+
+
+def recorded_schema() -> pa.Schema:
+    """Columns of an event, as the lake types them."""
+    return pa.schema([field for field in lake.events_schema() if field.name in FIELDS])
+
+
+def window_views(settings: Settings) -> dict[str, str]:
+    """Views by name, in order, of a stream: events with whether they are late, then sessions on close with all events.
+
+    Flink's session windows also merge when they only touch, and a session's events are less than session.gap apart:
+    windows are a millisecond shorter. An event is late when the watermark has passed the window that it would open;
+    then none that is not late is dropped by the window operator. One whose time only Python can read (a number of more
+    than a thousand digits beside it) would stand in a wrong window, and is treated as late.
+    """
+    gap = settings.session.gap - 1
+    late = f"""COALESCE(CURRENT_WATERMARK(rowtime) >= rowtime + {milliseconds(gap - 1)}, FALSE)
+  OR rowtime <> TO_TIMESTAMP_LTZ(event.event_time, 3)"""
+    return {
+        "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
+        "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {_parsed_fields()},
+  CURRENT_WATERMARK(rowtime) AS closed_to, {late} AS is_late
+FROM parsed WHERE event.error IS NULL""",
+        "on_time": f"SELECT {', '.join(FIELDS)}, rowtime FROM readable WHERE NOT is_late",
+        "closed": f"""SELECT user_id, {_collected()}
+FROM SESSION(TABLE on_time PARTITION BY user_id, DESCRIPTOR(rowtime), {milliseconds(gap)})
+GROUP BY user_id, window_start, window_end""",
+    }
+
+
+def batch_views(settings: Settings) -> dict[str, str]:
+    """Views by name, in order, of recorded events: each event's session by the user's times, then whole sessions."""
+    user = "PARTITION BY user_id ORDER BY event_time"
+    return {
+        "gaps": f"SELECT *, event_time - LAG(event_time) OVER ({user}) AS gap FROM recorded",
+        "numbered": f"""SELECT *, SUM(CASE WHEN gap < {settings.session.gap} THEN 0 ELSE 1 END)
+  OVER ({user} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS nth
+FROM gaps""",
+        "closed": f"SELECT user_id, {_collected()} FROM numbered GROUP BY user_id, nth",
+    }
+
+
+def _collected() -> str:
+    """A session's columns as CLOSING_COLUMNS names them."""
+    arrays = ",\n  ".join(f"ARRAY_AGG({column}) AS {array}" for column, array in ARRAYS.items())
+    return f"""MIN(event_time) AS session_start, MAX(event_time) AS session_end, COUNT(*) AS session_events,
+  {arrays}"""
+
+
+def lake_views() -> dict[str, str]:
+    """Views by name, in order: `described` closed sessions, and the rows of both of the lake's tables."""
+    sessions = ", ".join(f"session.sessions__{name} AS {_quoted(name)}" for name in lake.sessions_schema().names)
+    told = {lake.VERSION_COLUMN, "session_id"}
+    events = ", ".join(
+        f"session.{'sessions__' + name if name in told else f'events__{name}[nth]'} AS {_quoted(name)}"
+        for name in lake.events_schema().names
+    )
+    return {
+        "described": f"SELECT user_id, close_sessions({', '.join(CLOSING_COLUMNS)}) AS session FROM closed",
+        "session_rows": f"SELECT {sessions}, {_day('session.sessions__session_start')} FROM described",
+        "event_rows": f"SELECT {events}, {_day('happened')} FROM described\n"
+        "CROSS JOIN UNNEST(described.session.events__event_time) WITH ORDINALITY AS e(happened, nth)",
+    }
+
+
+def recounted_view() -> dict[str, str]:
+    """`recounted`: session_rows that were computed from the lake's events, which are cleaned already.
+
+    What cleaning counted as they came is carried over from the lake's row of the same session.
+    """
+    counts = ("repeats", "repaired")
+    columns = ", ".join(
+        f"s.{name} + COALESCE(o.{name}, 0) AS {name}" if name in counts else f"s.{_quoted(name)}"
+        for name in (*lake.sessions_schema().names, lake.DAY.name)
+    )
+    same = " AND ".join(f"s.{name} = o.{name}" for name in ("session_id", _quoted(lake.DAY.name)))
+    return {"recounted": f"SELECT {columns} FROM session_rows AS s LEFT JOIN lake_sessions AS o ON {same}"}
+
+
+def _quoted(name: str) -> str:
+    return f"`{name}`"
+
+
+def _day(time: str) -> str:
+    """The UTC day of epoch ms."""
+    return f"DATE_FORMAT(TO_TIMESTAMP_LTZ({time}, 3), 'yyyy-MM-dd') AS `{lake.DAY.name}`"
+
+
+INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.record FROM described"
+
+INSERT_LATE = """INSERT INTO late
+SELECT `key`, `value`, MAP_UNION(`headers`, MAP['lateness_ms', CAST(CAST(COALESCE(
+  UNIX_TIMESTAMP(DATE_FORMAT(closed_to, 'yyyy-MM-dd HH:mm:ss')) * 1000
+  + EXTRACT(MILLISECOND FROM closed_to) - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
+FROM readable WHERE is_late"""

@@ -46,8 +46,8 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {"int64": pa.int64(), "float64": pa.floa
 BLOCK = 65_536
 #: Texts that come out are cut to this many characters, so that none makes a record too large for Kafka.
 LONGEST_TEXT = 256
-#: More pieces in one event than this count as this many in the cart.
-MOST_PIECES = 1_000_000
+#: More pieces than a cart can hold.
+ALL_PIECES = 10**12
 #: What an event says of the session's centre, by type.
 CENTRE_WEIGHT = {
     "view": 2,
@@ -585,9 +585,9 @@ def _cart(e: Events) -> _Cart:
     moves = np.flatnonzero((comes | e.is_type("remove_from_cart", "purchase")) & (e.item.of >= 0))
     moves = moves[np.argsort(e.item.of[moves], kind="stable")]
     item, comes = e.item.of[moves], comes[moves]
-    quantity = np.where(np.isnan(e.quantity[moves]), 1.0, np.minimum(e.quantity[moves], MOST_PIECES))
-    everything = np.isnan(e.quantity[moves]) & ~comes
-    change = np.where(comes, quantity, np.where(everything, -(MOST_PIECES**2), -quantity)).astype(np.int64)
+    quantity = e.quantity[moves]
+    unknown = np.isnan(quantity)
+    change = np.where(comes, np.where(unknown, 1, quantity), -np.where(unknown, ALL_PIECES, quantity)).astype(np.int64)
     level = np.cumsum(change)
     first = np.flatnonzero(np.diff(item, prepend=-1))
     last = np.append(first[1:], len(item))[: len(first)] - 1
@@ -759,6 +759,7 @@ What holds for all of them:
 - So neither the order in which events arrive, nor repeats, nor the sessions computed beside it change a single bit of
   a session's features, as long as it has at most `session.max_events` events. Of a longer session those that arrived
   last are kept: which these are depends on the order of arrival.
+- Values out of the bounds of [cleaning](lake.md#cleaning) are unknown.
 - Unknown values are null. Without a catalogue, so is what is computed from categories, brands or BERT vectors.
 
 | name | dtype | unit | description |

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pyflink.metrics import MetricGroup
 from pyflink.table import DataTypes
 from pyflink.table.types import DataType
@@ -12,11 +13,19 @@ from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
+from udfs.session_features import RULES, Closer, ClosingOptions, close_columns, closed_schema
 
 _SQL_TYPES: dict[str, DataType] = {
     "STRING": DataTypes.STRING(),
     "BIGINT": DataTypes.BIGINT(),
     "DOUBLE": DataTypes.DOUBLE(),
+}
+_ARROW_TYPES: dict[pa.DataType, DataType] = {
+    pa.string(): DataTypes.STRING(),
+    pa.int32(): DataTypes.INT(),
+    pa.int64(): DataTypes.BIGINT(),
+    pa.float64(): DataTypes.DOUBLE(),
+    pa.bool_(): DataTypes.BOOLEAN(),
 }
 _EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
@@ -69,3 +78,32 @@ class _Recommend(ScalarFunction):
 def recommend(options: RecommendOptions) -> Any:
     """A function of RECOMMEND_COLUMNS that gives the JSON of a recommendation."""
     return udf(_Recommend(options), result_type=DataTypes.STRING(), func_type="pandas")
+
+
+class _CloseSessions(ScalarFunction):
+    def __init__(self, options: ClosingOptions) -> None:
+        self._options = options
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._closer = Closer(self._options)
+        group = function_context.get_metric_group().add_group("cleaning")
+        self._counters = {rule: group.counter(rule) for rule in RULES}
+
+    def eval(self, *columns: "pd.Series[Any]") -> pd.DataFrame:
+        closed, found = close_columns(self._closer, columns)
+        for rule, count in found.items():
+            self._counters[rule].inc(count)
+        return closed.to_pandas(integer_object_nulls=True)
+
+
+def close_sessions(options: ClosingOptions) -> Any:
+    """A function of CLOSING_COLUMNS that gives a ROW of closed_schema(); counters by rule in the group `cleaning`.
+
+    The features are those declared as this is called: the user's own modules have to be loaded before.
+    """
+    row = DataTypes.ROW([DataTypes.FIELD(field.name, _data_type(field.type)) for field in closed_schema()])
+    return udf(_CloseSessions(options), result_type=row, func_type="pandas")
+
+
+def _data_type(arrow: pa.DataType) -> DataType:
+    return DataTypes.ARRAY(_data_type(arrow.value_type)) if pa.types.is_list(arrow) else _ARROW_TYPES[arrow]

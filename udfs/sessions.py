@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from udfs.cleaning import cleaned
 from udfs.contracts import EVENT_TYPES
 
 TYPE_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
@@ -200,7 +201,7 @@ class Shares(NamedTuple):
 
 @dataclass(frozen=True)
 class Events(Sessions):
-    """What features are computed from: canonical sessions, what is known of their items, and sums over sessions.
+    """What features are computed from: cleaned sessions, what is known of their items, and sums over sessions.
 
     Here the events of a session are in canonical order. Each result is a session's own to the bit, whatever
     sessions are beside it: whole numbers are exact in any order; floats are added one after the other (np.bincount).
@@ -211,9 +212,9 @@ class Events(Sessions):
 
     @classmethod
     def of(cls, sessions: Sessions, catalogue: Catalogue | None = None) -> "Events":
-        """From sessions in any order."""
-        canonical = sessions.canonical()
-        return cls(**{each.name: getattr(canonical, each.name) for each in fields(Sessions)}, catalogue=catalogue)
+        """From sessions in any order, which are cleaned."""
+        clean = cleaned(sessions)
+        return cls(**{each.name: getattr(clean, each.name) for each in fields(Sessions)}, catalogue=catalogue)
 
     # --- columns that features share ----------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 The lock holds coordinates and SHA-256 sums, no addresses. Where the jars come from is jgo's business: Maven Central,
 before it what `[repositories]` in jgo's own configuration file names. They stay in the usual local Maven repository.
 
-    python -m deploy.local.jars          fetches what the lock names
+    python -m deploy.local.jars          fetches what the lock names, but for the roles in ON_DEMAND
     python -m deploy.local.jars --lock   resolves ROOTS anew and rewrites the lock
 """
 
@@ -52,8 +52,18 @@ ROOTS = (
     # Sends the broker's SLF4J logging to the Log4j that it brings along.
     Root("kafka", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", transitive=False),
     Root("flink", "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2", transitive=False),
+    # Parquet, and of Hadoop what its reader and writer load: 20 MB, where Hadoop's own client jars are 50 MB.
+    Root("lake", "org.apache.flink:flink-sql-parquet:2.3.0", transitive=False),
+    Root("lake", "org.apache.hadoop:hadoop-common:3.4.2", transitive=False),
+    Root("lake", "org.apache.hadoop:hadoop-mapreduce-client-core:3.4.2", transitive=False),
+    Root("lake", "org.apache.hadoop.thirdparty:hadoop-shaded-guava:1.4.0", transitive=False),
+    Root("lake", "org.apache.commons:commons-collections4:4.4", transitive=False),
+    Root("lake", "com.fasterxml.woodstox:woodstox-core:5.4.0", transitive=False),
+    Root("lake", "org.codehaus.woodstox:stax2-api:4.2.1", transitive=False),
 )
 ROLES = tuple(dict.fromkeys(root.role for root in ROOTS))
+#: Roles that are fetched when they are first used, not by the set-up.
+ON_DEMAND = ("lake",)
 
 
 @dataclass(frozen=True, order=True)
@@ -209,7 +219,7 @@ def main() -> None:
             write_lock(locked)
             sys.stdout.write(f"{LOCK}: {len(locked)} jars\n")
             return
-        for role in ROLES:
+        for role in (role for role in ROLES if role not in ON_DEMAND):
             jars(role, lambda done, total, name: _show(f"{done}/{total} {name}"))
             _show(f"{role}: all jars there and as locked\n")
     except ShopstreamError as error:

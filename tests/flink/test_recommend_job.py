@@ -99,8 +99,20 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert found["o2"]["session"]["since_previous_ms"] == MINUTE
     assert found["o4"]["session"]["gap_ms_mean"] == MINUTE
     assert any(reason["because"] == "stoneware mug" for reason in found["s1"]["items"][0]["reasons"])
+    for answer in found.values():
+        for item in answer["items"]:
+            assert round(sum(reason["weight"] for reason in item["reasons"]) * 1e6) == round(item["score"] * 1e6)
 
     assert found["l1"]["session"]["last_query"] == ("mug " * 64)
+
+    told = run_command("explain", "search/s1", *as_options(assignments))
+    assert told.code == 0, told.err
+    assert told.out.startswith("search/s1: for search after event s1, model ")
+    assert "  1. " in told.out
+    assert "content: stoneware mug" in told.out
+    unknown = run_command("explain", "search/s9", *as_options(assignments))
+    assert unknown.code == 1
+    assert "has no recommendation 'search/s9'" in unknown.err
 
     letters = read_all(settings, settings.topics.dlq)
     assert {(letter.key, letter.value) for letter in letters} == set(bad)

@@ -597,7 +597,10 @@ def test_sessions_that_leave_nothing_to_measure_are_refused(tmp_path: Path):
         read_split(tmp_path, repeats=False)
     written(tmp_path, "test_sessions.csv", HEADER, "t,u,2,view,p", "t,u,3,view,q")
     written(tmp_path, "sessions.csv", HEADER, "s,u,1,view,p")
-    for name, error in (("stan", "too few training sessions to tune on"), ("ours-no-text", "too few to learn a ranker")):
+    for name, error in (
+        ("stan", "too few training sessions to tune on"),
+        ("ours-no-text", "too few to learn a ranker"),
+    ):
         with pytest.raises(ShopstreamError, match=error):
             run(Options(tmp_path, only=(name,)), as_json=False)
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from flink_jobs.simulate import FAULTS, START_MS, Record, make_catalog, past_sessions, simulate, write
+from flink_jobs.simulate import FAULTS, LOCALES, START_MS, ZONES, Record, make_catalog, past_sessions, simulate, write
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
 
@@ -278,3 +278,17 @@ def test_written_files_read_back_as_columns(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ShopstreamError, match="cannot be written"):
         write(tmp_path / "file", events=1, sessions=1)
+
+
+def test_properties_are_the_shoppers_own_and_who_has_been_here_is_returning(events: list[dict[str, Any]]) -> None:
+    settings, visits = defaultdict(set), defaultdict(dict)
+    for event in events:
+        own = dict(event["properties"])
+        visits[event["user_id"]].setdefault(event["session_id"], set()).add(own.pop("returning"))
+        settings[event["user_id"]].add(tuple(own.items()))
+    assert all(set(dict(each)) == {"device", "locale", "timezone"} for [each] in settings.values())
+    zones = {(dict(each)["locale"], dict(each)["timezone"]) for [each] in settings.values()}
+    assert zones == set(zip(LOCALES, ZONES, strict=True))
+    said = [[answer for [answer] in sessions.values()] for sessions in visits.values()]
+    assert all(set(later) <= {"true"} for _, *later in said)
+    assert 0.5 < np.mean([first == "false" for first, *_ in said]) < 0.9

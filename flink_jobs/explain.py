@@ -1,0 +1,56 @@
+"""`shopstream explain`: one recommendation with all its reasons, as a person would read them."""
+
+from collections.abc import Mapping
+
+import msgspec
+from kafka import TopicPartition
+
+from flink_jobs import brokers
+from flink_jobs.settings import Settings
+from udfs.contracts import Recommendation
+from udfs.errors import ShopstreamError
+
+
+def find(settings: Settings, recommendation_id: str) -> Recommendation:
+    """The recommendation of that id, read through the topic as it stands; ShopstreamError when it is not there."""
+    topic = settings.topics.recommendations
+    brokers.require_topics(settings, topic)
+    ends = {TopicPartition(topic, number): end for number, end in brokers.end_offsets(settings, topic).items()}
+    needle = msgspec.json.encode(recommendation_id)
+    with brokers.reachable(settings):
+        client = brokers.consumer(settings)
+        try:
+            client.assign(list(ends))
+            client.seek_to_beginning(*ends)
+            while any(client.position(place) < end for place, end in ends.items()):
+                for records in client.poll(timeout_ms=500).values():
+                    for record in records:
+                        if record.value and needle in record.value:  # decoding each record would take ten times as long
+                            found = msgspec.json.decode(record.value, type=Recommendation)
+                            if found.recommendation_id == recommendation_id:
+                                return found
+        finally:
+            client.close()
+    user = recommendation_id.partition("/")[0]
+    raise ShopstreamError(
+        f"topic {topic} has no recommendation {recommendation_id!r}; ids are USER/EVENT, and `shopstream watch "
+        f"--from-beginning --json` shows those there are{f' of {user}' if user else ''}"
+    )
+
+
+def describe(record: Recommendation, title_of: Mapping[str, str]) -> str:
+    """Session, items and every reason with its share of the score, a line each."""
+    known = [f"{name} {value}" for name, value in record.session.items() if value not in (None, 0, "")]
+    lines = [
+        f"{record.recommendation_id}: for {record.user_id} after event {record.trigger_event_id}, model {record.model}",
+        f"session {record.session_id}: {', '.join(known)}",
+    ]
+    for item in record.items:
+        lines.append(
+            f"{item.rank:>3}. {title_of.get(item.item_id, item.item_id)} ({item.item_id}), score {item.score:.3f}"
+        )
+        lines += [
+            f"       {reason.weight:+.3f}  {reason.source.replace('_', ' ')}: {reason.because}"
+            for reason in item.reasons
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,401 @@
+"""Closed sessions on the embedded mini-cluster, with a real broker and a real bundle; and the same from recordings."""
+
+import gzip
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import as_options, data_file, read_all, run_command, send
+
+from deploy.local.java import child_env
+from flink_jobs import simulate, submit
+from flink_jobs.settings import Settings, load_settings
+from udfs import lake
+from udfs.contracts import MAX_TIME_MS, json_schema
+from udfs.events import EVENT_COLUMNS, parse_event
+from udfs.features import FEATURES
+
+pytestmark = pytest.mark.flink
+
+SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
+GAP = Settings().session.gap
+START = 1_700_000_000_000
+SIMULATED = 20_000
+#: Of Online Retail's 541,909 lines those that are backfilled here: all take a minute and a half, twice.
+RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "60000"))
+
+
+def bounded(job: str, assignments: list[str]) -> None:
+    """Run a job over what is in the topic and wait for its end."""
+    more = ["kafka.bounded=true", "kafka.startup=earliest-offset"]
+    ran = run_command("submit", job, "--embedded", *as_options([*assignments, *more]), timeout=500)
+    assert ran.code == 0, ran.err
+
+
+def backfill(*arguments: str) -> dict[str, Any]:
+    ran = run_command("backfill", *arguments, "--json", timeout=500)
+    assert ran.code == 0, ran.err
+    return ran.json()
+
+
+def value(name: str, event_time: object, user: str = "u", kind: str = "view", **more: Any) -> bytes:
+    fields = {"event_id": name, "event_type": kind, "user_id": user, "event_time": event_time, "item_id": f"i-{name}"}
+    return json.dumps(fields | more).encode()
+
+
+def closed(settings: Settings) -> dict[str, Any]:
+    """The records of `session-features` by session_id, each there once."""
+    records = [json.loads(each.value) for each in read_all(settings, settings.topics.session_features)]
+    found = {each["session_id"]: each for each in records}
+    assert len(found) == len(records), "a session was closed twice"
+    return found
+
+
+def rows(folder: Path, table: str, key: str) -> pa.Table:
+    """A table of the lake in the order of its ids, each there once."""
+    found = lake.read(folder, table).sort_by(key)
+    assert len(found[key].unique()) == len(found)
+    return found
+
+
+def _day(event_time: int) -> str:
+    return datetime.fromtimestamp(event_time / 1000, UTC).date().isoformat()
+
+
+def sessions_of(events: pd.DataFrame) -> pd.Series:
+    """Each event's session, numbered by user and time."""
+    ordered = events.sort_values(["user_id", "event_time"], kind="stable")
+    opens = (ordered["user_id"] != ordered["user_id"].shift()) | (ordered["event_time"].diff() >= GAP)
+    return opens.cumsum().reindex(events.index)
+
+
+def test_what_comes_out_on_close_in_session_and_from_recordings_is_the_same(
+    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
+):
+    """20,000 simulated events, with disorder of up to 20 s, repeats and bad records.
+
+    In session and on close the features are equal to the bit for every session of at most session.max_events events
+    whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
+    are left out where events arrived out of order, as in session those that arrived last are kept.
+    """
+    catalog, evening = simulate.make_catalog(600), simulate.START_MS + 18 * 60 * MINUTE  # with sessions over midnight
+    records = list(simulate.simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01, start_ms=evening))
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "parallelism=2")
+    settings = load_settings(None, assignments)
+    send(settings, [(record.key, record.value) for record in records])
+    bounded("session-features", assignments)
+    assert read_all(settings, settings.topics.dlq) == []  # dead letters are the main job's
+    assert read_all(settings, settings.topics.late) == []  # the disorder is within watermark.delay
+    bounded("recommend", assignments)
+
+    good = [parse_event(record.value) for record in records if record.kind != "bad"]
+    events = pd.DataFrame(good, columns=list(EVENT_COLUMNS)).drop(columns=["error", "error_class"])
+    repeated = events.duplicated("event_id")
+    assert repeated.sum() > 20
+    events["session"] = sessions_of(events)
+    counted = events.groupby("session").agg(
+        user=("user_id", "first"),
+        start=("event_time", "min"),
+        end=("event_time", "max"),
+        events=("event_id", "nunique"),
+    )
+    counted["repeats"] = repeated.groupby(events["session"]).sum()
+    counted.index = counted["user"] + "/" + counted["start"].astype(str)
+
+    on_close = closed(settings)
+    assert set(on_close) == set(counted.index)
+    validator = jsonschema.Draft202012Validator(json_schema("session-features"))
+    for each in list(on_close.values())[::20]:
+        validator.validate(each)
+
+    # In the topic and in the lake.
+    sessions, saved = (
+        rows(settings.lake_folder, "sessions", "session_id"),
+        rows(settings.lake_folder, "events", "event_id"),
+    )
+    for row in sessions.to_pylist():
+        record, own_count = on_close[row["session_id"]], counted.loc[row["session_id"]]
+        assert {name: row[name] for name in FEATURES} == record["features"]
+        assert [row["user_id"], row["session_start"], row["session_end"]] == [
+            record[name] for name in ("user_id", "session_start", "session_end")
+        ]
+        assert [
+            row["user_id"],
+            row["session_start"],
+            row["session_end"],
+            row["session_events"],
+            row["repeats"],
+        ] == own_count.tolist()
+        assert row["day"] == _day(row["session_start"])
+    assert len(sessions) == len(counted)
+    unique = events[~repeated].sort_values("event_id")
+    columns = [name for name in unique.columns if name != "session"]
+    expected = pa.Table.from_pandas(unique[columns], saved.select(columns).schema, preserve_index=False)
+    assert saved.select(columns).equals(expected)
+    ids = dict(zip(counted.reset_index(names="id").index + 1, counted.index, strict=True))
+    assert saved["session_id"].to_pylist() == unique["session"].map(ids).tolist()
+
+    # In session and on close.
+    answers = {
+        a["trigger_event_id"]: a
+        for a in (json.loads(r.value) for r in read_all(settings, settings.topics.recommendations))
+    }
+    arrived = events[~repeated]
+    in_order = arrived.groupby("session")["event_time"].is_monotonic_increasing
+    compared = 0
+    for session, last in arrived.groupby("session").tail(1).set_index("session").iterrows():
+        short = counted.loc[ids[session], "events"] <= settings.session.max_events
+        if last["event_id"] in answers and (short or in_order[session]):
+            answer = answers[last["event_id"]]
+            assert answer["session_id"] == ids[session]
+            assert answer["session"] == on_close[ids[session]]["features"]
+            assert answer["model"] == sessions["model"][0].as_py()
+            compared += 1
+    print(f"{compared:,} of {len(counted):,} sessions end with a trigger")
+    assert compared > len(counted) / 2
+
+    # From a file, which has no properties; and from the lake's own events, which replace the file's sessions.
+    file, other = tmp_path / "events.parquet", [*assignments, f"lake.folder={tmp_path / 'other'}"]
+    pq.write_table(pa.Table.from_pandas(events.drop(columns=["session"]), preserve_index=False), file)
+    said = backfill(str(file), *as_options(other))
+    assert (said["events"], said["refused"]) == (len(events), 0)
+    of_properties = {"device", "locale", "visitor", "hour", "weekday"}
+    same = [name for name in sessions.schema.names if name not in of_properties]
+    from_file = rows(tmp_path / "other", "sessions", "session_id")
+    assert from_file.select(same).equals(sessions.select(same))
+    days = sorted(set(sessions["day"].to_pylist()))
+    first, last = days[1], days[-2]
+    lasting = {(_day(row["session_start"]), _day(row["session_end"])) for row in sessions.to_pylist()}
+    assert {(days[0], first), (last, days[-1])} <= lasting  # sessions go over both edges
+    before = set(settings.lake_folder.rglob("*-*"))
+    backfill("lake", *as_options(assignments), "--from", first, "--to", last)
+    gone = {each.relative_to(settings.lake_folder).parent for each in before - set(settings.lake_folder.rglob("*-*"))}
+    assert gone == {Path("sessions", f"day={day}") for day in days[1:-1]}
+    assert rows(settings.lake_folder, "sessions", "session_id").equals(sessions)
+    assert rows(settings.lake_folder, "events", "event_id").equals(saved)
+
+
+def random_times(count: int) -> list[str]:
+    """RFC 3339 in many forms, seeded."""
+    rng = np.random.default_rng(3)
+    forms = []
+    for when in rng.integers(-62_000_000_000, 253_000_000_000, count).tolist():
+        text = str(np.datetime64(when, "s")).replace("T", str(rng.choice(["T", "t", " "])))
+        digits = "".join(map(str, rng.integers(0, 10, rng.integers(0, 12)).tolist()))
+        digits = rng.choice([digits, "999" + digits, "000999" + digits, "9995", "9999994"])
+        zone = f"{rng.choice(['+', '-'])}{rng.integers(0, 24):02}{rng.choice([':', ''])}{rng.integers(0, 60):02}"
+        forms.append(text + ("." + digits if digits else "") + str(rng.choice(["Z", "z", zone])))
+    return forms
+
+
+def test_times_in_sql_are_those_of_the_parser(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+    """An event whose time SQL reads otherwise than Python would come out as late.
+
+    In the order of event time, so that none is: a session each, but for times of the same session.
+    """
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}")
+    settings = load_settings(None, assignments)
+    whole = [0, -1, MAX_TIME_MS, -62_135_596_800_000, START, 253_402_300_799_000]
+    edges = [
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.9999994Z",
+        "1500-02-28T00:00:00Z",
+        "1969-12-31T23:59:59.9999Z",
+    ]
+    edges += ["2023-11-14T22:13:20.0009995Z", "2023-11-14T22:13:20.00099949999Z", "2024-02-29T23:59:59.99999951-00:00"]
+    unreadable = ["2023-11-14T22:13:20", "2023-11-14", "soon", 1.5, None, "253402300800000"]
+    times = [*whole, *edges, *random_times(300)]
+    values = [value(f"e{number}", time, user=f"u{number}") for number, time in enumerate(times)]
+    # What else may stand in an event that is read: a repeated name, an escaped one, much depth, a large number.
+    odd = value("o", 1, user="o", x=[[[[7]]]])[:-1].replace(b"7", b"1e999") + b', "\\u0065vent_time": 7}'
+    read = sorted((parse_event(each)[5], each) for each in [*values, odd] if parse_event(each)[0] is None)
+    assert len(read) > len(whole) + 250
+    bad = [value(f"b{number}", time) for number, time in enumerate(unreadable)]
+    assert all(parse_event(each)[0] for each in bad)
+    send(settings, [(b"k", each) for each in bad] + [(b"k", each) for _, each in read])
+    bounded("session-features", assignments)
+    assert read_all(settings, settings.topics.late) == []
+    assert sorted(each["session_start"] for each in closed(settings).values()) == [time for time, _ in read]
+
+
+@contextmanager
+def running(assignments: list[str]) -> Iterator[None]:
+    """The job under way."""
+    command = [sys.executable, "-m", "flink_jobs.cli", "submit", "session-features", "--embedded"]
+    with subprocess.Popen([*command, *as_options(assignments)], stderr=subprocess.PIPE, text=True) as job:
+        try:
+            yield
+            assert job.poll() is None, job.communicate()[1]
+        finally:
+            job.send_signal(signal.SIGINT)  # as Ctrl-C: it ends the mini-cluster too
+            job.wait(60)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.5)
+
+
+def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
+    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
+):
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "lake.interval=500ms", "watermark.idle=2 s")
+    settings = load_settings(None, assignments)
+    delay, ahead = settings.watermark.delay, settings.watermark.ahead
+    sent: list[tuple[int, bytes]] = []
+
+    def tell(name: str, event_time: int, user: str, stamp: int | None = None, **more: Any) -> None:
+        record = value(name, event_time, user, **more)
+        sent.append((event_time, record))
+        when = event_time if stamp is None else stamp
+        send(settings, [(user.encode(), record)], timestamp_ms=when, headers=[("trace", name.encode())])
+
+    with running(assignments):
+        # A session whose events are one millisecond less than the gap apart, and two that are the gap apart.
+        tell("a1", START, "a", price=3.5)
+        tell("a2", START + GAP - 1, "a", price=1e300, dwell_ms=10**12)
+        tell("b1", START + 5, "b")
+        tell("b2", START + 5 + GAP, "b")
+        # Out of order within the delay, and twice.
+        tell("c2", START + 20 * SECOND, "c")
+        tell("c1", START, "c")
+        tell("c2", START + 20 * SECOND, "c")
+        # A clock that is ten years ahead, and one that is ahead by as much as may be.
+        tell("d1", START + 3650 * DAY, "d", stamp=START)
+        tell("f1", START + 4 * GAP, "f", stamp=START + 4 * GAP - ahead)
+        mark = START + 4 * GAP - delay
+        wait_for(lambda: {f"a/{START}", f"c/{START}"} <= set(closed(settings)))
+        # The watermark is now `mark`, and stays there.
+        tell("g1", mark - GAP + 3, "g")  # whose window ends a millisecond after the watermark
+        tell("l1", mark - GAP + 2, "l")
+        tell("l2", START - 40 * DAY, "l")
+        tell("l3", mark - GAP - 1, "g")  # would have joined g1's session, but for being late
+        tell("z1", START + 8 * GAP, "z")
+        expected = {"a": 2, "b": 1, "c": 2, "f": 1, "g": 1}
+        wait_for(lambda: f"g/{mark - GAP + 3}" in closed(settings) and f"f/{START + 4 * GAP}" in closed(settings))
+        found = closed(settings)
+        starts = [("a", START), ("b", START + 5), ("b", START + 5 + GAP), ("c", START), ("f", START + 4 * GAP)]
+        assert set(found) == {f"{user}/{start}" for user, start in [*starts, ("g", mark - GAP + 3)]}
+        assert {each["user_id"]: each["features"]["events"] for each in found.values()} == expected
+        wait_for(lambda: lake.read(settings.lake_folder, "events").num_rows == 8)
+
+    late = {dict(each.headers)["trace"].decode(): each for each in read_all(settings, settings.topics.late)}
+    assert {name: int(dict(each.headers)["lateness_ms"]) for name, each in late.items()} == {
+        "l1": GAP - 2, "l2": mark - START + 40 * DAY, "l3": GAP + 1
+    }  # fmt: skip
+    for name, each in late.items():
+        event_time, record = next(pair for pair in sent if json.loads(pair[1])["event_id"] == name)
+        assert (each.key, each.value, each.timestamp) == (json.loads(record)["user_id"].encode(), record, event_time)
+
+    sessions = rows(settings.lake_folder, "sessions", "session_id").to_pandas().set_index("session_id")
+    assert sessions["repeats"].to_dict() == {name: int(name.startswith("c/")) for name in found}
+    assert sessions["repaired"].to_dict() == {name: 2 * name.startswith("a/") for name in found}
+    assert sessions["unknown_items"].sum() == 8
+    saved = rows(settings.lake_folder, "events", "event_id").to_pandas().set_index("event_id")
+    assert set(saved.index) == {"a1", "a2", "b1", "b2", "c1", "c2", "f1", "g1"}
+    assert saved["price"].dropna().to_dict() == {"a1": 3.5}
+    assert saved["dwell_ms"].isna().all()
+    hidden = [
+        each.name for each in settings.lake_folder.rglob("*") if each.is_file() and each.name.startswith((".", "_"))
+    ]
+    assert not [name for name in hidden if ".inprogress." not in name and not name.startswith(".uncompacted-")]
+
+
+def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: Path):
+    source = data_file("online_retail", "online_retail.csv.gz")
+    file = tmp_path / "retail.csv.gz"
+    with gzip.open(source, "rt", newline="") as lines, gzip.open(file, "wt") as part:
+        part.writelines(itertools.islice(lines, 1 + RETAIL_LINES))
+    options = as_options([f"bundles={bundles}", f"home={tmp_path}"])
+    said = backfill(str(file), *options)
+
+    raw = pd.read_csv(file, dtype={"InvoiceNo": str, "StockCode": str})
+    kept = raw[~raw["InvoiceNo"].str.startswith("C") & (raw["Quantity"] > 0) & raw["CustomerID"].notna()]
+    bought = pd.DataFrame(
+        {
+            "user_id": kept["CustomerID"].astype(int).astype(str),
+            "event_time": pd.to_datetime(kept["InvoiceDate"]).astype("datetime64[ms]").astype("int64"),
+            "value": kept["Quantity"] * kept["UnitPrice"],
+        }
+    )
+    bought["session"] = sessions_of(bought)
+    expected = bought.groupby("session").agg(
+        user_id=("user_id", "first"), start=("event_time", "min"), end=("event_time", "max"),
+        events=("value", "size"), value=("value", "sum"),
+    )  # fmt: skip
+    assert (said["events"], said["refused"]) == (len(bought), 0)
+
+    folder = tmp_path / "lake"
+    sessions, saved = rows(folder, "sessions", "session_id"), rows(folder, "events", "event_id")
+    assert len(saved) == len(bought)
+    found = sessions.to_pandas().merge(expected, left_on=["user_id", "session_start"], right_on=["user_id", "start"])
+    assert len(found) == len(expected) == len(sessions)
+    assert (found["session_end"] == found["end"]).all()
+    assert (found["session_events"] == found["events_y"]).all()
+    short = found[found["events_y"] <= Settings().session.max_events]
+    np.testing.assert_allclose(short["purchase_value"], short["value"], rtol=1e-12)
+    values = saved.to_pandas().eval("price * quantity")
+    np.testing.assert_allclose(values.sum(), bought["value"].sum(), rtol=1e-12)
+    by_day = values.groupby(saved["day"].to_pandas()).sum()
+    days = pd.to_datetime(bought["event_time"], unit="ms").dt.strftime("%Y-%m-%d")
+    np.testing.assert_allclose(by_day, bought["value"].groupby(days).sum(), rtol=1e-12)
+
+    middle = sorted(set(days))[1]
+    before = {each: each.stat().st_mtime_ns for each in folder.rglob("*") if each.is_file()}
+    backfill(str(file), *options, "--from", middle, "--to", middle)
+    assert rows(folder, "sessions", "session_id").equals(sessions)
+    assert rows(folder, "events", "event_id").equals(saved)
+    gone = {each.parent.name for each in before if not each.exists()}
+    assert gone == {f"day={middle}"}  # no other day was written
+    after = {each: each.stat().st_mtime_ns for each in before if each.exists()}
+    assert after.items() <= before.items()
+    assert not list(tmp_path.glob("backfill-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("lake",), "there are no events in"),
+        (("no-such-file.csv",), "no-such-file.csv"),
+        (("lake", "--from", "2026-02-02", "--to", "2026-02-01"), "is after"),
+    ],
+)
+def test_a_backfill_that_cannot_be_is_one_line(arguments: tuple[str, ...], says: str, bundles: Path, tmp_path: Path):
+    ran = run_command("backfill", *arguments, *as_options([f"bundles={bundles}", f"home={tmp_path}"]))
+    assert ran.code == 1
+    assert says in ran.err
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+
+
+def test_the_plan_has_watermarks_in_the_source_and_reads_kafka_once(bundles: Path, tmp_path: Path):
+    job = submit.job_named("session-features")
+    command = [sys.executable, str(job.file), "--explain", "--set", f"bundles={bundles}"]
+    for jar in job.jar_files():
+        command += ["--jar", str(jar)]
+    explained = subprocess.run(
+        command, env=child_env({"FLINK_LOG_DIR": str(tmp_path)}), capture_output=True, text=True, check=True
+    )
+    plan = explained.stdout.partition("== Optimized Execution Plan ==")[2]
+    (scan,) = [line for line in plan.splitlines() if "TableSourceScan" in line]
+    assert "watermark=[" in scan
+    assert "idletimeout=[60000]" in scan.lower().replace(" ", "")
+    assert "WatermarkAssigner" not in plan
+    assert plan.count("parse(value)") == plan.count("close_sessions(") == plan.count("WindowAggregate(") == 1

@@ -1,0 +1,205 @@
+"""Each rule by hand, and what holds of all of them whatever comes."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.features import as_sessions, make_catalogue, make_events
+from flink_jobs import simulate
+from udfs.cleaning import BOT_EVENTS, BOT_MS, BOUNDS, BY_HAND, Cleaned, clean, unknown_items
+from udfs.contracts import EVENT_TYPES
+from udfs.features import compute_features
+from udfs.sessions import Catalogue, Sessions
+
+Event = dict[str, object]
+NUMBERS = ("price", "quantity", "rating", "dwell_ms")
+TEXTS = ("event_id", "device", "timezone", "returning", "locale")
+CATALOGUE = Catalogue({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
+
+
+def sessions(*events_of: list[Event]) -> Sessions:
+    def column(name: str, missing: object = None) -> list[np.ndarray]:
+        return [np.array([event.get(name, missing) for event in events], dtype=object) for events in events_of]
+
+    times = [np.array([event["event_time"] for event in events]) for events in events_of]
+    return Sessions.from_arrays(
+        [min(time) for time in times], [max(time) for time in times], [len(time) for time in times], times,
+        *(column(name) for name in ("event_type", "item_id", "query")),
+        *(column(name, math.nan) for name in NUMBERS), *(column(name) for name in TEXTS),
+    )  # fmt: skip
+
+
+def view(time: int, **more: object) -> Event:
+    return {"event_time": time, "event_type": "view", "item_id": "a", "event_id": f"e{time}", **more}
+
+
+def plain(found: Sessions) -> dict[str, list[object]]:
+    """Every column, NaN as None."""
+    columns = {each.name: getattr(found, each.name).tolist() for each in fields(Sessions)}
+    return {name: [None if value != value else value for value in column] for name, column in columns.items()}
+
+
+def counts(found: Cleaned) -> dict[str, list[int]]:
+    repairs = {name: column.tolist() for name, column in found.repairs.items()}
+    return repairs | {"repeats": found.repeats.tolist(), "repaired": found.repaired.tolist(), "bot": found.bot.tolist()}
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_value_out_of_bounds_becomes_unknown_and_one_at_the_bound_stays(name: str):
+    low, high = BOUNDS[name].low, BOUNDS[name].high
+    values = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf), -math.inf, math.inf, math.nan]
+    found, counted = clean(sessions([view(place, **{name: value}) for place, value in enumerate(values)], [view(1)]))
+    assert plain(found)[name] == [low, high, *[None] * 6]
+    assert counts(counted) == {each: [0, 0] for each in (*BOUNDS, "repeats", "bot")} | {
+        name: [4, 0],
+        "repaired": [4, 0],
+    }
+
+
+def test_no_event_is_dropped_for_a_wrong_value_and_other_values_of_it_stay():
+    found, counted = clean(sessions([view(1, price=-5.0, dwell_ms=10**12, quantity=2, rating=4)]))
+    assert (found.count.tolist(), found.quantity.tolist(), found.rating.tolist()) == ([1], [2.0], [4.0])
+    assert counted.repaired.tolist() == [2]
+
+
+def test_events_without_an_id_are_in_the_order_of_their_cleaned_values():
+    def of(price: float, quantity: int) -> Event:
+        return view(1, price=price, quantity=quantity, event_id=None)
+
+    found, _ = clean(sessions([of(-1.0, 7), of(2e9, 5)], [of(3.0, 9), of(2e9, 5), of(-1.0, 7)]))
+    assert found.quantity.tolist() == [5, 7, 9, 5, 7]
+
+
+def test_features_are_computed_from_cleaned_values():
+    (row,) = compute_features(sessions([view(1, price=-5.0), view(2, price=8.0, dwell_ms=10**9), view(3, price=1e12)]))
+    assert (row["price_min"], row["price_max"], row["dwell_ms_sum"], row["events"]) == (8.0, 8.0, 0.0, 3)
+
+
+def test_repeats_are_counted_and_the_first_stays():
+    found, counted = clean(sessions([view(5), view(9, event_id="e5", price=-1.0), view(6)], [view(5), view(6)]))
+    assert plain(found)["event_time"] == [5, 6, 5, 6]
+    assert (found.count.tolist(), counted.repeats.tolist(), counted.repaired.tolist()) == ([2, 2], [1, 0], [0, 0])
+
+
+def test_items_that_the_catalogue_lacks_are_counted_and_stay():
+    each = sessions(
+        [view(1), view(2, item_id="gone"), view(3, item_id="gone"), view(4, item_id="b")],
+        [{"event_time": 1, "event_type": "search", "query": "mug"}],
+        [view(1, item_id="new")],
+    )
+    assert unknown_items(each, CATALOGUE).tolist() == [2, 0, 1]
+    assert clean(each)[0].item_id.tolist() == each.item_id.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "span_ms", "events", "bot"),
+    [
+        ("view", BOT_MS, BOT_EVENTS + 1, True),
+        ("view", BOT_MS, BOT_EVENTS, False),
+        ("view", BOT_MS + BOT_EVENTS, BOT_EVENTS + 1, False),
+        ("view click search", BOT_MS, BOT_EVENTS + 1, True),
+        ("purchase", 0, 500, False),
+        ("impression", 0, 500, False),
+        ("view", 10 * BOT_MS, 500, True),
+        ("view", 100 * BOT_MS, 500, False),
+    ],
+)
+def test_a_bot_is_faster_than_any_person(kinds: str, span_ms: int, events: int, bot: bool):
+    kind = kinds.split()
+    times = np.linspace(0, span_ms, events).round().astype(int).tolist()
+    quick = [
+        view(time, event_id=str(place), event_type=kind[place % len(kind)], query="mug")
+        for place, time in enumerate(times)
+    ]
+    slow = [view(time * 1000) for time in range(40)]
+    assert clean(sessions(slow, quick, slow))[1].bot.tolist() == [False, bot, False]
+
+
+def test_simulated_shoppers_are_people_with_sound_events():
+    catalog = simulate.make_catalog(200)
+    each = as_sessions(make_events(catalog, 2000))
+    found, counted = clean(each)
+    assert not counted.bot.any()
+    assert not counted.repaired.any()
+    assert not unknown_items(found, make_catalogue(catalog, 8)[0]).any()
+    ids = [each.event_id[first:last] for first, last in zip(each.offsets, each.offsets[1:], strict=False)]
+    assert counted.repeats.tolist() == [len(own) - len(set(own)) for own in ids]
+    assert counted.repeats.sum() > 20
+
+
+def test_no_sessions_are_clean():
+    found, counted = clean(sessions())
+    assert (len(found), len(counted.bot), len(counted.repaired), len(unknown_items(found, CATALOGUE))) == (0, 0, 0, 0)
+
+
+def test_the_page_names_every_rule():
+    page = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
+    for name, bound in BOUNDS.items():
+        assert f"| `{name}` | {bound.low:,.0f} to {bound.high:,.0f} {bound.unit} | unknown | {bound.why} |" in page
+    assert f"more than {BOT_EVENTS} events of type {', '.join(BY_HAND)} within {BOT_MS // 1000} s" in page
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------------
+
+numbers = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 5.0, 6.0, 1e6, 2e6, 86_400_000.0, 86_400_001.0, 1e9, 2e9, math.inf])
+events = st.fixed_dictionaries(
+    {"event_time": st.integers(0, 3), "event_type": st.sampled_from(EVENT_TYPES)},
+    optional={"event_id": st.sampled_from("xyz"), "item_id": st.sampled_from("abc"), **dict.fromkeys(NUMBERS, numbers)},
+)
+one_session = st.lists(events, min_size=1, max_size=8)
+many_sessions = st.lists(one_session, min_size=1, max_size=4)
+
+
+@given(many_sessions)
+def test_cleaning_twice_is_cleaning_once(every: list[list[Event]]):
+    once, _ = clean(sessions(*every))
+    twice, counted = clean(once)
+    assert plain(twice) == plain(once)
+    assert not counted.repeats.any()
+    assert not counted.repaired.any()
+
+
+@given(many_sessions)
+def test_nothing_out_of_bounds_is_left_and_nothing_else_changes(every: list[list[Event]]):
+    found, counted = clean(sessions(*every))
+    before = sessions(*every).canonical()
+    for name, bound in BOUNDS.items():
+        values = getattr(found, name)
+        assert np.all(np.isnan(values) | ((values >= bound.low) & (values <= bound.high)))
+        lost = np.isnan(values).sum() - np.isnan(getattr(before, name)).sum()
+        assert lost == counted.repairs[name].sum()
+    assert found.count.tolist() == before.count.tolist()
+    assert counted.repeats.tolist() == [len(each) - count for each, count in zip(every, before.count, strict=True)]
+
+
+@given(many_sessions, st.randoms())
+def test_the_order_of_events_and_sessions_does_not_matter(every: list[list[Event]], random: Random):
+    found, counted = clean(sessions(*every))
+    assert [plain(clean(sessions(each))[0])["price"] for each in every] == [
+        plain(found.part(place, place + 1))["price"] for place in range(len(every))
+    ]
+    mixed = [random.sample(each, len(each)) for each in every]
+    other, other_counted = clean(sessions(*mixed))
+    assert plain(other) == plain(found)
+    assert counts(other_counted) == counts(counted)
+
+
+@given(many_sessions, st.randoms())
+def test_repeats_change_their_own_count_only(every: list[list[Event]], random: Random):
+    known = [[event for event in each if "event_id" in event] or [view(0)] for each in every]
+    again = [each + random.choices(each, k=random.randrange(4)) for each in known]
+    found, counted = clean(sessions(*known))
+    other, other_counted = clean(sessions(*again))
+    assert plain(other) == plain(found)
+    added = [len(more) - len(each) for more, each in zip(again, known, strict=True)]
+    assert (other_counted.repeats - counted.repeats).tolist() == added
+    assert counts(other_counted) | {"repeats": []} == counts(counted) | {"repeats": []}

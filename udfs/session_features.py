@@ -1,0 +1,155 @@
+"""Closed sessions: from all events of a session to its record, its row in the lake and the rows of its events."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from udfs import lake
+from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
+from udfs.cleaning import BOUNDS, clean, unknown_items
+from udfs.contracts import EVENT_TYPES, SessionFeatures
+from udfs.features import catalogue_of, compute_batch, load_modules
+from udfs.recommend import CURRENT_CHECK_S, RECOMMEND_COLUMNS, RETRY_S
+from udfs.sessions import Sessions, Texts
+
+log = logging.getLogger(__name__)
+
+#: What the function on closed sessions takes, in order, and the SQL types; arrays are all of a session's events.
+CLOSING_COLUMNS = {name: kind for name, kind in RECOMMEND_COLUMNS.items() if name not in ("event_id", "event_time")}
+#: What cleaning counts: a rule each.
+RULES = (*BOUNDS, "repeats", "unknown_items", "bots")
+#: Columns of the lake's events that are constant or said of the session.
+_NOT_ARRAYS = (lake.VERSION_COLUMN, "session_id")
+
+
+@dataclass(frozen=True)
+class ClosingOptions:
+    """All that the function on closed sessions needs; plain data, so that it travels to the workers."""
+
+    bundles: Path
+    max_events: int  #: features are computed on the last so many events by event_time, then event_id
+    feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
+
+
+def closed_schema() -> pa.Schema:
+    """Columns of closed sessions: `record`, the JSON of a SessionFeatures; `sessions__…`, a row of the lake's sessions;
+    `events__…`, lists of the cleaned events' columns in the lake.
+    """
+    sessions = [pa.field(f"sessions__{field.name}", field.type) for field in lake.sessions_schema()]
+    events = [
+        pa.field(f"events__{field.name}", pa.list_(field.type))
+        for field in lake.events_schema()
+        if field.name not in _NOT_ARRAYS
+    ]
+    return pa.schema([("record", pa.string()), *sessions, *events])
+
+
+class Closer:
+    """Features and rows of closed sessions, with the catalogue of the bundle that CURRENT names, as it changes.
+
+    A new bundle that cannot be used is logged, and tried again later; the one in use stays.
+    """
+
+    def __init__(self, options: ClosingOptions) -> None:
+        self._options = options
+        load_modules(options.feature_modules)
+        self._use(open_bundle(options.bundles))
+
+    def close(self, user_id: Sequence[str], sessions: Sessions) -> tuple[pa.RecordBatch, dict[str, int]]:
+        """Columns of closed_schema(), a row a session, and what each of RULES found in them all.
+
+        user_id [S]; sessions: S of them with all their events, in any order.
+        """
+        self._follow_current()
+        whole, found = clean(sessions)
+        unknown = unknown_items(whole, self._catalogue)
+        features = compute_batch(_last(whole, self._options.max_events), self._catalogue)
+        start, end = whole.event_time[whole.offsets[:-1]], whole.event_time[whole.offsets[1:] - 1]
+        session_id = [f"{user}/{began}" for user, began in zip(user_id, start.tolist(), strict=True)]
+        encode = msgspec.json.Encoder().encode
+        rows = zip(session_id, user_id, start.tolist(), end.tolist(), features.to_pylist(), strict=True)
+        told = {
+            "schema_version": np.full(len(whole), lake.VERSION, np.int32),
+            "session_id": session_id,
+            "user_id": user_id,
+            "session_start": start,
+            "session_end": end,
+            "session_events": whole.count,
+            "repeats": found.repeats,
+            "repaired": found.repaired,
+            "unknown_items": unknown,
+            "bot": found.bot,
+            "model": [self._model] * len(whole),
+        }
+        columns = {
+            "record": [encode(SessionFeatures(*row)).decode() for row in rows],
+            **{f"sessions__{name}": column for name, column in told.items()},
+            **{f"sessions__{name}": features[name] for name in features.schema.names},
+            **{f"events__{name}": _lists(whole, column) for name, column in _event_columns(user_id, whole).items()},
+        }
+        schema = closed_schema()
+        arrays = [_array(columns[field.name], field.type) for field in schema]
+        counts = {name: int(repairs.sum()) for name, repairs in found.repairs.items()}
+        counts |= {
+            "repeats": int(found.repeats.sum()),
+            "unknown_items": int(unknown.sum()),
+            "bots": int(found.bot.sum()),
+        }
+        return pa.RecordBatch.from_arrays(arrays, schema=schema), counts
+
+    def _use(self, bundle: Bundle) -> None:
+        self._catalogue, self._model = catalogue_of(bundle), bundle.id
+        self._next_check = time.monotonic() + CURRENT_CHECK_S
+
+    def _follow_current(self) -> None:
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + CURRENT_CHECK_S
+        folder = self._options.bundles
+        try:
+            wanted = current_id(folder)
+            if wanted != self._model:
+                self._use(open_bundle(folder, wanted))
+        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on
+            self._next_check = time.monotonic() + RETRY_S
+            log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model, error)
+
+
+def close_columns(closer: Closer, columns: Sequence[Any]) -> tuple[pa.RecordBatch, dict[str, int]]:
+    """Closer.close for columns in the order of CLOSING_COLUMNS, as the job hands them over."""
+    user_id, *rest = columns
+    return closer.close(user_id, Sessions.from_arrays(*rest))
+
+
+def _last(canonical: Sessions, most: int) -> Sessions:
+    """The last events of each session, `most` at most; start, end and count stay the whole session's."""
+    stays = np.flatnonzero(canonical.offsets[canonical.session_of + 1] - np.arange(canonical.offsets[-1]) <= most)
+    lengths = np.minimum(np.diff(canonical.offsets), most)
+    names = {each.name for each in fields(Sessions)} - {"offsets", "start", "end", "count"}
+    columns = {name: getattr(canonical, name)[stays] for name in names}
+    return replace(canonical, offsets=np.concatenate(([0], np.cumsum(lengths))), **columns)
+
+
+def _event_columns(user_id: Sequence[str], sessions: Sessions) -> dict[str, Any]:
+    """The columns of the lake's events, [E] each."""
+    names = [field.name for field in lake.events_schema() if field.name not in (*_NOT_ARRAYS, "event_type", "user_id")]
+    return {
+        "event_type": np.array(EVENT_TYPES, dtype=object)[sessions.type_code],
+        "user_id": np.asarray(user_id, dtype=object)[sessions.session_of],
+        **{name: getattr(sessions, name) for name in names},
+    }
+
+
+def _lists(sessions: Sessions, column: "Texts | pa.Array") -> pa.ListArray:
+    return pa.ListArray.from_arrays(sessions.offsets.astype(np.int32), pa.array(column, from_pandas=True))
+
+
+def _array(column: Any, kind: pa.DataType) -> pa.Array:
+    return (column if isinstance(column, pa.Array) else pa.array(column, from_pandas=True)).cast(kind)
