@@ -106,10 +106,12 @@ class Ours:
             raise ValueError("a ranker learns with repeats or without")
         out = np.full((len(sofar), k), -1)
         if self.name in ALONE:
-            found = candidates(self.finder, sofar, self._encode)
-            score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
-            session, item = best(found.session, found.item, score, k)
-            out[session, np.arange(len(session)) - np.searchsorted(session, session)] = item
+            for first in range(0, len(sofar), self.finder.most_sessions):
+                part = sofar.part(first, min(first + self.finder.most_sessions, len(sofar)))
+                found = candidates(self.finder, part, self._encode)
+                score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
+                session, item = best(found.session, found.item, score, k)
+                out[first + session, np.arange(len(session)) - np.searchsorted(session, session)] = item
             return out
         users, row_of = [sofar.users[number] for number in sofar.user], self.finder.row_of
         for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):

@@ -94,6 +94,10 @@ def train(
     calibration_texts: CalibrationTexts = 1024,
     variants: Variants = DEFAULTS,
     gate: Gate = "",
+    repeats: Annotated[
+        bool,
+        typer.Option("--repeats", help="Learn to recommend again what a session has met (rank.exclude_seen=false)."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write what was learned to this Markdown file.")] = None,
     keep_current: KeepCurrent = False,
     as_json: AsJson = False,
@@ -112,6 +116,7 @@ def train(
         session_gap_minutes=session_gap,
         set_current=not keep_current,
         learn=True,
+        repeats=repeats,
     )
     exported = _export(options, as_json=as_json)
     if report is not None:

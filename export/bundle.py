@@ -68,6 +68,7 @@ class ExportOptions:
     session_gap_minutes: float = 30
     set_current: bool = True
     learn: bool = False  #: a ranker, from the sessions
+    repeats: bool = False  #: that may recommend again what a session has met
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
                 job = choose(info.variants, EncoderOptions())
                 cached = CachedEncoder(_encoder(draft, job.variant, info), CACHED_TEXTS)
                 with TemporaryDirectory() as folder:
-                    learned = learn(log, items, vectors, cached.encode, Path(folder), show)
+                    learned = learn(log, items, vectors, cached.encode, Path(folder), show, repeats=options.repeats)
                 write_past(draft, log, items, vectors)
                 (draft / "ranker.onnx").write_bytes(learned.model)
         with step("publish"):

@@ -8,11 +8,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from udfs.contracts import EVENT_TYPES
+from udfs.datasets import EVENTS
 from udfs.sessions import TYPE_CODE, coded, first_of_each
 
 Ints = npt.NDArray[np.int64]
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
+_SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,22 @@ class Interactions:
 def interactions(
     batches: Iterable[pa.RecordBatch], gap_ms: int | None = None, items: Sequence[str] = ()
 ) -> Interactions:
-    """From click events (schema udfs.datasets.EVENTS) in any order.
+    """From click events (schema udfs.datasets.EVENTS); events of one time stay in the order in which they come.
+
+    Of the contract's event types those with an item that was met; others are left out.
 
     A session is what shares a session_id; with gap_ms, or for events without a session_id, one user's events with
     less than that (30 min by default) between them. items: ids that come first, in this order; further ones follow as
     they appear.
     """
-    table = pa.Table.from_batches([batch.select(COLUMNS) for batch in batches])
-    wanted = pc.and_(
-        pc.is_valid(table["item_id"]), pc.invert(pc.is_in(table["event_type"], pa.array(["impression", "search"])))
-    )
+    table = pa.Table.from_batches([batch.select(COLUMNS) for batch in batches], _SCHEMA)
+    kinds = [name for name in EVENT_TYPES if name not in ("impression", "search")]
+    wanted = pc.and_(pc.is_valid(table["item_id"]), pc.is_in(table["event_type"], pa.array(kinds)))
     table = table.filter(wanted).combine_chunks()
     time = table["event_time"].to_numpy().astype(np.int64)
     user, users = coded(table["user_id"].to_numpy(zero_copy_only=False))
-    kinds, names = coded(table["event_type"].to_numpy(zero_copy_only=False))
-    type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kinds]
+    kind, names = coded(table["event_type"].to_numpy(zero_copy_only=False))
+    type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kind]
     ids = np.concatenate((np.array(items, dtype=object), table["item_id"].to_numpy(zero_copy_only=False)))
     item, known = coded(ids)
     item = item[len(items) :]

@@ -25,7 +25,7 @@ from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
 from udfs.candidates import Candidates, Finder, ragged
 from udfs.errors import ShopstreamError
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
-from udfs.sessions import Sessions
+from udfs.sessions import Sessions, coded, first_of_each
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -39,8 +39,8 @@ LEARN_SHARE, MEASURE_SHARE = 0.2, 0.2
 POSITIONS, MEASURED = 40_000, 5_000
 #: Candidates of a position beside the one that was met, as many are drawn.
 OTHERS = 80
-#: Events of a session that its prefixes keep, the last ones; sessions in one call.
-PREFIX, CHUNK = 64, 256
+#: Events of a session that its prefixes keep, the last ones.
+PREFIX = 64
 #: A prefix's answer counts when it is among so many.
 CUT = 20
 TREES = 150
@@ -116,6 +116,8 @@ def learn(
     data = lgb.Dataset(groups.columns[chosen], groups.met[chosen], group=sizes, feature_name=list(finder.columns))
     booster = lgb.train(PARAMETERS, data, TREES)
     progress(0.85)
+    if not booster.feature_importance("split").any():
+        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
     model, sources = to_onnx(booster.dump_model()["tree_info"], finder.columns, finder.source_of)
     gain = booster.feature_importance("gain")
     rest = _groups(
@@ -123,7 +125,7 @@ def learn(
     )
     quality = _quality(rest, booster.predict(rest.columns) if len(rest.item) else np.empty(0))
     importance = dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return Learned(model, RankerInfo(finder.columns, sources, quality), importance)
+    return Learned(model, RankerInfo(finder.columns, sources, repeats, quality), importance)
 
 
 def write_past(folder: Path, log: Interactions, items: pa.Table, vectors: Vectors) -> None:
@@ -193,18 +195,20 @@ def _groups(
     repeats: bool,
 ) -> _Groups:
     """The candidates at up to `most` positions of sessions, drawn at random."""
+    asked = np.arange(len(log.item)) > log.offsets[:-1][log.session]
     if not repeats:
-        log = log.without_repeats()
-    places = np.flatnonzero(np.arange(len(log.item)) > log.offsets[:-1][log.session])
+        asked &= first_of_each(coded(log.session * (len(log.items) + 1) + log.item)[0])
+    places = np.flatnonzero(asked)
     if len(places) > most:
         places = np.sort(rng.choice(places, most, replace=False))
     parts: list[Candidates] = []
-    for first in range(0, len(places), CHUNK):
-        parts.append(candidates(finder, prefixes(log, places[first : first + CHUNK]), encode))
-        progress(min(1.0, (first + CHUNK) / len(places)))
+    chunk = finder.most_sessions
+    for first in range(0, len(places), chunk):
+        parts.append(candidates(finder, prefixes(log, places[first : first + chunk]), encode))
+        progress(min(1.0, (first + chunk) / len(places)))
     sizes = [len(part.item) for part in parts]
     position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
-    position = position + CHUNK * np.repeat(np.arange(len(parts)), sizes)
+    position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
     columns = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
     # The finder numbers items as the catalogue does, the log as well.

@@ -75,11 +75,13 @@ class EncoderInfo(msgspec.Struct, frozen=True):
 class RankerInfo(msgspec.Struct, frozen=True):
     """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
 
-    quality: of the ranker, measured on sessions that trained neither it nor what its columns are made of.
+    repeats: whether it learned to recommend again what a session has met. quality: of the ranker, measured on sessions
+    that trained neither it nor what its columns are made of.
     """
 
     columns: tuple[str, ...]
     sources: tuple[str, ...]
+    repeats: bool
     quality: dict[str, float]
 
 
@@ -165,10 +167,14 @@ class PastSessions:
     shoppers: npt.NDArray[np.int64]
 
     def recent(self, items: int) -> npt.NDArray[np.float64]:
-        """float64 [items]: past interactions, each counting by its age: 1/e at a twentieth of the time there is."""
+        """float64 [items]: past interactions, each counting by its age: 1/e at a twentieth of the time there is.
+
+        The earliest and the latest thousandth of the sessions do not say what time there is: clocks may be wrong.
+        """
         if not len(self.end):
             return np.zeros(items)
-        age = (self.end.max() - self.end) / max(int(self.end.max() - self.end.min()), 1)
+        first, last = np.quantile(self.end, [0.001, 0.999], method="nearest").tolist()
+        age = np.maximum(last - self.end, 0) / max(last - first, 1)
         weight = np.repeat(np.exp(-20 * age), np.diff(self.offsets))
         return np.asarray(np.bincount(self.item, weight, minlength=items), dtype=np.float64)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
-from udfs.ranking import GRID, Scores, Signals, to_grid
+from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
 from udfs.sessions import Bools, Floats, Ints, Sessions
 
 #: A column of a source, [n].
@@ -28,8 +28,10 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 #: from the common item their items count, each step SIMILAR_STEP × the one before.
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
 #: Items that a source proposes for a session.
-BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 10, 30
+BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
 DAY_MS = 86_400_000
+#: Sessions in one query, at most.
+MOST_SESSIONS = 256
 #: Days or events since what never was.
 UNKNOWN = 999.0
 
@@ -247,11 +249,12 @@ class Popular(Source):
 
     columns = ("popularity", "popularity_recent", "trend")
 
-    def __init__(self, popularity: Floats, recent: Floats) -> None:
+    def __init__(self, popularity: Floats, recent: Floats, in_stock: Bools, propose: int) -> None:
         self._count = len(popularity)
         self._popularity, self._recent = np.log1p(popularity), np.log1p(recent)
         self._trend = recent / np.maximum(popularity, 1)
-        self._best = np.lexsort((np.arange(self._count), -recent))[:BY_POPULARITY]
+        order = np.lexsort((np.arange(self._count), -recent))
+        self._best = order[in_stock[order]][:propose]
 
     def load(self, query: Query) -> None:
         self._sessions = len(query)
@@ -335,21 +338,29 @@ class Candidates:
 
 
 class Finder:
-    """All sources of a bundle together: columns names what describes a pair, source_of the reason each belongs to."""
+    """All sources of a bundle together: columns names what describes a pair, source_of the reason each belongs to.
 
-    def __init__(self, bundle: Bundle, *, repeats: bool) -> None:
+    most_sessions: in one query; bounds memory, and keeps sorted keys within 64 bits.
+    """
+
+    def __init__(self, bundle: Bundle, *, repeats: bool, k: int = 10) -> None:
+        """k: items that there should be candidates for, whatever a session has met."""
         items, past = bundle.items(), bundle.past_sessions()
         self.ids, self.titles, self.row_of = items.ids, items.titles, items.row_of
         self.vectors = to_grid(bundle.item_vectors())
         self._shoppers, self._repeats = past.shoppers, repeats
         self._count = count = len(items.ids)
+        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // max(1, count)))
         self._sources: list[tuple[str, Source]] = [
             ("similar_sessions", SimilarSessions(past, count)),
             ("co_visit", ItemToItem("co_visit", bundle.co_visits(), count)),
             ("co_visit", ItemToItem("beside", bundle.beside(), count)),
             ("co_visit", ItemToItem("follows", bundle.follows(), count)),
             ("content", ByContent(self.vectors)),
-            ("popularity", Popular(items.popularity, past.recent(count))),
+            (
+                "popularity",
+                Popular(items.popularity, past.recent(count), items.in_stock, max(BY_POPULARITY, k + RECENT)),
+            ),
             ("history", History(past, count)),
             ("session", ThisSession(items.popularity, propose=repeats)),
         ]
@@ -392,7 +403,12 @@ class Finder:
         )
 
     def find(self, query: Query) -> Candidates:
-        """The union of what the sources propose, less what is sold out or, without repeats, seen in the session."""
+        """The union of what the sources propose, less what is sold out or, without repeats, seen in the session.
+
+        Raises ValueError for more than most_sessions.
+        """
+        if len(query) > self.most_sessions:
+            raise ValueError(f"{len(query)} sessions in one query; {self.most_sessions} are the most")
         for _, source in self._sources:
             source.load(query)
         pairs = np.unique(np.concatenate([source.propose() for _, source in self._sources]))

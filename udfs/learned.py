@@ -37,6 +37,11 @@ class LearnedRanker:
         info = bundle.manifest.ranker
         if info is None:
             raise ShopstreamError(f"bundle {bundle.id} has no learned ranker: train one with `python -m export train`")
+        if not (options.exclude_seen or info.repeats):
+            raise ShopstreamError(
+                f"the ranker of bundle {bundle.id} has not learned to recommend again what a session has met: set "
+                "rank.exclude_seen to true, or train with --repeats"
+            )
         table = bundle.items().table
         self._options = options
         self._groups = {
@@ -44,13 +49,15 @@ class LearnedRanker:
             for name in ("category", "brand")
             if _limit(options, name)
         }
-        self.finder = Finder(bundle, repeats=not options.exclude_seen)
-        if info.columns != self.finder.columns:
-            raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: export it again")
+        self.finder = finder = Finder(bundle, repeats=not options.exclude_seen, k=options.k)
         self._sources = info.sources
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
+        width = self._trees.get_inputs()[0].shape[1], self._trees.get_outputs()[0].shape[1]
+        fits = info.columns == finder.columns and set(info.sources) == set(finder.source_of.values())
+        if not fits or width != (len(info.columns), len(info.sources)) or len(finder.vectors) != len(finder.ids):
+            raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: train it again")
 
     def answer(
         self, user_id: Sequence[str], sessions: Sessions, encode: Callable[[Sequence[str]], Scores]
@@ -60,9 +67,18 @@ class LearnedRanker:
         rows = item_rows(sessions, finder.row_of)
         signals = signals_of(sessions, rows, finder.titles, self._options)
         grid = to_grid(encode(signals.text))
-        query = finder.query(user_id, sessions, rows, signals, grid)
-        session, item, weights = self._choose(len(query), finder.find(query))
-        return self._explained(query, signals, grid, session, item, weights)
+        users, ranked = list(user_id), list[list[RankedItem]]()
+        for first in range(0, len(sessions), finder.most_sessions):
+            last = min(first + finder.most_sessions, len(sessions))
+            part, events = (
+                slice(*np.searchsorted(signals.session, [first, last])),
+                slice(*sessions.offsets[[first, last]]),
+            )
+            local = Signals(signals.session[part] - first, signals.weight[part], signals.item[part], signals.text[part])
+            query = finder.query(users[first:last], sessions.part(first, last), rows[events], local, grid[part])
+            chosen = self._choose(len(query), finder.find(query))
+            ranked += self._explained(query, local, grid[part], *chosen)
+        return ranked
 
     def _choose(self, count: int, candidates: Candidates) -> tuple[Ints, Ints, Floats]:
         """Session, item and each source's weight (whole numbers, [R, sources + 1]) of what is recommended, in order."""
@@ -78,7 +94,8 @@ class LearnedRanker:
             order = order[nth < options.k]
             chosen, penalty = candidates.item[order], np.zeros(len(order))
         else:
-            order = order[nth < BEYOND_K * options.k]
+            if not self._groups:  # a cap may leave nothing of the best ones
+                order = order[nth < BEYOND_K * options.k]
             order, penalty = self._by_rules(count, candidates, score, order)
             chosen = candidates.item[order]
         return candidates.session[order], chosen, np.column_stack((weights[order], penalty))

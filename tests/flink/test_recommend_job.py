@@ -24,7 +24,7 @@ pytestmark = pytest.mark.flink
 
 MINUTE = 60_000
 #: Of the 20,000 events, those that are also run with one row a call: all of them take five minutes.
-SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "3000"))
+SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "1000"))
 START = 1_700_000_000_000
 
 

@@ -35,9 +35,10 @@ pytestmark = pytest.mark.flink
 SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
 GAP = Settings().session.gap
 START = 1_700_000_000_000
-SIMULATED = 20_000
+#: With 200,000 events there are 20,000 sessions, which take ten times as long.
+SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "20000"))
 #: Of Online Retail's 541,909 lines those that are backfilled here: all take a minute and a half, twice.
-RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "60000"))
+RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "30000"))
 
 
 def bounded(job: str, assignments: list[str]) -> None:

@@ -18,7 +18,7 @@ from udfs.candidates import Finder, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
 from udfs.learned import LearnedRanker
-from udfs.ranking import MICRO, RankOptions
+from udfs.ranking import MICRO, RankOptions, signals_of
 from udfs.sessions import TYPE_CODE
 
 ITEMS, DIMENSIONS = 120, 24
@@ -230,6 +230,10 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(learned: Bundle, so
     together = answers(learned, sofar)
     alone = [answers(learned, sofar.part(number, number + 1))[0] for number in range(0, len(sofar), 7)]
     assert json.dumps(together[::7]) == json.dumps(alone)
+    ranker = LearnedRanker(learned, RankOptions())
+    ranker.finder.most_sessions = 5
+    given = users(sofar), sessions_of(sofar), encode
+    assert msgspec.to_builtins(ranker.answer(*given)) == together
 
 
 def test_sold_out_and_seen_items_are_left_out(learned: Bundle, sofar: Interactions):
@@ -279,6 +283,78 @@ def test_nothing_of_the_future_is_known(tmp_path: Path):
     past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
     assert past.end.max() < latest.start.min()
     assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
+
+
+def test_what_is_learned_from_is_what_a_job_would_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """An item met twice stays twice in a prefix; without repeats it is asked for once."""
+    seen: list[list[int]] = []
+
+    def spy(finder: Finder, sofar: Interactions, encode: object) -> object:
+        seen.extend(
+            sofar.item[first:last].tolist() for first, last in zip(sofar.offsets, sofar.offsets[1:], strict=False)
+        )
+        return candidates(finder, sofar, encode)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(learning, "candidates", spy)
+    finder = bundle_of(tmp_path, tiny(("u", "abc")))
+    log = tiny(("u", "abac"))
+    vectors = np.eye(6, dtype=np.float32)
+    learning._groups(
+        finder,
+        log,
+        lambda texts: vectors[[ord(t) - 97 for t in texts]],
+        np.random.default_rng(0),
+        9,
+        print,
+        repeats=False,
+    )
+    assert seen == [[0], [0, 1, 0]]
+
+
+def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
+    log = walks(300, 8)
+    popular = np.argsort(-np.bincount(log.item, minlength=ITEMS))[:40].tolist()
+    write_past(tmp_path, log, catalogue(*popular), VECTORS)
+    finder = Finder(Bundle(tmp_path, bare_manifest(DIMENSIONS)), repeats=False)
+    nothing = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unheard of"], dtype=object))
+    rows = np.array([-1])
+    signals = signals_of(nothing, rows, finder.titles, RankOptions())
+    found = finder.find(finder.query(["nobody"], nothing, rows, signals, np.zeros((0, DIMENSIONS), np.float32)))
+    assert len(found.item) >= 20
+    assert not set(found.item) & set(popular)
+
+
+def test_one_wrong_clock_does_not_age_all_others():
+    log = walks(2000, 9)
+    wrong = replace(log, time=np.append(log.time[:-1], 253_402_300_799_999))
+    assert past_sessions(wrong).recent(ITEMS).max() == pytest.approx(past_sessions(log).recent(ITEMS).max(), rel=0.05)
+
+
+def test_caps_leave_no_place_empty_while_there_are_items(learned: Bundle, sofar: Interactions):
+    for ranked in answers(learned, sofar, k=6, per_category=1):
+        assert len(ranked) == 6
+
+
+def test_a_ranker_that_does_not_fit_is_refused(learned: Bundle):
+    with pytest.raises(ShopstreamError, match="train with --repeats"):
+        LearnedRanker(learned, RankOptions(exclude_seen=False))
+    info = learned.manifest.ranker
+    assert info is not None
+    for wrong in (
+        {"columns": info.columns[1:]},
+        {"sources": ("magic", *info.sources[1:])},
+        {"sources": info.sources[1:]},
+    ):
+        manifest = msgspec.structs.replace(learned.manifest, ranker=msgspec.structs.replace(info, **wrong))
+        with pytest.raises(ShopstreamError, match="another version"):
+            LearnedRanker(Bundle(learned.path, manifest), RankOptions())
+
+
+def test_other_event_types_and_empty_files_are_no_error():
+    assert len(interactions([])) == 0
+    row = {"session_id": "s", "user_id": "u", "event_time": 1, "event_type": "wishlist", "item_id": "i"}
+    table = pa.Table.from_pylist([row, row | {"event_type": "view"}], EVENTS)
+    assert interactions(table.to_batches()).item.tolist() == [0]
 
 
 def test_too_few_sessions_are_one_clear_error(tmp_path: Path):
