@@ -23,7 +23,8 @@ from udfs.events import parse_event
 pytestmark = pytest.mark.flink
 
 MINUTE = 60_000
-#: Of the 20,000 events, those that are also run with one row a call: all of them take five minutes.
+SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "10000"))
+#: Of these, those that are also run with one row a call, which takes ten times as long.
 SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "1000"))
 START = 1_700_000_000_000
 
@@ -129,9 +130,9 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
 
 @pytest.fixture(scope="module")
 def records() -> list[simulate.Record]:
-    """20,000 valid events with disorder, repeats and bad records among them."""
+    """Valid events with disorder, repeats and bad records among them."""
     catalog = simulate.make_catalog(600)
-    return list(simulate.simulate(catalog, events=20_000, shoppers=300, bad_share=0.01))
+    return list(simulate.simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01))
 
 
 def test_answers_do_not_depend_on_batches_or_parallelism(
