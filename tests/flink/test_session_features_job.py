@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,11 @@ def test_times_in_sql_are_those_of_the_parser(own: Callable[..., list[str]], bun
 def running(assignments: list[str]) -> Iterator[None]:
     """The job under way."""
     command = [sys.executable, "-m", "flink_jobs.cli", "submit", "session-features", "--embedded"]
-    with subprocess.Popen([*command, *as_options(assignments)], stderr=subprocess.PIPE, text=True) as job:
+    # What a shell starts in the background ignores Ctrl-C, and so would its children.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        [*command, *as_options(assignments)], stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    ) as job:
         try:
             yield
             assert job.poll() is None, job.communicate()[1]
