@@ -243,7 +243,7 @@ def test_the_same_input_in_any_file_order_gives_the_same_id(exported, tmp_path, 
 def test_a_bundle_of_another_format_says_so(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "manifest.json").write_text('{"format": 1, "id": "old", "encoder": {}}')
-    with pytest.raises(ShopstreamError, match="has format 1, this version reads 2: export it again"):
+    with pytest.raises(ShopstreamError, match="has format 1, this version reads 3: export it again"):
         open_bundle(tmp_path, "old")
 
 
