@@ -17,7 +17,7 @@ from export.bundle import ExportOptions, export_bundle
 from export.interactions import Interactions
 from export.learn import Encode, bare_manifest, candidates, learn, sessions_of, write_past
 from udfs.bundle import Bundle, open_bundle
-from udfs.candidates import Finder
+from udfs.candidates import Finder, nth_of
 from udfs.encoder import CachedEncoder, Encoder
 from udfs.learned import LearnedRanker
 from udfs.ranking import RankOptions
@@ -111,7 +111,7 @@ class Ours:
                 found = candidates(self.finder, part, self._encode)
                 score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
                 session, item = best(found.session, found.item, score, k)
-                out[first + session, np.arange(len(session)) - np.searchsorted(session, session)] = item
+                out[first + session, nth_of(session)] = item
             return out
         users, row_of = [sofar.users[number] for number in sofar.user], self.finder.row_of
         for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
@@ -130,7 +130,7 @@ def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]
     """Session and item of the k highest positive scores of each session, the best first; ties to the earlier item."""
     order = np.lexsort((item, -score, session))
     order = order[score[order] > 0]
-    order = order[np.arange(len(order)) - np.searchsorted(session[order], session[order]) < k]
+    order = order[nth_of(session[order]) < k]
     return session[order], item[order]
 
 

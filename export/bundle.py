@@ -174,7 +174,8 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
                 )
         with step(f"encode {len(items)} titles and write"):
             vectors = encoders["fp32"].encode(items["title"].to_pylist())
-            _write(draft, items, visits, vectors)
+            if not options.learn:
+                _write(draft, items, visits, vectors)
         learned = None
         if options.learn:
             with step("learn a ranker") as show:

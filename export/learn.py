@@ -22,7 +22,7 @@ from export.co_visits import visits_of
 from export.interactions import Interactions
 from export.past import near, past_sessions
 from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
-from udfs.candidates import Candidates, Finder, ragged
+from udfs.candidates import Candidates, Finder, nth_of, ragged
 from udfs.errors import ShopstreamError
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions, coded, first_of_each
@@ -223,7 +223,7 @@ def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     order = np.lexsort((lot, groups.position))
     position = groups.position[order]
     chosen = np.zeros(len(lot), dtype=bool)
-    chosen[order] = np.arange(len(order)) - np.searchsorted(position, position) <= OTHERS
+    chosen[order] = nth_of(position) <= OTHERS
     return np.asarray(chosen & has[groups.position])
 
 
@@ -231,7 +231,7 @@ def _quality(groups: _Groups, score: Floats) -> dict[str, float]:
     """Hit rate and mean reciprocal rank among the first CUT, and the share that the candidates hold at all."""
     order = np.lexsort((groups.item, -score, groups.position))
     position = groups.position[order]
-    place = np.arange(len(order)) - np.searchsorted(position, position)
+    place = nth_of(position)
     hit = groups.met[order] & (place < CUT)
     count = max(groups.positions, 1)
     figures = {

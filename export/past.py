@@ -8,7 +8,7 @@ import numpy.typing as npt
 from export.co_visits import strongest
 from export.interactions import Interactions
 from udfs.bundle import PastSessions
-from udfs.candidates import shopper_hash
+from udfs.candidates import shopper_hash, summed
 
 #: Events between two items of a session that still count, and neighbours kept for an item.
 WINDOW, TOP = 10, 100
@@ -44,15 +44,12 @@ def near(log: Interactions, items: int) -> tuple[Any, Any]:
         after.append(item[first + distance])
         weight.append(np.full(len(first), 1 / distance))
     row, column, forward = (np.concatenate(parts) for parts in (before, after, weight))
-    pair, total = _summed(row * items + column, forward)
+    pair, (total,) = summed(row * items + column, forward)
     follows = strongest(pair // items, pair % items, total, items, TOP)
-    pair, total = _summed(np.concatenate((pair, pair % items * items + pair // items)), np.concatenate((total, total)))
+    pair, (total,) = summed(
+        np.concatenate((pair, pair % items * items + pair // items)), np.concatenate((total, total))
+    )
     row, column = np.divmod(pair, items)
     sessions_with = np.bincount(np.unique(session * items + item) % items, minlength=items).astype(np.float64)
     beside = strongest(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
     return beside, follows
-
-
-def _summed(key: Ints, value: npt.NDArray[np.float64]) -> tuple[Ints, npt.NDArray[np.float64]]:
-    different, place = np.unique(key, return_inverse=True)
-    return different, np.asarray(np.bincount(place, value, minlength=len(different)), dtype=np.float64)

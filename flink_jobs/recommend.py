@@ -68,22 +68,31 @@ def build(settings: Settings, jars: Sequence[Path] = ()) -> StatementSet:
     return statements
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Submit the job where PyFlink finds a cluster; with --wait, stay until it ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def job_parser(description: str | None) -> argparse.ArgumentParser:
+    """What every job's file is called with."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, help="settings file (TOML)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be repeated")
     parser.add_argument("--jar", action="append", type=Path, default=[], help="connector, on the mini-cluster alone")
     parser.add_argument("--wait", action="store_true", help="wait for the job to end (it does when kafka.bounded)")
     parser.add_argument("--explain", action="store_true", help="print the plan and run nothing")
-    options = parser.parse_args(arguments)
-    statements = build(load_settings(options.config, options.set), options.jar)
+    return parser
+
+
+def run(statements: StatementSet, options: argparse.Namespace) -> None:
+    """Submit the job where PyFlink finds a cluster; with --wait, stay until it ends; with --explain, show its plan."""
     if options.explain:
         print(statements.explain())  # noqa: T201
         return
     result = statements.execute()
     if options.wait:
         result.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the job."""
+    options = job_parser(__doc__).parse_args(arguments)
+    run(build(load_settings(options.config, options.set), options.jar), options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ batch mode, from recorded events into the lake alone: what `shopstream backfill`
 Records that cannot be read are left to the main job, which sends them to `clickstream.dlq`: here they would come twice.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 
 from flink_jobs import tables
 from flink_jobs.backfill import LAKE
-from flink_jobs.recommend import flink_configuration
+from flink_jobs.recommend import flink_configuration, job_parser, run
 from flink_jobs.settings import Settings, load_settings
 from udfs import functions, lake
 from udfs.features import DAY_MS, load_modules
@@ -118,14 +117,9 @@ def _between(first: str | None, last: str | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Submit the job where PyFlink finds a cluster; with --wait, stay until it ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, help="settings file (TOML)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be repeated")
-    parser.add_argument("--jar", action="append", type=Path, default=[], help="connector, on the mini-cluster alone")
+    """Run the job, or with --recorded the batch job."""
+    parser = job_parser(__doc__)
     parser.add_argument("--add-jar", action="append", type=Path, default=[], help="beside the one of `flink run`")
-    parser.add_argument("--wait", action="store_true", help="wait for the job to end (it does when kafka.bounded)")
-    parser.add_argument("--explain", action="store_true", help="print the plan and run nothing")
     parser.add_argument("--recorded", metavar="URI", help=f"batch: folder of Parquet files with events, or {LAKE}")
     parser.add_argument("--from", dest="first", metavar="DAY", help="batch: the first day to be written")
     parser.add_argument("--to", dest="last", metavar="DAY", help="batch: the last day to be written")
@@ -133,15 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = load_settings(options.config, options.set)
     table_env = environment(settings, streaming=not options.recorded, jars=options.jar, added=options.add_jar)
     if options.recorded:
-        statements = build_backfill(table_env, settings, options.recorded, options.first, options.last)
+        run(build_backfill(table_env, settings, options.recorded, options.first, options.last), options)
     else:
-        statements = build(table_env, settings)
-    if options.explain:
-        print(statements.explain())  # noqa: T201
-        return
-    result = statements.execute()
-    if options.wait:
-        result.wait()
+        run(build(table_env, settings), options)
 
 
 if __name__ == "__main__":

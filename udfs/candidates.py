@@ -7,6 +7,7 @@ and sums run over one session's own entries in their own order, so that a pair's
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
 from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
-from udfs.sessions import Bools, Floats, Ints, Sessions
+from udfs.sessions import Bools, Floats, Ints, Sessions, added
 
 #: A column of a source, [n].
 Column = Floats | Ints | Scores
@@ -68,22 +69,22 @@ class Pairs(NamedTuple):
     item: Ints
 
 
-class Source:
+class Source(ABC):
     """Proposes candidates and describes pairs."""
 
     columns: tuple[str, ...]
 
+    @abstractmethod
     def load(self, query: Query) -> None:
         """Look at a batch of sessions; what comes next is about these."""
-        raise NotImplementedError
 
+    @abstractmethod
     def propose(self) -> Ints:
         """int64 [n]: keys of pairs worth ranking."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         """One array [n] a column, for these pairs."""
-        raise NotImplementedError
 
     def because(self, keys: Ints) -> Ints:
         """int64 [n]: for each of a few pairs the place in the query's items that speaks most for it, or -1."""
@@ -119,8 +120,7 @@ class SimilarSessions(Source):
         last = np.sort(last[np.diff(pair[last], prepend=-1) > 0])
         self._root = np.sqrt(np.maximum(np.bincount(session[last], minlength=sessions), 1))
         order = last[np.lexsort((-past.end[session[last]], past.item[last]))]
-        within = np.arange(len(order)) - np.searchsorted(past.item[order], past.item[order])
-        order = order[within < POSTINGS]
+        order = order[nth_of(past.item[order]) < POSTINGS]
         self._postings, self._posted = session[order], self._place[order]
         self._offsets = np.searchsorted(past.item[order], np.arange(items + 1))
         self._rarity = np.log(max(sessions, 1) / np.maximum(np.bincount(past.item[last], minlength=items), 1))
@@ -180,7 +180,7 @@ class ItemToItem(Source):
         matrix = self._matrix
         entry, source = ragged(matrix.offsets[query.item], matrix.offsets[query.item + 1])
         weight = matrix.weights[entry].astype(np.float64)
-        nth = _nth(query.session)[source]
+        nth = nth_of(query.session)[source]
         decay = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
         key = query.session[source] * self._items + matrix.columns[entry]
         self._entries = key, weight * decay, source
@@ -237,7 +237,7 @@ class ByContent(Source):
         centre = self._likeness[session + self._count, item] * self._scale
         query = self._query
         second = np.full(len(query), -1)
-        nth = _nth(query.session)
+        nth = nth_of(query.session)
         second[query.session[nth == 1]] = query.item[nth == 1]
         row = second[session]
         by_second = np.einsum("nd,nd->n", self._vectors[row], self._vectors[item]) * self._scale
@@ -298,7 +298,7 @@ class History(Source):
     def propose(self) -> Ints:
         order = np.lexsort((self._mine, self._sums[1], -self._sums[0], self._mine // self._items))
         session = self._mine[order] // self._items
-        return np.asarray(self._mine[order[_nth(session) < BY_HISTORY]])
+        return np.asarray(self._mine[order[nth_of(session) < BY_HISTORY]])
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         times, days = found(pairs.key, self._mine, self._sums)
@@ -378,7 +378,7 @@ class Finder:
         seen, last, times = np.unique(pair[::-1], return_index=True, return_counts=True)
         last = len(met) - 1 - last
         newest = last[np.lexsort((age[last], session[last]))]
-        recent = newest[_nth(session[newest]) < RECENT]
+        recent = newest[nth_of(session[newest]) < RECENT]
         hashed = np.fromiter(map(shopper_hash, user_id), np.int64, len(sessions))
         place = np.minimum(np.searchsorted(self._shoppers, hashed), max(len(self._shoppers) - 1, 0))
         known = self._shoppers[place] == hashed if len(self._shoppers) else np.zeros(len(hashed), dtype=bool)
@@ -437,10 +437,10 @@ def ragged(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
     return np.arange(len(source)) + np.repeat(begin - np.cumsum(lengths) + lengths, lengths), source
 
 
-def summed(key: Ints, *values: Floats) -> tuple[Ints, list[Column]]:
+def summed(key: Ints, *values: Floats) -> tuple[Ints, list[Floats]]:
     """The different keys, sorted, and the sum of each column of values for each, added in the order given."""
     different, place = np.unique(key, return_inverse=True)
-    return different, [np.bincount(place, column, minlength=len(different)) for column in values]
+    return different, [added(place, column, len(different)) for column in values]
 
 
 def found(pairs: Ints, known: Ints, columns: Sequence[Column]) -> list[Floats]:
@@ -458,7 +458,7 @@ def top(pairs: Ints, score: Column, count: int, items: int) -> Ints:
     session, item = np.divmod(pairs[positive], items)
     ordered = _by_score(session, score[positive], item, items)
     session, item = ordered >> _SCORE_BITS + _bits(items), ordered & (1 << _bits(items)) - 1
-    return np.asarray((session * items + item)[_nth(session) < count])
+    return np.asarray((session * items + item)[nth_of(session) < count])
 
 
 _SCORE_BITS = 31
@@ -477,7 +477,7 @@ def _by_score(group: Ints, score: Column, number: Ints, numbers: int) -> Ints:
     return np.sort((group << _SCORE_BITS | ~bits & (1 << _SCORE_BITS) - 1) << _bits(numbers) | number)
 
 
-def _nth(group: Ints) -> Ints:
+def nth_of(group: Ints) -> Ints:
     """int64 [n]: from 0, the place of each entry among those of its group (sorted)."""
     first = _firsts(group)
     return np.arange(len(group)) - np.repeat(first, np.diff(np.append(first, len(group))))
@@ -513,7 +513,7 @@ def _best_of(group: Ints, score: Floats, number: Ints, numbers: int, count: int)
     """
     ordered = _by_score(group, score, numbers - 1 - number, numbers)
     group_of, number_of = ordered >> _SCORE_BITS + _bits(numbers), numbers - 1 - (ordered & (1 << _bits(numbers)) - 1)
-    best = _nth(group_of) < count
+    best = nth_of(group_of) < count
     return np.searchsorted(group * numbers + number, group_of[best] * numbers + number_of[best])
 
 

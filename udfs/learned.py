@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 
 from udfs.bundle import Bundle
-from udfs.candidates import Candidates, Finder, Query
+from udfs.candidates import Candidates, Finder, Query, nth_of
 from udfs.contracts import RankedItem, Reason
 from udfs.errors import ShopstreamError
 from udfs.ranking import GRID, MICRO, QUOTED, Ranker, RankOptions, Scores, Signals, item_rows, signals_of, to_grid
@@ -70,10 +70,8 @@ class LearnedRanker:
         users, ranked = list(user_id), list[list[RankedItem]]()
         for first in range(0, len(sessions), finder.most_sessions):
             last = min(first + finder.most_sessions, len(sessions))
-            part, events = (
-                slice(*np.searchsorted(signals.session, [first, last])),
-                slice(*sessions.offsets[[first, last]]),
-            )
+            part = slice(*np.searchsorted(signals.session, [first, last]))
+            events = slice(*sessions.offsets[[first, last]])
             local = Signals(signals.session[part] - first, signals.weight[part], signals.item[part], signals.text[part])
             query = finder.query(users[first:last], sessions.part(first, last), rows[events], local, grid[part])
             chosen = self._choose(len(query), finder.find(query))
@@ -88,17 +86,12 @@ class LearnedRanker:
         weights = self._trees.run(None, {"pairs": candidates.columns})[0].astype(np.float64)
         score = weights.sum(axis=1)
         order = np.lexsort((candidates.item, -score, candidates.session))
-        session = candidates.session[order]
-        nth = np.arange(len(order)) - np.searchsorted(session, session)
-        if not (options.diversity or self._groups):
-            order = order[nth < options.k]
-            chosen, penalty = candidates.item[order], np.zeros(len(order))
-        else:
-            if not self._groups:  # a cap may leave nothing of the best ones
-                order = order[nth < BEYOND_K * options.k]
+        if not self._groups:  # a cap may leave nothing of the best ones
+            order = order[nth_of(candidates.session[order]) < options.k * (BEYOND_K if options.diversity else 1)]
+        penalty = np.zeros(len(order))
+        if options.diversity or self._groups:
             order, penalty = self._by_rules(count, candidates, score, order)
-            chosen = candidates.item[order]
-        return candidates.session[order], chosen, np.column_stack((weights[order], penalty))
+        return candidates.session[order], candidates.item[order], np.column_stack((weights[order], penalty))
 
     def _by_rules(self, count: int, candidates: Candidates, score: Floats, order: Ints) -> tuple[Ints, Floats]:
         """Maximal marginal relevance (Carbonell and Goldstein 1998) under the caps, one place in the ranking at a time.

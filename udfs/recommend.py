@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from threadpoolctl import threadpool_limits
@@ -20,6 +20,7 @@ from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds between two looks at CURRENT.
 CURRENT_CHECK_S = 1.0
@@ -47,25 +48,54 @@ class _Model:
         self.catalogue = catalogue_of(bundle)
 
 
-class Recommender:
-    """Answers batches of triggers with the bundle that CURRENT names, and follows CURRENT as it changes.
+class Following(Generic[T]):
+    """What is made of the bundle that CURRENT names, and made anew as CURRENT changes.
 
     A new bundle that cannot be used is logged, and tried again later; the one in use stays.
     """
 
+    def __init__(self, folder: Path, make: Callable[[Bundle], T]) -> None:
+        self._folder, self._make = folder, make
+        self._use(open_bundle(folder))
+        self._next_check = time.monotonic() + CURRENT_CHECK_S
+        self._complaint = ""
+
+    def latest(self) -> T:
+        """What there is, after a look at CURRENT if one is due."""
+        now = time.monotonic()
+        if now < self._next_check:
+            return self.used
+        self._next_check = now + CURRENT_CHECK_S
+        try:
+            wanted = current_id(self._folder)
+            if wanted != self._id:
+                self._use(open_bundle(self._folder, wanted))
+                log.info("now using bundle %s", wanted)
+            self._complaint = ""
+        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on
+            self._next_check = now + RETRY_S
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("%s cannot be followed, staying with bundle %s: %s", self._folder / CURRENT, self._id, error)
+        return self.used
+
+    def _use(self, bundle: Bundle) -> None:
+        self.used, self._id = self._make(bundle), bundle.id
+
+
+class Recommender:
+    """Answers batches of triggers with the bundle that CURRENT names, and follows CURRENT as it changes."""
+
     def __init__(self, options: RecommendOptions) -> None:
-        self._options = options
         load_modules(options.feature_modules)
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
-        self._model = _Model(open_bundle(options.bundles), options)
-        self._next_check = time.monotonic() + CURRENT_CHECK_S
-        self._complaint = ""
+        self._model = Following(options.bundles, lambda bundle: _Model(bundle, options))
 
     @property
     def encoder_stats(self) -> Stats:
         """What the encoder of the bundle in use did."""
-        return self._model.encoder.stats
+        return self._model.used.encoder.stats
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -74,8 +104,7 @@ class Recommender:
 
         user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger.
         """
-        self._follow_current()
-        model = self._model
+        model = self._model.latest()
         ranked = model.ranker.answer(user_id, sessions, model.encoder.encode)
         features_of = compute_features(sessions, model.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
@@ -95,24 +124,6 @@ class Recommender:
             ).decode()
             for user, event, when, start, features, items in records
         ]
-
-    def _follow_current(self) -> None:
-        now = time.monotonic()
-        if now < self._next_check:
-            return
-        self._next_check = now + CURRENT_CHECK_S
-        folder = self._options.bundles
-        try:
-            wanted = current_id(folder)
-            if wanted != self._model.id:
-                self._model = _Model(open_bundle(folder, wanted), self._options)
-                log.info("now using bundle %s", wanted)
-            self._complaint = ""
-        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on answering
-            self._next_check = now + RETRY_S
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model.id, error)
 
 
 def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:

@@ -1,7 +1,5 @@
 """Closed sessions: from all events of a session to its record, its row in the lake and the rows of its events."""
 
-import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,14 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from udfs import lake
-from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
 from udfs.cleaning import BOUNDS, clean, unknown_items
 from udfs.contracts import EVENT_TYPES, SessionFeatures
 from udfs.features import catalogue_of, compute_batch, load_modules
-from udfs.recommend import CURRENT_CHECK_S, RECOMMEND_COLUMNS, RETRY_S
+from udfs.recommend import RECOMMEND_COLUMNS, Following
 from udfs.sessions import Sessions, Texts
-
-log = logging.getLogger(__name__)
 
 #: What the function on closed sessions takes, in order, and the SQL types; arrays are all of a session's events.
 CLOSING_COLUMNS = {name: kind for name, kind in RECOMMEND_COLUMNS.items() if name not in ("event_id", "event_time")}
@@ -52,25 +47,22 @@ def closed_schema() -> pa.Schema:
 
 
 class Closer:
-    """Features and rows of closed sessions, with the catalogue of the bundle that CURRENT names, as it changes.
-
-    A new bundle that cannot be used is logged, and tried again later; the one in use stays.
-    """
+    """Features and rows of closed sessions, with the catalogue of the bundle that CURRENT names, as it changes."""
 
     def __init__(self, options: ClosingOptions) -> None:
         self._options = options
         load_modules(options.feature_modules)
-        self._use(open_bundle(options.bundles))
+        self._known = Following(options.bundles, lambda bundle: (catalogue_of(bundle), bundle.id))
 
     def close(self, user_id: Sequence[str], sessions: Sessions) -> tuple[pa.RecordBatch, dict[str, int]]:
         """Columns of closed_schema(), a row a session, and what each of RULES found in them all.
 
         user_id [S]; sessions: S of them with all their events, in any order.
         """
-        self._follow_current()
+        catalogue, model = self._known.latest()
         whole, found = clean(sessions)
-        unknown = unknown_items(whole, self._catalogue)
-        features = compute_batch(_last(whole, self._options.max_events), self._catalogue)
+        unknown = unknown_items(whole, catalogue)
+        features = compute_batch(_last(whole, self._options.max_events), catalogue)
         start, end = whole.event_time[whole.offsets[:-1]], whole.event_time[whole.offsets[1:] - 1]
         session_id = [f"{user}/{began}" for user, began in zip(user_id, start.tolist(), strict=True)]
         encode = msgspec.json.Encoder().encode
@@ -86,7 +78,7 @@ class Closer:
             "repaired": found.repaired,
             "unknown_items": unknown,
             "bot": found.bot,
-            "model": [self._model] * len(whole),
+            "model": [model] * len(whole),
         }
         columns = {
             "record": [encode(SessionFeatures(*row)).decode() for row in rows],
@@ -103,23 +95,6 @@ class Closer:
             "bots": int(found.bot.sum()),
         }
         return pa.RecordBatch.from_arrays(arrays, schema=schema), counts
-
-    def _use(self, bundle: Bundle) -> None:
-        self._catalogue, self._model = catalogue_of(bundle), bundle.id
-        self._next_check = time.monotonic() + CURRENT_CHECK_S
-
-    def _follow_current(self) -> None:
-        if time.monotonic() < self._next_check:
-            return
-        self._next_check = time.monotonic() + CURRENT_CHECK_S
-        folder = self._options.bundles
-        try:
-            wanted = current_id(folder)
-            if wanted != self._model:
-                self._use(open_bundle(folder, wanted))
-        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on
-            self._next_check = time.monotonic() + RETRY_S
-            log.error("%s cannot be followed, staying with bundle %s: %s", folder / CURRENT, self._model, error)
 
 
 def close_columns(closer: Closer, columns: Sequence[Any]) -> tuple[pa.RecordBatch, dict[str, int]]:

@@ -37,7 +37,7 @@ def close(closer: Closer, *sessions: list[dict[str, Any]]) -> tuple[list[dict[st
 
 
 def events(closer: Closer, count: int) -> list[dict[str, Any]]:
-    items = list(closer._catalogue.row_of)
+    items = list(closer._known.used[0].row_of)
     rng = np.random.default_rng(count)
     return [
         {
