@@ -19,6 +19,7 @@ from export.learn import Encode, bare_manifest, candidates, learn, sessions_of, 
 from udfs.bundle import Bundle, open_bundle
 from udfs.candidates import Finder, nth_of
 from udfs.encoder import CachedEncoder, Encoder
+from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
 from udfs.ranking import RankOptions
 from udfs.runtimes import EncoderOptions
@@ -89,13 +90,14 @@ class Ours:
         write_past(folder, train, items, vectors)
         bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
         if self.name in ALONE:
-            self.finder = Finder(bundle, repeats=self._repeats)
+            self.finder = Finder(bundle, LiveItems(bundle), repeats=self._repeats)
             return
         (folder / "learning").mkdir()
         learned = learn(train, items, vectors, self._encode, folder / "learning", repeats=self._repeats)
         (folder / "ranker.onnx").write_bytes(learned.model)
         manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
-        self.ranker = LearnedRanker(Bundle(folder, manifest), RankOptions(k=20, exclude_seen=not self._repeats))
+        options = RankOptions(k=20, exclude_seen=not self._repeats)
+        self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
         self.finder = self.ranker.finder
         heaviest = sorted(learned.importance.items(), key=lambda each: -each[1])[:8]
         self.parameters = {name: round(share, 3) for name, share in heaviest}
@@ -113,7 +115,7 @@ class Ours:
                 session, item = best(found.session, found.item, score, k)
                 out[first + session, nth_of(session)] = item
             return out
-        users, row_of = [sofar.users[number] for number in sofar.user], self.finder.row_of
+        users, row_of = [sofar.users[number] for number in sofar.user], self.finder.items.row_of
         for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
             rows = [row_of[each.item_id] for each in ranked[:k]]
             out[number, : len(rows)] = rows

@@ -24,6 +24,7 @@ from export.past import near, past_sessions
 from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
 from udfs.candidates import Candidates, Finder, nth_of, ragged
 from udfs.errors import ShopstreamError
+from udfs.items import LiveItems
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions, coded, first_of_each
 
@@ -102,7 +103,8 @@ def learn(
     if not len(before) or not len(latest):
         raise ShopstreamError(f"{len(log)} past sessions are too few to learn a ranker from")
     write_past(folder, before.before(int(latest.start[0])), items, vectors)
-    finder = Finder(Bundle(folder, bare_manifest(vectors.shape[1])), repeats=repeats)
+    bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
+    finder = Finder(bundle, LiveItems(bundle), repeats=repeats)
     taught, measured = latest.split(MEASURE_SHARE)
     rng = np.random.default_rng(1)
     groups = _groups(finder, taught, encode, rng, POSITIONS, lambda share: progress(0.7 * share), repeats=repeats)
@@ -170,8 +172,8 @@ def sessions_of(log: Interactions) -> Sessions:
 def candidates(finder: Finder, sofar: Interactions, encode: Encode) -> Candidates:
     """What a job would choose from for these sessions."""
     sessions = sessions_of(sofar)
-    rows = item_rows(sessions, finder.row_of)
-    signals = signals_of(sessions, rows, finder.titles, RankOptions())
+    rows = item_rows(sessions, finder.items.row_of)
+    signals = signals_of(sessions, rows, finder.items.titles, RankOptions())
     users = [sofar.users[number] for number in sofar.user]
     return finder.find(finder.query(users, sessions, rows, signals, to_grid(encode(signals.text))))
 

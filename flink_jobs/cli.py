@@ -187,7 +187,7 @@ def check(
 
 @app.command()
 def submit(
-    job: Annotated[str, typer.Argument(help="Name of the job: recommend or session-features.")],
+    job: Annotated[str, typer.Argument(help="Name of the job: recommend, session-features or catalog.")],
     config: Config = None,
     assignments: Assignments = None,
     embedded: Annotated[

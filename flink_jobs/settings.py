@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from udfs.catalog import CatalogOptions
 from udfs.contracts import EventType
 from udfs.errors import ShopstreamError
 from udfs.ranking import RankOptions
@@ -130,6 +131,14 @@ class LakeSettings(_Group):
     )
 
 
+class CatalogSettings(_Group):
+    """Catalogue changes, which running rankers take up."""
+
+    interval: PositiveDuration = Field(
+        1000, description="Time between checkpoints of the catalogue job, at which changes become visible to rankers."
+    )
+
+
 class SinkSettings(_Group):
     """How results are written."""
 
@@ -214,6 +223,7 @@ class Settings(BaseSettings):
     dedup: DedupSettings = DedupSettings()
     watermark: WatermarkSettings = WatermarkSettings()
     lake: LakeSettings = LakeSettings()
+    catalog: CatalogSettings = CatalogSettings()
     sink: SinkSettings = SinkSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     python: PythonSettings = PythonSettings()
@@ -253,15 +263,24 @@ class Settings(BaseSettings):
 
     def closing_options(self) -> ClosingOptions:
         """What the function on closed sessions needs of this."""
-        return ClosingOptions(self.bundle_folder, self.session.max_events, self.features.modules)
+        return ClosingOptions(
+            self.bundle_folder, self.session.max_events, self.features.modules, self.encoder_options()
+        )
+
+    def catalog_options(self) -> CatalogOptions:
+        """What the function on catalogue records needs of this."""
+        return CatalogOptions(self.bundle_folder, self.encoder_options())
+
+    def encoder_options(self) -> EncoderOptions:
+        """What the encoder needs of this."""
+        engines = str(Path(self.encoder.engine_cache).absolute())
+        return EncoderOptions(**self.encoder.model_dump() | {"engine_cache": engines})
 
     def recommend_options(self) -> RecommendOptions:
         """What the recommending function needs of this."""
         return RecommendOptions(
             bundles=self.bundle_folder,
-            encoder=EncoderOptions(
-                **self.encoder.model_dump() | {"engine_cache": str(Path(self.encoder.engine_cache).absolute())}
-            ),
+            encoder=self.encoder_options(),
             rank=RankOptions(**self.rank.model_dump()),
             feature_modules=self.features.modules,
         )

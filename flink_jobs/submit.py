@@ -52,6 +52,13 @@ JOBS: Mapping[str, Job] = {
         topics=("clickstream", "session_features", "late"),
         jars=("flink", "lake"),
     ),
+    "catalog": Job(
+        HERE / "catalog.py",
+        "catalogue changes in, segments with their vectors out, which running rankers take up",
+        topics=("catalog", "dlq"),
+        jars=("flink", "lake"),
+        encodes=True,
+    ),
 }
 BACKFILL = Job(HERE / "session_features.py", "recorded events in, the lake's days out", (), jars=("flink", "lake"))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from flink_jobs.settings import Settings
-from udfs import lake
+from udfs import lake, segments
 from udfs.contracts import MIN_TIME_MS
 from udfs.events import EVENT_COLUMNS
 from udfs.features import DAY_MS
@@ -19,6 +19,14 @@ LOOK_BACK = 64
 RAW_RECORD = """  `key` BYTES,
   `value` BYTES,
   `headers` MAP<STRING NOT NULL, BYTES> METADATA,
+  `timestamp` TIMESTAMP_LTZ(3) METADATA"""
+#: Columns of a source of records as they came.
+RAW_SOURCE = """  `key` BYTES,
+  `value` BYTES,
+  `headers` MAP<STRING NOT NULL, BYTES> METADATA,
+  `topic` STRING METADATA VIRTUAL,
+  `partition` INT METADATA VIRTUAL,
+  `offset` BIGINT METADATA VIRTUAL,
   `timestamp` TIMESTAMP_LTZ(3) METADATA"""
 #: Columns of a readable event.
 FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error"))
@@ -73,6 +81,15 @@ def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
     }
 
 
+def _source(settings: Settings, topic: str, group_suffix: str, startup: str) -> dict[str, str]:
+    options = _kafka(settings, topic, "key") | {
+        "properties.group.id": settings.kafka.group + group_suffix,
+        "properties.auto.offset.reset": "earliest",
+        "scan.startup.mode": startup,
+    }
+    return options | ({"scan.bounded.mode": "latest-offset"} if settings.kafka.bounded else {})
+
+
 def _sink(settings: Settings, name: str) -> dict[str, str]:
     options: dict[str, str] = {
         "sink.delivery-guarantee": settings.sink.guarantee,
@@ -93,22 +110,21 @@ def clickstream_table(settings: Settings, time: str = "  `arrival` AS PROCTIME()
     time: columns that say what time it is. group_suffix: what the job's consumer group adds to kafka.group; jobs that
     shared one would begin where another has read to.
     """
-    options = _kafka(settings, settings.topics.clickstream, "key") | {
-        "properties.group.id": settings.kafka.group + group_suffix,
-        "properties.auto.offset.reset": "earliest",
-        "scan.startup.mode": settings.kafka.startup,
-    }
-    if settings.kafka.bounded:
-        options["scan.bounded.mode"] = "latest-offset"
-    columns = f"""  `key` BYTES,
-  `value` BYTES,
-  `headers` MAP<STRING NOT NULL, BYTES> METADATA,
-  `topic` STRING METADATA VIRTUAL,
-  `partition` INT METADATA VIRTUAL,
-  `offset` BIGINT METADATA VIRTUAL,
-  `timestamp` TIMESTAMP_LTZ(3) METADATA,
-{time}"""
-    return _table("clickstream", columns, options)
+    options = _source(settings, settings.topics.clickstream, group_suffix, settings.kafka.startup)
+    return _table("clickstream", f"{RAW_SOURCE},\n{time}", options)
+
+
+def catalog_table(settings: Settings) -> str:
+    """The raw records of `catalog`, from the earliest on: a new job goes through all items, a restored one goes on."""
+    options = _source(settings, settings.topics.catalog, "-catalog", "earliest-offset")
+    return _table("catalog_records", RAW_SOURCE, options)
+
+
+def segments_table(settings: Settings) -> str:
+    """The sink of the items that were read, see udfs.segments; a file for each checkpoint that has any."""
+    folder = settings.bundle_folder / segments.FOLDER
+    options = {"connector": "filesystem", "path": folder.as_uri(), "format": "parquet"}
+    return _table("segments", lake.flink_columns(segments.SCHEMA), options)
 
 
 def recommendations_table(settings: Settings) -> str:
@@ -117,9 +133,9 @@ def recommendations_table(settings: Settings) -> str:
     return _table("recommendations", "  `user_id` STRING,\n  `value` STRING", options)
 
 
-def dead_letter_table(settings: Settings) -> str:
-    """The sink of unreadable events, bytes as they came."""
-    options = _kafka(settings, settings.topics.dlq, "key") | _sink(settings, "dlq")
+def dead_letter_table(settings: Settings, name: str = "dlq") -> str:
+    """The sink of unreadable records, bytes as they came. name: of its transactions, another one in each job."""
+    options = _kafka(settings, settings.topics.dlq, "key") | _sink(settings, name)
     return _table("dead_letters", RAW_RECORD, options)
 
 
@@ -179,16 +195,37 @@ FROM in_session WHERE event_type IN ({triggers})""",
 
 INSERT_RECOMMENDATIONS = "INSERT INTO recommendations SELECT user_id, `value` FROM answers"
 
-INSERT_DEAD_LETTERS = """INSERT INTO dead_letters
+
+def insert_dead_letters(view: str, parsed: str, by: str) -> str:
+    """What could not be read, to the dead letters. parsed: the view's column with the errors; by: who found them."""
+    return f"""INSERT INTO dead_letters
 SELECT `key`, `value`, MAP_UNION(`headers`, MAP[
   '__connect.errors.topic', CAST(`topic` AS BYTES),
   '__connect.errors.partition', CAST(CAST(`partition` AS STRING) AS BYTES),
   '__connect.errors.offset', CAST(CAST(`offset` AS STRING) AS BYTES),
   '__connect.errors.stage', CAST('VALUE_CONVERTER' AS BYTES),
-  '__connect.errors.class.name', CAST('udfs.events.parse_event' AS BYTES),
-  '__connect.errors.exception.class.name', CAST(event.error_class AS BYTES),
-  '__connect.errors.exception.message', CAST(event.error AS BYTES)
-]), `timestamp` FROM parsed WHERE event.error IS NOT NULL"""
+  '__connect.errors.class.name', CAST({literal(by)} AS BYTES),
+  '__connect.errors.exception.class.name', CAST({parsed}.error_class AS BYTES),
+  '__connect.errors.exception.message', CAST({parsed}.error AS BYTES)
+]), `timestamp` FROM {view} WHERE {parsed}.error IS NOT NULL"""
+
+
+INSERT_DEAD_LETTERS = insert_dead_letters("parsed", "event", "udfs.events.parse_event")
+
+ITEMS_VIEW = "SELECT *, read_items(`key`, `value`) AS item FROM catalog_records"
+
+
+def insert_segments() -> str:
+    """The items that could be read, and those that were removed, to the segments."""
+    columns = {name: f"item.{name}" for name in segments.SCHEMA.names}
+    columns |= {"written": _epoch_ms("`timestamp`"), "offset": "`offset`"}
+    listed = ", ".join(f"{value} AS `{name}`" for name, value in columns.items())
+    return f"INSERT INTO segments SELECT {listed} FROM items WHERE item.error IS NULL"
+
+
+def _epoch_ms(time: str) -> str:
+    """SQL for the epoch ms of a TIMESTAMP_LTZ(3)."""
+    return f"""UNIX_TIMESTAMP(DATE_FORMAT({time}, 'yyyy-MM-dd HH:mm:ss')) * 1000 + EXTRACT(MILLISECOND FROM {time})"""
 
 
 # --- closed sessions --------------------------------------------------------------------------------------------------
@@ -341,8 +378,7 @@ def _day(time: str) -> str:
 
 INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.record FROM described"
 
-INSERT_LATE = """INSERT INTO late
+INSERT_LATE = f"""INSERT INTO late
 SELECT `key`, `value`, MAP_UNION(`headers`, MAP['lateness_ms', CAST(CAST(COALESCE(
-  UNIX_TIMESTAMP(DATE_FORMAT(closed_to, 'yyyy-MM-dd HH:mm:ss')) * 1000
-  + EXTRACT(MILLISECOND FROM closed_to) - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
+  {_epoch_ms("closed_to")} - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
 FROM readable WHERE is_late"""

@@ -72,9 +72,12 @@ def read_all(settings: Settings, topic: str) -> list[Any]:
     return records
 
 
-def send(settings: Settings, records: list[tuple[bytes | None, bytes | None]], **extra: Any) -> None:
+def send(
+    settings: Settings, records: list[tuple[bytes | None, bytes | None]], topic: str | None = None, **extra: Any
+) -> None:
+    """Send records to a topic, by default `clickstream`."""
     producer = brokers.producer(settings)
     for key, value in records:
-        producer.send(settings.topics.clickstream, key=key, value=value, **extra)
+        producer.send(topic or settings.topics.clickstream, key=key, value=value, **extra)
     producer.flush()
     producer.close()

@@ -151,6 +151,11 @@ class CoVisits:
     columns: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
 
+    def with_rows(self, rows: int) -> "CoVisits":
+        """The same with so many rows; those that were not there are empty."""
+        missing = rows + 1 - len(self.offsets)
+        return CoVisits(np.pad(self.offsets, (0, missing), mode="edge"), self.columns, self.weights)
+
 
 @dataclass(frozen=True)
 class PastSessions:
@@ -190,6 +195,12 @@ class Bundle:
     def id(self) -> str:
         """The bundle's id, which is its folder's name."""
         return self.manifest.id
+
+    @property
+    def space(self) -> str:
+        """Whose vectors its item vectors are: the same in all bundles with the same fp32 encoder, "" without one."""
+        fp32 = self.manifest.encoder.variants.get("fp32")
+        return "" if fp32 is None else self.manifest.files[fp32.file].sha256[:16]
 
     @property
     def tokenizer(self) -> Path:

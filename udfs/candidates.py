@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
+from udfs.items import LiveItems
 from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
 from udfs.sessions import Bools, Floats, Ints, Sessions, added
 
@@ -56,6 +57,7 @@ class Query:
     now: Ints  #: int64 [S], epoch ms
     last_text: Scores  #: float32 [S, d], whole numbers; zero without a text
     centre: Scores  #: float32 [S, d]
+    items: int  #: rows of the catalogue
 
     def __len__(self) -> int:
         return len(self.length)
@@ -109,25 +111,26 @@ class SimilarSessions(Source):
         "similar", "similar_share", "similar_plain_share", "similar_own", "similar_after_share",
     )  # fmt: skip
 
-    def __init__(self, past: PastSessions, items: int) -> None:
-        self._items, self._past = items, past
+    def __init__(self, past: PastSessions, room: int) -> None:
+        self._past = past
         sessions = len(past.offsets) - 1
         lengths = np.diff(past.offsets)
         session = np.repeat(np.arange(sessions), lengths)
         self._place = np.arange(len(past.item)) - np.repeat(past.offsets[:-1], lengths)
-        pair = session * items + past.item
+        pair = session * room + past.item
         last = np.lexsort((-self._place, pair))
         last = np.sort(last[np.diff(pair[last], prepend=-1) > 0])
         self._root = np.sqrt(np.maximum(np.bincount(session[last], minlength=sessions), 1))
         order = last[np.lexsort((-past.end[session[last]], past.item[last]))]
         order = order[nth_of(past.item[order]) < POSTINGS]
         self._postings, self._posted = session[order], self._place[order]
-        self._offsets = np.searchsorted(past.item[order], np.arange(items + 1))
-        self._rarity = np.log(max(sessions, 1) / np.maximum(np.bincount(past.item[last], minlength=items), 1))
+        self._offsets = np.searchsorted(past.item[order], np.arange(room + 1))
+        self._rarity = np.log(max(sessions, 1) / np.maximum(np.bincount(past.item[last], minlength=room), 1))
         self._by_age = SIMILAR_DECAY ** np.arange(1 << 12)
         self._by_distance = SIMILAR_STEP ** np.arange(SIMILAR_SPAN + 1)
 
     def load(self, query: Query) -> None:
+        self._items = query.items
         sessions, past = len(self._past.offsets) - 1, self._past
         entry, source = ragged(self._offsets[query.item], self._offsets[query.item + 1])
         key = query.session[source] * sessions + self._postings[entry]
@@ -171,13 +174,13 @@ class ItemToItem(Source):
 
     names = ("", "_share", "_last", "_last_share", "_second", "_third", "_most", "_items")
 
-    def __init__(self, name: str, matrix: CoVisits, items: int) -> None:
+    def __init__(self, name: str, matrix: CoVisits, room: int) -> None:
         self.columns = tuple(f"{name}{column}" for column in self.names)
-        self._items, self._matrix = items, matrix
+        self._matrix = matrix.with_rows(room)
         self._by_age = DECAY ** np.arange(1 << 12)
 
     def load(self, query: Query) -> None:
-        matrix = self._matrix
+        self._items, matrix = query.items, self._matrix
         entry, source = ragged(matrix.offsets[query.item], matrix.offsets[query.item + 1])
         weight = matrix.weights[entry].astype(np.float64)
         nth = nth_of(query.session)[source]
@@ -205,25 +208,26 @@ class ItemToItem(Source):
 
 
 class ByContent(Source):
-    """Items whose titles are near to what the session is about, by BERT vectors on the ranking's grid."""
+    """Items in stock whose titles are near to what the session is about, by BERT vectors on the ranking's grid."""
 
     columns = ("content_last", "content", "content_second")
 
-    def __init__(self, vectors: Scores) -> None:
-        self._vectors, self._scale = vectors, np.float32(1 / GRID**2)
-        self._transposed = np.ascontiguousarray(vectors.T)
+    def __init__(self, items: LiveItems) -> None:
+        self._live, self._scale = items, np.float32(1 / GRID**2)
 
     def load(self, query: Query) -> None:
         self._query = query
         self._count = len(query)
-        self._likeness = np.concatenate((query.last_text, query.centre)) @ self._transposed
+        self._likeness = np.concatenate((query.last_text, query.centre)) @ self._live.vectors[: query.items].T
 
     def propose(self) -> Ints:
-        items = self._vectors.shape[0]
+        items = self._query.items
         known = np.flatnonzero(self._query.last_text.any(axis=1))
+        sold_out = np.flatnonzero(~self._live.in_stock[:items])
         pairs = []
         for half in (self._likeness[: self._count], self._likeness[self._count :]):
             score = half[known]
+            score[:, sold_out] = 0
             count = min(BY_CONTENT, items)
             # All that reach the count-th best, ties too: which of them, no partition decides.
             least = np.partition(score, items - count, axis=1)[:, items - count, None] if count else score[:, :0]
@@ -240,7 +244,7 @@ class ByContent(Source):
         nth = nth_of(query.session)
         second[query.session[nth == 1]] = query.item[nth == 1]
         row = second[session]
-        by_second = np.einsum("nd,nd->n", self._vectors[row], self._vectors[item]) * self._scale
+        by_second = np.einsum("nd,nd->n", self._live.vectors[row], self._live.vectors[item]) * self._scale
         return last, centre, np.where(row >= 0, by_second, 0)
 
 
@@ -249,18 +253,22 @@ class Popular(Source):
 
     columns = ("popularity", "popularity_recent", "trend")
 
-    def __init__(self, popularity: Floats, recent: Floats, in_stock: Bools, propose: int) -> None:
-        self._count = len(popularity)
+    def __init__(self, items: LiveItems, recent: Floats, propose: int) -> None:
+        popularity = items.popularity
         self._popularity, self._recent = np.log1p(popularity), np.log1p(recent)
         self._trend = recent / np.maximum(popularity, 1)
-        order = np.lexsort((np.arange(self._count), -recent))
-        self._best = order[in_stock[order]][:propose]
+        self._order = np.lexsort((np.arange(items.room), -recent))
+        self._live, self._propose = items, propose
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._best = self._order[self._live.in_stock[self._order]][: self._propose]
 
     def load(self, query: Query) -> None:
-        self._sessions = len(query)
+        self._sessions, self._items = len(query), query.items
 
     def propose(self) -> Ints:
-        keys = np.arange(self._sessions)[:, None] * self._count + self._best
+        keys = np.arange(self._sessions)[:, None] * self._items + self._best
         return np.asarray(keys.ravel())
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
@@ -273,23 +281,23 @@ class History(Source):
     columns = ("history", "history_days", "history_items")
 
     def __init__(self, past: PastSessions, items: int) -> None:
-        self._items = items
         lengths = np.diff(past.offsets)
         shopper = np.repeat(past.shopper, lengths).astype(np.int64)
         known = shopper >= 0
         pair = shopper[known] * items + past.item[known]
-        self._pairs, place = np.unique(pair, return_inverse=True)
-        self._times = np.bincount(place, minlength=len(self._pairs)).astype(np.float64)
-        self._last = np.zeros(len(self._pairs), dtype=np.int64)
+        pairs, place = np.unique(pair, return_inverse=True)
+        self._times = np.bincount(place, minlength=len(pairs)).astype(np.float64)
+        self._last = np.zeros(len(pairs), dtype=np.int64)
         np.maximum.at(self._last, place, np.repeat(past.end, lengths)[known])
-        self._offsets = np.searchsorted(self._pairs, np.arange(len(past.shoppers) + 1) * items)
+        self._item = pairs % items
+        self._offsets = np.searchsorted(pairs, np.arange(len(past.shoppers) + 1) * items)
 
     def load(self, query: Query) -> None:
-        self._query = query
+        self._query, self._items = query, query.items
         known = np.flatnonzero(query.shopper >= 0)
         shopper = query.shopper[known]
         entry, source = ragged(self._offsets[shopper], self._offsets[shopper + 1])
-        self._mine = known[source] * self._items + self._pairs[entry] % self._items
+        self._mine = known[source] * query.items + self._item[entry]
         days = np.maximum(query.now[known][source] - self._last[entry], 0) / DAY_MS
         self._sums: list[Column] = [self._times[entry], days]
         self._known = np.zeros(len(query))
@@ -303,6 +311,32 @@ class History(Source):
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         times, days = found(pairs.key, self._mine, self._sums)
         return times, np.where(times > 0, days, UNKNOWN), self._known[pairs.session]
+
+
+class ByPrice(Source):
+    """What an item costs, and how that compares with the items that the session has met; 0 where that is unknown."""
+
+    columns = ("price", "price_against_session")
+
+    def __init__(self, price: Floats) -> None:
+        self._price = price
+
+    def load(self, query: Query) -> None:
+        price, size = self._price[query.item], len(query)
+        known = price > 0
+        logs = added(query.session[known], np.log(price[known]), size)
+        priced = np.bincount(query.session[known], minlength=size)
+        self._usual = np.where(priced > 0, logs / np.maximum(priced, 1), np.nan)
+
+    def propose(self) -> Ints:
+        return np.empty(0, dtype=np.int64)
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        price = self._price[pairs.item]
+        known = price > 0
+        log_price = np.log(np.where(known, price, 1))
+        against = np.where(known, log_price - self._usual[pairs.session], np.nan)
+        return log_price, np.nan_to_num(against)
 
 
 class ThisSession(Source):
@@ -343,30 +377,29 @@ class Finder:
     most_sessions: in one query; bounds memory, and keeps sorted keys within 64 bits.
     """
 
-    def __init__(self, bundle: Bundle, *, repeats: bool, k: int = 10) -> None:
-        """k: items that there should be candidates for, whatever a session has met."""
-        items, past = bundle.items(), bundle.past_sessions()
-        self.ids, self.titles, self.row_of = items.ids, items.titles, items.row_of
-        self.vectors = to_grid(bundle.item_vectors())
-        self._shoppers, self._repeats = past.shoppers, repeats
-        self._count = count = len(items.ids)
-        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // max(1, count)))
+    def __init__(self, bundle: Bundle, items: LiveItems, *, repeats: bool, k: int = 10) -> None:
+        """items: the bundle's as they are now; k: items that there should be candidates for, whatever was met."""
+        past, room = bundle.past_sessions(), items.room
+        self.items, self._shoppers, self._repeats = items, past.shoppers, repeats
+        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room))
+        self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
         self._sources: list[tuple[str, Source]] = [
-            ("similar_sessions", SimilarSessions(past, count)),
-            ("co_visit", ItemToItem("co_visit", bundle.co_visits(), count)),
-            ("co_visit", ItemToItem("beside", bundle.beside(), count)),
-            ("co_visit", ItemToItem("follows", bundle.follows(), count)),
-            ("content", ByContent(self.vectors)),
-            (
-                "popularity",
-                Popular(items.popularity, past.recent(count), items.in_stock, max(BY_POPULARITY, k + RECENT)),
-            ),
-            ("history", History(past, count)),
+            ("similar_sessions", SimilarSessions(past, room)),
+            ("co_visit", ItemToItem("co_visit", bundle.co_visits(), room)),
+            ("co_visit", ItemToItem("beside", bundle.beside(), room)),
+            ("co_visit", ItemToItem("follows", bundle.follows(), room)),
+            ("content", ByContent(items)),
+            ("popularity", self._popular),
+            ("history", History(past, room)),
+            ("price", ByPrice(items.price)),
             ("session", ThisSession(items.popularity, propose=repeats)),
         ]
         self.columns = tuple(column for _, source in self._sources for column in source.columns)
         self.source_of = {column: name for name, source in self._sources for column in source.columns}
-        self._in_stock: Bools = items.in_stock
+
+    def refresh(self) -> None:
+        """To be called after the items have changed."""
+        self._popular.refresh()
 
     def query(self, user_id: Sequence[str], sessions: Sessions, rows: Ints, signals: Signals, grid: Scores) -> Query:
         """What sources look at. rows: int64 [E], rows in the catalogue; grid: the signals' vectors on the grid."""
@@ -374,7 +407,7 @@ class Finder:
         session, item = sessions.session_of[met], rows[met]
         length = np.bincount(session, minlength=len(sessions))
         age = np.cumsum(length)[session] - 1 - np.arange(len(met))
-        pair = session * len(self.ids) + item
+        pair = session * len(self.items) + item
         seen, last, times = np.unique(pair[::-1], return_index=True, return_counts=True)
         last = len(met) - 1 - last
         newest = last[np.lexsort((age[last], session[last]))]
@@ -382,7 +415,7 @@ class Finder:
         hashed = np.fromiter(map(shopper_hash, user_id), np.int64, len(sessions))
         place = np.minimum(np.searchsorted(self._shoppers, hashed), max(len(self._shoppers) - 1, 0))
         known = self._shoppers[place] == hashed if len(self._shoppers) else np.zeros(len(hashed), dtype=bool)
-        centre = np.zeros((len(sessions), self.vectors.shape[1]))
+        centre = np.zeros((len(sessions), self.items.vectors.shape[1]))
         last_text = np.zeros_like(centre)
         if len(signals.session):
             present, starts = np.unique(signals.session, return_index=True)
@@ -400,6 +433,7 @@ class Finder:
             now=sessions.end,
             last_text=last_text.astype(np.float32),
             centre=to_grid(centre),
+            items=len(self.items),
         )
 
     def find(self, query: Query) -> Candidates:
@@ -412,17 +446,17 @@ class Finder:
         for _, source in self._sources:
             source.load(query)
         pairs = np.unique(np.concatenate([source.propose() for _, source in self._sources]))
-        pairs = pairs[self._in_stock[pairs % self._count]]
+        pairs = pairs[self.items.in_stock[pairs % query.items]]
         if not self._repeats:
             pairs = pairs[~_in_sorted(pairs, query.seen)]
-        session, item = np.divmod(pairs, self._count)
+        session, item = np.divmod(pairs, query.items)
         named = Pairs(pairs, session, item)
         described = [column for _, source in self._sources for column in source.describe(named)]
         return Candidates(session, item, np.stack(described, axis=1).astype(np.float32))
 
     def because(self, source: str, session: Ints, item: Ints) -> Ints:
         """int64 [n]: the place in the query's items that a source names for each pair, -1 for none."""
-        pairs = session * self._count + item
+        pairs = session * len(self.items) + item
         place = np.full(len(pairs), -1)
         for name, each in self._sources:
             if name == source:

@@ -28,10 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from udfs.bundle import Bundle
 from udfs.contracts import EVENT_TYPES, MAX_TIME_MS, MIN_TIME_MS
 from udfs.errors import ShopstreamError
-from udfs.ranking import to_grid
 from udfs.sessions import TYPE_CODE, Catalogue, Events, Floats, Ints, Sessions, Texts, added, coded
 
 Column = npt.NDArray[Any]
@@ -172,16 +170,6 @@ def arrow_schema() -> pa.Schema:
             for each in FEATURES.values()
         ]
     )
-
-
-def catalogue_of(bundle: Bundle) -> Catalogue:
-    """What features read of a bundle."""
-    items = bundle.items()
-
-    def codes(name: str) -> Ints:
-        return coded(items.table[name].to_numpy())[0]
-
-    return Catalogue(items.row_of, codes("category"), codes("brand"), to_grid(bundle.item_vectors()))
 
 
 def _blocks(sessions: Sessions) -> Iterator[Sessions]:

@@ -10,6 +10,7 @@ from pyflink.table import DataTypes
 from pyflink.table.types import DataType
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
+from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
@@ -26,6 +27,7 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
     pa.int64(): DataTypes.BIGINT(),
     pa.float64(): DataTypes.DOUBLE(),
     pa.bool_(): DataTypes.BOOLEAN(),
+    pa.binary(): DataTypes.BYTES(),
 }
 _EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
@@ -80,6 +82,25 @@ def recommend(options: RecommendOptions) -> Any:
     return udf(_Recommend(options), result_type=DataTypes.STRING(), func_type="pandas")
 
 
+class _ReadItems(ScalarFunction):
+    def __init__(self, options: CatalogOptions) -> None:
+        self._options = options
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._encoder = ItemEncoder(self._options)
+        self._metrics = _EncoderMetrics(function_context.get_metric_group())
+
+    def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]") -> pd.DataFrame:
+        items = self._encoder.read(keys, values).to_pandas()
+        self._metrics.update(self._encoder.encoder_stats)
+        return items
+
+
+def read_items(options: CatalogOptions) -> Any:
+    """A function of key and value (BYTES) of a catalogue record that gives a ROW of ITEM_SCHEMA."""
+    return udf(_ReadItems(options), result_type=_row(ITEM_SCHEMA), func_type="pandas")
+
+
 class _CloseSessions(ScalarFunction):
     def __init__(self, options: ClosingOptions) -> None:
         self._options = options
@@ -101,8 +122,11 @@ def close_sessions(options: ClosingOptions) -> Any:
 
     The features are those declared as this is called: the user's own modules have to be loaded before.
     """
-    row = DataTypes.ROW([DataTypes.FIELD(field.name, _data_type(field.type)) for field in closed_schema()])
-    return udf(_CloseSessions(options), result_type=row, func_type="pandas")
+    return udf(_CloseSessions(options), result_type=_row(closed_schema()), func_type="pandas")
+
+
+def _row(schema: pa.Schema) -> DataType:
+    return DataTypes.ROW([DataTypes.FIELD(field.name, _data_type(field.type)) for field in schema])
 
 
 def _data_type(arrow: pa.DataType) -> DataType:

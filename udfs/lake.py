@@ -30,6 +30,7 @@ _SQL_OF = {
     pa.float64(): "DOUBLE",
     pa.string(): "STRING",
     pa.bool_(): "BOOLEAN",
+    pa.binary(): "BYTES",
 }
 _ARROW_OF = {sql: arrow for arrow, sql in _SQL_OF.items()}
 

@@ -9,8 +9,9 @@ from udfs.bundle import Bundle
 from udfs.candidates import Candidates, Finder, Query, nth_of
 from udfs.contracts import RankedItem, Reason
 from udfs.errors import ShopstreamError
+from udfs.items import LiveItems
 from udfs.ranking import GRID, MICRO, QUOTED, Ranker, RankOptions, Scores, Signals, item_rows, signals_of, to_grid
-from udfs.sessions import Floats, Ints, Sessions, coded
+from udfs.sessions import Floats, Ints, Sessions
 
 #: What a source says for itself where no item of the session does.
 SAYINGS = {
@@ -19,6 +20,7 @@ SAYINGS = {
     "content": "a likeness of titles",
     "popularity": "popular in this shop",
     "history": "from sessions before this one",
+    "price": "by its price",
     "session": "where this session stands",
     "diversity": "unlike the items before it",
 }
@@ -33,7 +35,8 @@ class LearnedRanker:
     exactly: a score is the sum of its reasons, whatever the order (docs/decisions/004-exact-scores.md).
     """
 
-    def __init__(self, bundle: Bundle, options: RankOptions) -> None:
+    def __init__(self, bundle: Bundle, items: LiveItems, options: RankOptions) -> None:
+        """items: the bundle's as they are now; `refresh` is to be called after they have changed."""
         info = bundle.manifest.ranker
         if info is None:
             raise ShopstreamError(f"bundle {bundle.id} has no learned ranker: train one with `python -m export train`")
@@ -42,30 +45,27 @@ class LearnedRanker:
                 f"the ranker of bundle {bundle.id} has not learned to recommend again what a session has met: set "
                 "rank.exclude_seen to true, or train with --repeats"
             )
-        table = bundle.items().table
-        self._options = options
-        self._groups = {
-            name: coded(table[name].to_numpy(zero_copy_only=False))[0]
-            for name in ("category", "brand")
-            if _limit(options, name)
-        }
-        self.finder = finder = Finder(bundle, repeats=not options.exclude_seen, k=options.k)
+        self._options, self._items = options, items
+        groups = {"category": items.category, "brand": items.brand}
+        self._groups = {name: codes for name, codes in groups.items() if _limit(options, name)}
+        self.finder = finder = Finder(bundle, items, repeats=not options.exclude_seen, k=options.k)
+        self.refresh = finder.refresh
         self._sources = info.sources
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
         width = self._trees.get_inputs()[0].shape[1], self._trees.get_outputs()[0].shape[1]
         fits = info.columns == finder.columns and set(info.sources) == set(finder.source_of.values())
-        if not fits or width != (len(info.columns), len(info.sources)) or len(finder.vectors) != len(finder.ids):
+        if not fits or width != (len(info.columns), len(info.sources)):
             raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: train it again")
 
     def answer(
         self, user_id: Sequence[str], sessions: Sessions, encode: Callable[[Sequence[str]], Scores]
     ) -> list[list[RankedItem]]:
         """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
-        finder = self.finder
-        rows = item_rows(sessions, finder.row_of)
-        signals = signals_of(sessions, rows, finder.titles, self._options)
+        finder, items = self.finder, self._items
+        rows = item_rows(sessions, items.row_of)
+        signals = signals_of(sessions, rows, items.titles, self._options)
         grid = to_grid(encode(signals.text))
         users, ranked = list(user_id), list[list[RankedItem]]()
         for first in range(0, len(sessions), finder.most_sessions):
@@ -105,6 +105,7 @@ class LearnedRanker:
         taken = np.zeros(len(order), dtype=bool)
         rounds = []
         caps = [(codes[item], _limit(options, name)) for name, codes in self._groups.items()]
+        vectors = self._items.vectors
         counts = [np.zeros((count, codes.max(initial=0) + 1), dtype=np.int64) for codes, _ in caps]
         for _ in range(options.k):
             open_ = ~taken
@@ -123,7 +124,7 @@ class LearnedRanker:
             if options.diversity:
                 newest = np.full(count, -1)
                 newest[session[best]] = item[best]
-                like = np.einsum("nd,nd->n", self.finder.vectors[item], self.finder.vectors[newest[session]]) / GRID**2
+                like = np.einsum("nd,nd->n", vectors[item], vectors[newest[session]]) / GRID**2
                 # A session whose ranking is complete has no newest item; its prices matter no more.
                 cost = np.rint(np.maximum(like, 0) * (options.diversity * MICRO))
                 price = np.where(taken, price, np.maximum(price, cost))
@@ -139,7 +140,7 @@ class LearnedRanker:
         names = (*self._sources, "diversity")
         because = {
             name: [
-                self.finder.titles[query.item[place]] if place >= 0 else SAYINGS[name]
+                self._items.titles[query.item[place]] if place >= 0 else SAYINGS[name]
                 for place in self.finder.because(name, session, item).tolist()
             ]
             for name in self._sources
@@ -149,7 +150,7 @@ class LearnedRanker:
         cuts = np.searchsorted(session, np.arange(len(query) + 1))
         for low, high, first, last in zip(bounds, bounds[1:], cuts, cuts[1:], strict=False):
             if low < high and first < last:
-                product = self.finder.vectors[item[first:last]] @ grid[low:high].T
+                product = self._items.vectors[item[first:last]] @ grid[low:high].T
                 nearest = np.argmax(product * signals.weight[low:high].astype(np.float64), axis=1)
                 because["content"][first:last] = [signals.text[low + place] for place in nearest]
         ranked: list[list[RankedItem]] = [[] for _ in range(len(query))]
@@ -164,7 +165,7 @@ class LearnedRanker:
             reasons.sort(key=lambda reason: -reason.weight)
             if not reasons:
                 reasons.append(Reason("popularity", 0.0, SAYINGS["popularity"]))
-            ranked[owner].append(RankedItem(self.finder.ids[row], len(ranked[owner]) + 1, sum(parts) / MICRO, reasons))
+            ranked[owner].append(RankedItem(self._items.ids[row], len(ranked[owner]) + 1, sum(parts) / MICRO, reasons))
         return ranked
 
 
@@ -172,6 +173,7 @@ def _limit(options: RankOptions, group: str) -> int:
     return options.per_category if group == "category" else options.per_brand
 
 
-def open_ranker(bundle: Bundle, options: RankOptions) -> Ranker | LearnedRanker:
-    """The bundle's learned ranker, or the blend where it has none."""
-    return Ranker(bundle, options) if bundle.manifest.ranker is None else LearnedRanker(bundle, options)
+def open_ranker(bundle: Bundle, items: LiveItems, options: RankOptions) -> Ranker | LearnedRanker:
+    """The bundle's learned ranker, or the blend where it has none; items: the bundle's as they are now."""
+    ranker = Ranker if bundle.manifest.ranker is None else LearnedRanker
+    return ranker(bundle, items, options)

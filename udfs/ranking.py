@@ -10,6 +10,7 @@ on the matrix library or on the machine:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ import numpy.typing as npt
 from udfs.bundle import Bundle
 from udfs.contracts import EVENT_TYPES, RankedItem, Reason
 from udfs.sessions import Floats, Ints, Sessions
+
+if TYPE_CHECKING:
+    from udfs.items import LiveItems
 
 Scores = npt.NDArray[np.float32]
 
@@ -105,19 +109,20 @@ def signals_of(sessions: Sessions, rows: Ints, titles: Sequence[str], options: R
 class Ranker:
     """Ranks a bundle's items for sessions by a blend of content, co-visits and popularity, which learned nothing."""
 
-    def __init__(self, bundle: Bundle, options: RankOptions) -> None:
-        self._options = options
-        items = bundle.items()
-        self._ids = items.ids
-        self.titles = items.titles
-        self.row_of = items.row_of
-        self._vectors = to_grid(bundle.item_vectors())
-        self._transposed = np.ascontiguousarray(self._vectors.T)
-        self._co_visits = bundle.co_visits()
-        self._sold_out = np.flatnonzero(~items.in_stock)
+    def __init__(self, bundle: Bundle, items: "LiveItems", options: RankOptions) -> None:
+        """items: the bundle's as they are now; `refresh` is to be called after they have changed."""
+        self._options, self._items = options, items
+        self._co_visits = bundle.co_visits().with_rows(items.room)
         popular = np.log1p(items.popularity)
         popular /= max(popular.max(initial=0.0), 1e-12)
-        self._popularity = np.rint(popular * (options.popularity * MICRO)).astype(np.float32)
+        self._popular = np.rint(popular * (options.popularity * MICRO)).astype(np.float32)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Rank the items as they are now."""
+        self._count = len(self._items)
+        self._popularity = self._popular[: self._count]
+        self._sold_out = np.flatnonzero(~self._items.in_stock[: self._count])
 
     def answer(
         self,
@@ -126,8 +131,8 @@ class Ranker:
         encode: Callable[[Sequence[str]], Scores],
     ) -> list[list[RankedItem]]:
         """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
-        rows = item_rows(sessions, self.row_of)
-        signals = signals_of(sessions, rows, self.titles, self._options)
+        rows = item_rows(sessions, self._items.row_of)
+        signals = signals_of(sessions, rows, self._items.titles, self._options)
         seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
         return self.rank(len(sessions), signals, encode(signals.text), (sessions.session_of[seen], rows[seen]))
 
@@ -137,7 +142,7 @@ class Ranker:
         vectors: float32 [N, d], of the signals' texts. seen: session and item row, int64 [M] each, not to be
         recommended again if the options say so.
         """
-        step = max(1, SCORE_BUDGET // max(1, len(self._ids)))
+        step = max(1, SCORE_BUDGET // max(1, self._count))
         grid = to_grid(vectors)
         ranked: list[list[RankedItem]] = []
         for first in range(0, count, step):
@@ -183,17 +188,17 @@ class Ranker:
                 reasons.append(Reason("popularity", by_popularity / MICRO, "popular in this shop"))
             reasons.sort(key=lambda reason: -reason.weight)
             total = (by_content + by_co_visit + by_popularity) / MICRO
-            ranked[row].append(RankedItem(self._ids[column], len(ranked[row]) + 1, total, reasons))
+            ranked[row].append(RankedItem(self._items.ids[column], len(ranked[row]) + 1, total, reasons))
         return ranked
 
     def _content(self, count: int, signals: Signals, grid: Scores) -> Scores:
         """float32 [count, items], in 1/MICRO: cosine of item and session, the weighted mean of its texts."""
-        sessions = np.zeros((count, self._vectors.shape[1]))
+        sessions = np.zeros((count, self._items.vectors.shape[1]))
         if len(signals.session):
             present, starts = np.unique(signals.session, return_index=True)
             # Whole numbers below 2^53: exact in any order.
             sessions[present] = np.add.reduceat(grid * signals.weight[:, None].astype(np.float64), starts, axis=0)
-        product: Scores = to_grid(sessions) @ self._transposed
+        product: Scores = to_grid(sessions) @ self._items.vectors[: self._count].T
         product *= np.float32(self._options.content * MICRO / GRID**2)
         return np.rint(product, out=product)
 
@@ -215,7 +220,7 @@ class Ranker:
         other, and a session's entries follow each other in its own order: its sums are its own.
         """
         signal, item, weight = entries
-        size = len(self._ids)
+        size = self._count
         place = signals.session[signal] * size + item
         summed = np.bincount(place, weight, minlength=count * size)
         place = np.flatnonzero(summed)
@@ -228,7 +233,7 @@ class Ranker:
     ) -> Ints:
         """int64 [R]: of each ranked item the signal whose item is co-visited most with it, the newest on a tie."""
         signal, column, weight = entries
-        size = max(1, len(self._ids))
+        size = max(1, self._count)
         keys = signals.session[signal] * size + column
         wanted, back = np.unique(session * size + item, return_inverse=True)
         place = np.searchsorted(wanted, keys)
@@ -246,7 +251,7 @@ class Ranker:
             low, high = bounds[row], bounds[row + 1]
             if low < high:
                 place = slice(cuts[row], cuts[row + 1])
-                product = self._vectors[item[place]] @ grid[low:high].T
+                product = self._items.vectors[item[place]] @ grid[low:high].T
                 strongest[place] = low + np.argmax(product * signals.weight[low:high].astype(np.float64), axis=1)
         return strongest
 

@@ -1,31 +1,24 @@
 """From sessions to recommendation records: features, encoding, ranking, and the JSON of each answer."""
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from udfs.bundle import CURRENT, Bundle, current_id, open_bundle
+from udfs.bundle import Bundle
 from udfs.contracts import Recommendation
 from udfs.encoder import CachedEncoder, Encoder, Stats
-from udfs.features import catalogue_of, compute_features, load_modules
+from udfs.features import compute_features, load_modules
+from udfs.following import Following
+from udfs.items import LiveItems
 from udfs.learned import open_ranker
 from udfs.ranking import RankOptions
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-#: Seconds between two looks at CURRENT.
-CURRENT_CHECK_S = 1.0
-#: Seconds until a bundle that failed is tried again: it may have been half copied.
-RETRY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,43 +37,15 @@ class _Model:
     def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
         self.id = bundle.id
         self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
-        self.ranker = open_ranker(bundle, options.rank)
-        self.catalogue = catalogue_of(bundle)
+        self.items = LiveItems(bundle)
+        self.ranker = open_ranker(bundle, self.items, options.rank)
+        self._bundle, self._rank = bundle, options.rank
 
-
-class Following(Generic[T]):
-    """What is made of the bundle that CURRENT names, and made anew as CURRENT changes.
-
-    A new bundle that cannot be used is logged, and tried again later; the one in use stays.
-    """
-
-    def __init__(self, folder: Path, make: Callable[[Bundle], T]) -> None:
-        self._folder, self._make = folder, make
-        self._use(open_bundle(folder))
-        self._next_check = time.monotonic() + CURRENT_CHECK_S
-        self._complaint = ""
-
-    def latest(self) -> T:
-        """What there is, after a look at CURRENT if one is due."""
-        now = time.monotonic()
-        if now < self._next_check:
-            return self.used
-        self._next_check = now + CURRENT_CHECK_S
-        try:
-            wanted = current_id(self._folder)
-            if wanted != self._id:
-                self._use(open_bundle(self._folder, wanted))
-                log.info("now using bundle %s", wanted)
-            self._complaint = ""
-        except Exception as error:  # whatever is wrong with a new bundle, the old one goes on
-            self._next_check = now + RETRY_S
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("%s cannot be followed, staying with bundle %s: %s", self._folder / CURRENT, self._id, error)
-        return self.used
-
-    def _use(self, bundle: Bundle) -> None:
-        self.used, self._id = self._make(bundle), bundle.id
+    def take_up(self, changes: pa.Table) -> None:
+        """Rank items as changed."""
+        if self.items.apply(changes, self.encoder.encode):
+            self.ranker = open_ranker(self._bundle, self.items, self._rank)
+        self.ranker.refresh()
 
 
 class Recommender:
@@ -106,7 +71,7 @@ class Recommender:
         """
         model = self._model.latest()
         ranked = model.ranker.answer(user_id, sessions, model.encoder.encode)
-        features_of = compute_features(sessions, model.catalogue)
+        features_of = compute_features(sessions, model.items.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
         return [

@@ -1,7 +1,7 @@
 """Closed sessions: from all events of a session to its record, its row in the lake and the rows of its events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from udfs import lake
+from udfs.bundle import Bundle
 from udfs.cleaning import BOUNDS, clean, unknown_items
 from udfs.contracts import EVENT_TYPES, SessionFeatures
-from udfs.features import catalogue_of, compute_batch, load_modules
-from udfs.recommend import RECOMMEND_COLUMNS, Following
+from udfs.encoder import Encoder
+from udfs.features import compute_batch, load_modules
+from udfs.following import Following
+from udfs.items import LiveItems
+from udfs.recommend import RECOMMEND_COLUMNS
+from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions, Texts
 
 #: What the function on closed sessions takes, in order, and the SQL types; arrays are all of a session's events.
@@ -31,6 +36,7 @@ class ClosingOptions:
     bundles: Path
     max_events: int  #: features are computed on the last so many events by event_time, then event_id
     feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)  #: for changed items with a vector of another one
 
 
 def closed_schema() -> pa.Schema:
@@ -46,20 +52,33 @@ def closed_schema() -> pa.Schema:
     return pa.schema([("record", pa.string()), *sessions, *events])
 
 
+class _Known:
+    """A bundle's items in memory."""
+
+    def __init__(self, bundle: Bundle, options: EncoderOptions) -> None:
+        self.id, self.items = bundle.id, LiveItems(bundle)
+        self._bundle, self._options = bundle, options
+
+    def take_up(self, changes: pa.Table) -> None:
+        """Know items as changed."""
+        self.items.apply(changes, lambda titles: Encoder(self._bundle, self._options).encode(titles))
+
+
 class Closer:
     """Features and rows of closed sessions, with the catalogue of the bundle that CURRENT names, as it changes."""
 
     def __init__(self, options: ClosingOptions) -> None:
         self._options = options
         load_modules(options.feature_modules)
-        self._known = Following(options.bundles, lambda bundle: (catalogue_of(bundle), bundle.id))
+        self._known = Following(options.bundles, lambda bundle: _Known(bundle, options.encoder))
 
     def close(self, user_id: Sequence[str], sessions: Sessions) -> tuple[pa.RecordBatch, dict[str, int]]:
         """Columns of closed_schema(), a row a session, and what each of RULES found in them all.
 
         user_id [S]; sessions: S of them with all their events, in any order.
         """
-        catalogue, model = self._known.latest()
+        known = self._known.latest()
+        catalogue = known.items.catalogue
         whole, found = clean(sessions)
         unknown = unknown_items(whole, catalogue)
         features = compute_batch(_last(whole, self._options.max_events), catalogue)
@@ -78,7 +97,7 @@ class Closer:
             "repaired": found.repaired,
             "unknown_items": unknown,
             "bot": found.bot,
-            "model": [model] * len(whole),
+            "model": [known.id] * len(whole),
         }
         columns = {
             "record": [encode(SessionFeatures(*row)).decode() for row in rows],

@@ -17,6 +17,7 @@ from udfs.bundle import Bundle
 from udfs.candidates import Finder, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
+from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
 from udfs.ranking import MICRO, RankOptions, signals_of
 from udfs.sessions import TYPE_CODE
@@ -81,7 +82,7 @@ def users(log: Interactions) -> list[str]:
 
 
 def answers(bundle: Bundle, log: Interactions, **options: object) -> list[list[object]]:
-    ranker = LearnedRanker(bundle, RankOptions(**options))  # type: ignore[arg-type]
+    ranker = LearnedRanker(bundle, LiveItems(bundle), RankOptions(**options))  # type: ignore[arg-type]
     return [
         [msgspec.to_builtins(item) for item in ranked] for ranked in ranker.answer(users(log), sessions_of(log), encode)
     ]
@@ -127,9 +128,12 @@ def test_past_sessions_know_shoppers_by_their_hash():
 
 
 def bundle_of(folder: Path, log: Interactions) -> Finder:
-    items = pa.table({"item_id": log.items, "title": log.items, "in_stock": [True] * len(log.items)})
-    write_past(folder, log, items, np.eye(len(log.items), dtype=np.float32))
-    return Finder(Bundle(folder, bare_manifest(len(log.items))), repeats=False)
+    unknown = dict.fromkeys(("category", "brand"), pa.nulls(len(log.items), pa.string()))
+    price = pa.array([None, 2.0, 4.0, 8.0, 8.0, 8.0][: len(log.items)], pa.float64())
+    items = {"item_id": log.items, "title": log.items, "price": price, "in_stock": [True] * len(log.items)}
+    write_past(folder, log, pa.table(items | unknown), np.eye(len(log.items), dtype=np.float32))
+    bundle = Bundle(folder, bare_manifest(len(log.items)))
+    return Finder(bundle, LiveItems(bundle), repeats=False)
 
 
 def test_columns_of_a_pair_by_hand(tmp_path: Path):
@@ -158,10 +162,22 @@ def test_columns_of_a_pair_by_hand(tmp_path: Path):
     assert row[1]["popularity"] == pytest.approx(np.log1p(2))
     assert row[4]["session_events"] == 1
     assert row[4]["content_last"] == 0
+    assert row[1]["price"] == pytest.approx(np.log(2))
+    assert row[1]["price_against_session"] == 0  # what a costs is unknown
+
+
+def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):
+    finder = bundle_of(tmp_path, tiny(("u", "abc"), ("v", "adb"), ("w", "ef")))
+    found = candidates(
+        finder, tiny(("v", "abc")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
+    )
+    against = found.columns[:, finder.columns.index("price_against_session")]
+    assert found.item.tolist() == [3, 4, 5]
+    assert against.tolist() == pytest.approx([np.log(8 / np.sqrt(2 * 4))] * 3)
 
 
 def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: Interactions):
-    finder = LearnedRanker(learned, RankOptions()).finder
+    finder = LearnedRanker(learned, LiveItems(learned), RankOptions()).finder
     found = candidates(finder, sofar, encode)
     sessions = sessions_of(sofar)
     for name in ("similar_sessions", "co_visit"):
@@ -230,7 +246,7 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(learned: Bundle, so
     together = answers(learned, sofar)
     alone = [answers(learned, sofar.part(number, number + 1))[0] for number in range(0, len(sofar), 7)]
     assert json.dumps(together[::7]) == json.dumps(alone)
-    ranker = LearnedRanker(learned, RankOptions())
+    ranker = LearnedRanker(learned, LiveItems(learned), RankOptions())
     ranker.finder.most_sessions = 5
     given = users(sofar), sessions_of(sofar), encode
     assert msgspec.to_builtins(ranker.answer(*given)) == together
@@ -260,7 +276,7 @@ def test_caps_and_diversity(learned: Bundle, sofar: Interactions):
 def test_a_session_that_says_nothing_gets_what_is_popular(learned: Bundle, sofar: Interactions):
     sessions = sessions_of(sofar.part(0, 1))
     nothing = replace(sessions, item_id=np.full(len(sessions.item_id), "unheard of", dtype=object))
-    (ranked,) = LearnedRanker(learned, RankOptions()).answer(["nobody"], nothing, encode)
+    (ranked,) = LearnedRanker(learned, LiveItems(learned), RankOptions()).answer(["nobody"], nothing, encode)
     assert len(ranked) == 10
 
 
@@ -315,10 +331,11 @@ def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
     log = walks(300, 8)
     popular = np.argsort(-np.bincount(log.item, minlength=ITEMS))[:40].tolist()
     write_past(tmp_path, log, catalogue(*popular), VECTORS)
-    finder = Finder(Bundle(tmp_path, bare_manifest(DIMENSIONS)), repeats=False)
+    bundle = Bundle(tmp_path, bare_manifest(DIMENSIONS))
+    finder = Finder(bundle, LiveItems(bundle), repeats=False)
     nothing = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unheard of"], dtype=object))
     rows = np.array([-1])
-    signals = signals_of(nothing, rows, finder.titles, RankOptions())
+    signals = signals_of(nothing, rows, finder.items.titles, RankOptions())
     found = finder.find(finder.query(["nobody"], nothing, rows, signals, np.zeros((0, DIMENSIONS), np.float32)))
     assert len(found.item) >= 20
     assert not set(found.item) & set(popular)
@@ -337,7 +354,7 @@ def test_caps_leave_no_place_empty_while_there_are_items(learned: Bundle, sofar:
 
 def test_a_ranker_that_does_not_fit_is_refused(learned: Bundle):
     with pytest.raises(ShopstreamError, match="train with --repeats"):
-        LearnedRanker(learned, RankOptions(exclude_seen=False))
+        LearnedRanker(learned, LiveItems(learned), RankOptions(exclude_seen=False))
     info = learned.manifest.ranker
     assert info is not None
     for wrong in (
@@ -347,7 +364,7 @@ def test_a_ranker_that_does_not_fit_is_refused(learned: Bundle):
     ):
         manifest = msgspec.structs.replace(learned.manifest, ranker=msgspec.structs.replace(info, **wrong))
         with pytest.raises(ShopstreamError, match="another version"):
-            LearnedRanker(Bundle(learned.path, manifest), RankOptions())
+            LearnedRanker(Bundle(learned.path, manifest), LiveItems(learned), RankOptions())
 
 
 def test_other_event_types_and_empty_files_are_no_error():
@@ -369,4 +386,4 @@ def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     )
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
-    assert told == {"seen_age", "history_days", "session_events"}
+    assert told == {"seen_age", "history_days", "session_events", "price"}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from udfs.bundle import Bundle, EncoderInfo, Manifest
 from udfs.contracts import RankedItem
+from udfs.items import LiveItems
 from udfs.ranking import GRID, MICRO, Ranker, RankOptions, Signals, best, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions
 
@@ -23,6 +24,9 @@ def make_bundle(
         {
             "item_id": [f"i{row}" for row in range(count)],
             "title": [f"title {row}" for row in range(count)],
+            "category": pa.nulls(count, pa.string()),
+            "brand": pa.nulls(count, pa.string()),
+            "price": pa.nulls(count, pa.float64()),
             "in_stock": [row != sold_out for row in range(count)],
             "popularity": pa.array(popularity, pa.float64()),
         }
@@ -70,7 +74,7 @@ def signals(*sessions: list[int]) -> Signals:
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
     bundle, vectors = shop
     given = signals(*sessions)
-    return Ranker(bundle, options).rank(
+    return Ranker(bundle, LiveItems(bundle), options).rank(
         len(sessions), given, vectors[given.item].astype(np.float32), (given.session, given.item)
     )
 
@@ -120,7 +124,9 @@ def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np
     bundle, _ = shop
     nothing = Signals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
     none = np.empty(0, np.int64)
-    (row,) = Ranker(bundle, RankOptions()).rank(1, nothing, np.empty((0, DIMENSIONS), np.float32), (none, none))
+    (row,) = Ranker(bundle, LiveItems(bundle), RankOptions()).rank(
+        1, nothing, np.empty((0, DIMENSIONS), np.float32), (none, none)
+    )
     popularity = bundle.items().popularity
     assert [item.rank for item in row] == list(range(1, 11))
     assert popularity[int(row[0].item_id[1:])] == popularity.max()

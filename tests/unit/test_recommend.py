@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flink_jobs.settings import load_settings
-from udfs import features, recommend
-from udfs.bundle import MANIFEST, FileEntry, Items, current_id, open_bundle, set_current
+from udfs import features, following
+from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current
 from udfs.checksum import sha256
 from udfs.encoder import EncoderOptions
 from udfs.errors import ShopstreamError
-from udfs.features import catalogue_of
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
 
@@ -29,7 +28,7 @@ def folder(bundles: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
-    monkeypatch.setattr(recommend, "CURRENT_CHECK_S", 0.0)
+    monkeypatch.setattr(following, "CHECK_S", 0.0)
     return Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
 
 
@@ -84,22 +83,6 @@ def test_features_know_the_bundles_items(recommender: Recommender, folder: Path)
     assert elsewhere["centre_cosine"] is None
 
 
-def test_items_without_category_or_brand_have_none():
-    table = pa.table({"item_id": ["a", "b", "c"], "category": ["x", None, "x"], "brand": pa.nulls(3, pa.string())})
-
-    class NoFiles:
-        def items(self) -> Items:
-            return Items(table)
-
-        def item_vectors(self) -> np.ndarray:
-            return np.eye(3, dtype=np.float32)
-
-    catalogue = catalogue_of(NoFiles())
-    assert catalogue.category.tolist() == [0, -1, 0]
-    assert catalogue.brand.tolist() == [-1, -1, -1]
-    assert catalogue.row_of == {"a": 0, "b": 1, "c": 2}
-
-
 def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(features, "FEATURES", dict(features.FEATURES))
@@ -146,7 +129,7 @@ def test_a_broken_bundle_is_passed_over_and_said(
 def test_a_bundle_that_was_mended_is_taken_up_later(
     recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(recommend, "RETRY_S", 0.0)
+    monkeypatch.setattr(following, "RETRY_S", 0.0)
     new = another_bundle(folder)
     (folder / new).rename(folder / "on its way")
     set_current(folder, new)

@@ -9,7 +9,8 @@ import pytest
 
 from udfs import lake
 from udfs.bundle import open_bundle
-from udfs.features import FEATURES, catalogue_of, compute_features
+from udfs.features import FEATURES, compute_features
+from udfs.items import LiveItems
 from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS, RULES, Closer, ClosingOptions, close_columns, closed_schema
 from udfs.sessions import Sessions
@@ -37,7 +38,7 @@ def close(closer: Closer, *sessions: list[dict[str, Any]]) -> tuple[list[dict[st
 
 
 def events(closer: Closer, count: int) -> list[dict[str, Any]]:
-    items = list(closer._known.used[0].row_of)
+    items = closer._known.used.items.ids
     rng = np.random.default_rng(count)
     return [
         {
@@ -68,7 +69,7 @@ def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(close
     start, end = own[0]["event_times"], own[-1]["event_times"]
     columns = [[each] for each in session(own[-MOST:])[4:]]
     last = Sessions.from_arrays([start], [end], [count], *columns)
-    (expected,) = compute_features(last, catalogue_of(open_bundle(bundles)))
+    (expected,) = compute_features(last, LiveItems(open_bundle(bundles)).catalogue)
     record = json.loads(row["record"])
     assert record == {
         "session_id": f"u/{start}", "user_id": "u", "session_start": start, "session_end": end, "features": expected

@@ -1,0 +1,53 @@
+"""The catalogue job: items in as they change, with the vectors of their titles out to segments beside the bundles.
+
+Rankers that run take them up within seconds: a new item can be recommended, one that was removed or is sold out no
+longer is. Run by `shopstream submit catalog`, which builds the `flink run` for it, or on the embedded mini-cluster by
+`python -m flink_jobs.catalog --jar CONNECTOR.jar --jar PARQUET.jar --set name=value …`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
+
+from flink_jobs import tables
+from flink_jobs.recommend import flink_configuration, job_parser, run
+from flink_jobs.settings import Settings, load_settings
+from udfs import functions
+
+NAME = "shopstream-catalog"
+
+
+def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] = ()) -> StatementSet:
+    """The job's two branches, segments and dead letters, as one statement set.
+
+    jars: on the embedded mini-cluster; added: to those that `flink run` brings.
+    """
+    config = flink_configuration(settings, jars)
+    config.set_string("pipeline.name", NAME)
+    config.set_string("execution.checkpointing.interval", f"{settings.catalog.interval} ms")
+    environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
+    table_env = TableEnvironment.create(environment)
+    for jar in added:
+        table_env.execute_sql(f"ADD JAR {tables.literal(str(jar))}")
+    table_env.create_temporary_function("read_items", functions.read_items(settings.catalog_options()))
+    table_env.execute_sql(tables.catalog_table(settings))
+    table_env.execute_sql(tables.segments_table(settings))
+    table_env.execute_sql(tables.dead_letter_table(settings, "catalog-dlq"))
+    table_env.execute_sql(f"CREATE TEMPORARY VIEW items AS {tables.ITEMS_VIEW}")
+    statements = table_env.create_statement_set()
+    statements.add_insert_sql(tables.insert_segments())
+    statements.add_insert_sql(tables.insert_dead_letters("items", "item", "udfs.catalog.parse_item"))
+    return statements
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the job."""
+    parser = job_parser(__doc__)
+    parser.add_argument("--add-jar", action="append", type=Path, default=[], help="beside the one of `flink run`")
+    options = parser.parse_args(arguments)
+    run(build(load_settings(options.config, options.set), options.jar, options.add_jar), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The catalogue job on the embedded mini-cluster, with a real broker and a real bundle."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import as_options, read_all, run_command, send
+
+from flink_jobs.settings import load_settings
+from udfs import segments
+from udfs.bundle import open_bundle
+from udfs.encoder import Encoder
+from udfs.recommend import Recommender
+from udfs.runtimes import EncoderOptions
+from udfs.segments import Segments
+from udfs.sessions import Sessions
+
+pytestmark = pytest.mark.flink
+
+
+def item(item_id: str, title: str, **more: object) -> tuple[bytes, bytes]:
+    return item_id.encode(), json.dumps({"item_id": item_id, "title": title, **more}).encode()
+
+
+def run_job(assignments: list[str]) -> None:
+    """Run the job over what is in the topic and wait for its end."""
+    ran = run_command("submit", "catalog", "--embedded", *as_options([*assignments, "kafka.bounded=true"]), timeout=300)
+    assert ran.code == 0, ran.err
+
+
+def searched(recommender: Recommender, query: str) -> list[str]:
+    """The items recommended after a search alone."""
+    unknown = [[None]]
+    sessions = Sessions.from_arrays(
+        [0], [0], [1], [[0]], [["search"]], unknown, [[query]], *[[[np.nan]]] * 4, event_id=[["e"]]
+    )
+    (record,) = recommender.recommend(["nobody"], ["e"], [0], sessions)
+    return [each["item_id"] for each in json.loads(record)["items"]]
+
+
+def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+    folder = tmp_path / "bundles"
+    shutil.copytree(bundles, folder)
+    assignments = own(f"bundles={folder}", f"home={tmp_path}")
+    settings = load_settings(None, assignments)
+    topic = settings.topics.catalog
+    bundle = open_bundle(folder)
+    known = bundle.items()
+    removed, sold_out, kept = (known.ids[row] for row in np.flatnonzero(known.in_stock)[:3])
+    title_of = dict(zip(known.ids, known.titles, strict=True))
+    before = Recommender(settings.recommend_options())
+    assert removed in searched(before, title_of[removed])
+    assert sold_out in searched(before, title_of[sold_out])
+
+    send(settings, [item("new", "No such thing"), item("new-2", "Brass ship's lantern, tarnished")], topic)
+    send(settings, [(removed.encode(), None), item(sold_out, title_of[sold_out], in_stock=False)], topic)
+    send(settings, [item("new", "Hand-blown glass hurricane lamp", price=12.5, category="Lamps"), (b"n", None)], topic)
+    send(settings, [item(kept, title_of[kept])], topic)
+    bad = [(b"k", b'{"item_id": "other", "title": "t"}'), (b"k", b"\xff"), (b"k", b'{"item_id": "k"}')]
+    send(settings, bad, topic, headers=[("trace", b"7")])
+    run_job(assignments)
+
+    found = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    assert found.keys() == {"new", "new-2", removed, sold_out, "n", kept}
+    assert {name for name, row in found.items() if row["title"] is None} == {removed, "n"}
+    assert {row["encoder"] for row in found.values()} == {bundle.space}
+    assert (found["new"]["price"], found["new"]["category"], found["new"]["in_stock"]) == (12.5, "Lamps", True)
+    encoder = Encoder(bundle, EncoderOptions(provider="cpu", threads=1))
+    expected = encoder.encode([found["new"]["title"]])[0]
+    assert np.frombuffer(found["new"]["vector"], "<f4").tolist() == expected.tolist()
+    in_bundle = bundle.item_vectors()[known.row_of[kept]]
+    assert np.frombuffer(found[kept]["vector"], "<f4").tolist() == in_bundle.tolist()
+
+    letters = read_all(settings, settings.topics.dlq)
+    assert {(letter.key, letter.value) for letter in letters} == set(bad)
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert headers["trace"] == b"7"
+        assert headers["__connect.errors.topic"] == topic.encode()
+        assert headers["__connect.errors.class.name"] == b"udfs.catalog.parse_item"
+
+    after = Recommender(settings.recommend_options())
+    assert searched(after, "Hand-blown glass hurricane lamp")[0] == "new"
+    assert "new-2" in searched(after, "tarnished brass lantern")
+    assert removed not in searched(after, title_of[removed])
+    assert sold_out not in searched(after, title_of[sold_out])
+    assert kept in searched(after, title_of[kept])
+
+    # A new job goes through the whole topic again, and nothing changes.
+    run_job(assignments)
+    again = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    assert again == found
+    assert len(list((folder / segments.FOLDER).glob("[!._]*"))) >= 2
+    assert searched(Recommender(settings.recommend_options()), "tarnished brass lantern") == searched(
+        after, "tarnished brass lantern"
+    )
