@@ -96,7 +96,10 @@ def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> l
         client = admin(settings)
         try:
             missing = sorted(set(topic_names(settings)) - set(client.list_topics()))
-            compacted = {settings.topics.catalog: {"cleanup.policy": "compact"}}
+            # Of an item's changes the latest by the record's timestamp holds: the broker's clock, not the senders'.
+            compacted = {
+                settings.topics.catalog: {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+            }
             if missing:
                 client.create_topics(
                     [NewTopic(name, partitions, 1, topic_configs=compacted.get(name, {})) for name in missing]

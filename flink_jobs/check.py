@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import Progress
 
-from flink_jobs import brokers
+from flink_jobs import brokers, catalog_records
 from flink_jobs.console import notes
 from flink_jobs.settings import Settings
-from udfs.bundle import open_bundle
 from udfs.contracts import Recommendation
 from udfs.datasets import read_events
 
@@ -24,7 +23,7 @@ class Outcome:
 
     missing: triggers without a record; doubled: records beyond a trigger's first; unexpected: records of no trigger;
     unreadable: records that do not hold to the contract; misranked: records whose ranks are not 1, 2, …, at most k, or
-    whose scores rise; unknown_items: recommended items that are not in the bundle's catalogue.
+    whose scores rise; unknown_items: recommended items that are not in the catalogue.
     """
 
     triggers: int
@@ -66,7 +65,7 @@ def check(settings: Settings, expected: set[str], idle_s: float) -> Outcome:
     """
     topic = settings.topics.recommendations
     brokers.require_topics(settings, topic)
-    catalogue = set(open_bundle(settings.bundle_folder).items().ids)
+    catalogue = catalog_records.titles(settings)
     decode = msgspec.json.Decoder(Recommendation).decode
     found: set[str] = set()
     records = doubled = unexpected = unreadable = misranked = unknown = 0

@@ -26,6 +26,8 @@ lake_app = typer.Typer(help="Closed sessions and their events as Parquet files."
 app.add_typer(kafka_app, name="kafka")
 app.add_typer(flink_app, name="flink")
 app.add_typer(lake_app, name="lake")
+catalog_app = typer.Typer(help="Items as they change.", no_args_is_help=True)
+app.add_typer(catalog_app, name="catalog")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
@@ -338,6 +340,53 @@ def lake_check(
     console.result({"folder": where, **asdict(found)}, "\n".join(lines) or f"nothing is wrong with {where}", as_json)
     if found.wrong:
         raise ShopstreamError(f"faults in the lake in {where}: {len(found.wrong):,}")
+
+
+@catalog_app.command("send")
+def catalog_send(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; .gz too.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    preset: Preset = "auto",
+    columns: Columns = None,
+    as_json: Json = False,
+) -> None:
+    """Send a file's items to the catalog topic. Next: `shopstream submit catalog`, if it does not run yet."""
+    from flink_jobs import catalog_records
+
+    settings = _settings(config, assignments)
+    sent = catalog_records.send(settings, file, mapping=parse_mapping(columns or ()), preset=preset)
+    console.result({"items": sent}, f"sent {sent:,} items to {settings.topics.catalog}", as_json)
+
+
+@catalog_app.command("remove")
+def catalog_remove(
+    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="Items that are no longer there.")],
+    config: Config = None,
+    assignments: Assignments = None,
+    as_json: Json = False,
+) -> None:
+    """Send tombstones to the catalog topic: within seconds these items are recommended no more."""
+    from flink_jobs import catalog_records
+
+    settings = _settings(config, assignments)
+    catalog_records.remove(settings, item_ids)
+    text = f"sent {len(item_ids):,} removals to {settings.topics.catalog}"
+    console.result({"removals": len(item_ids)}, text, as_json)
+
+
+@catalog_app.command("show")
+def catalog_show(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
+    """Say what the catalogue job has written beside the bundles."""
+    from flink_jobs import catalog_records
+
+    settings = _settings(config, assignments)
+    found = catalog_records.show(settings)
+    text = (
+        f"{found.changed:,} items changed since the bundles were made, {found.removed:,} of them removed and "
+        f"{found.sold_out:,} sold out, in {found.files:,} segments of {found.bytes:,} bytes"
+    )
+    console.result(asdict(found), text, as_json)
 
 
 @app.command("settings")

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from flink_jobs import brokers
+from flink_jobs import brokers, catalog_records
 from flink_jobs.console import notes
 from flink_jobs.settings import Settings
-from udfs.bundle import open_bundle
 from udfs.contracts import Recommendation
 from udfs.errors import ShopstreamError
 
@@ -17,12 +16,11 @@ decode = msgspec.json.Decoder(Recommendation).decode
 
 
 def titles(settings: Settings) -> Mapping[str, str]:
-    """Item id to title, from the bundle in use; empty when there is none on this machine."""
+    """Item id to title, by the bundle in use and what changed since; empty when there is none on this machine."""
     try:
-        items = open_bundle(settings.bundle_folder).items()
+        return catalog_records.titles(settings)
     except ShopstreamError:
         return {}
-    return dict(zip(items.ids, items.titles, strict=True))
 
 
 def describe(record: Recommendation, title_of: Mapping[str, str], most: int = 3) -> str:

@@ -51,6 +51,7 @@ class LearnedRanker:
         self.finder = finder = Finder(bundle, items, repeats=not options.exclude_seen, k=options.k)
         self.refresh = finder.refresh
         self._sources = info.sources
+        self._likeness = finder.columns.index("content_last")
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
@@ -85,7 +86,8 @@ class LearnedRanker:
             return candidates.session, candidates.item, np.zeros((0, len(self._sources) + 1))
         weights = self._trees.run(None, {"pairs": candidates.columns})[0].astype(np.float64)
         score = weights.sum(axis=1)
-        order = np.lexsort((candidates.item, -score, candidates.session))
+        # Trees know steps only: of equal scores the title that is nearer to the latest text comes first.
+        order = np.lexsort((candidates.item, -candidates.columns[:, self._likeness], -score, candidates.session))
         if not self._groups:  # a cap may leave nothing of the best ones
             order = order[nth_of(candidates.session[order]) < options.k * (BEYOND_K if options.diversity else 1)]
         penalty = np.zeros(len(order))
