@@ -40,12 +40,14 @@ START = 1_700_000_000_000
 SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "10000"))
 #: Of Online Retail's 541,909 lines those that are backfilled here: all take a minute and a half, twice.
 RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "30000"))
+#: And those that are also replayed to both jobs.
+RETAIL_REPLAYED = int(os.environ.get("SHOPSTREAM_RETAIL_REPLAYED", "5000"))
 
 
 def bounded(job: str, assignments: list[str]) -> None:
     """Run a job over what is in the topic and wait for its end."""
     more = ["kafka.bounded=true", "kafka.startup=earliest-offset"]
-    ran = run_command("submit", job, "--embedded", *as_options([*assignments, *more]), timeout=500)
+    ran = run_command("submit", job, "--embedded", *as_options([*assignments, *more]), timeout=500 + SIMULATED / 100)
     assert ran.code == 0, ran.err
 
 
@@ -324,11 +326,41 @@ def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
     assert not [name for name in hidden if ".inprogress." not in name and not name.startswith(".uncompacted-")]
 
 
+def online_retail(folder: Path, lines: int) -> Path:
+    """A file with the first lines of Online Retail."""
+    source, file = data_file("online_retail", "online_retail.csv.gz"), folder / "retail.csv.gz"
+    with gzip.open(source, "rt", newline="") as whole, gzip.open(file, "wt") as part:
+        part.writelines(itertools.islice(whole, 1 + lines))
+    return file
+
+
+def test_online_retail_on_close_in_session_and_from_the_file_is_the_same(
+    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
+):
+    """Orders are sessions of many events at one time, up to hundreds of them."""
+    file = online_retail(tmp_path, RETAIL_REPLAYED)
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "session.max_events=1024", "parallelism=2")
+    settings = load_settings(None, assignments)
+    ran = run_command("replay", str(file), *as_options(assignments))
+    assert ran.code == 0, ran.err
+    bounded("session-features", assignments)
+    bounded("recommend", assignments)
+    assert read_all(settings, settings.topics.late) == []
+    on_close = {name: each["features"] for name, each in closed(settings).items()}
+    last: dict[str, Any] = {}
+    for answer in (json.loads(each.value) for each in read_all(settings, settings.topics.recommendations)):
+        known = last.setdefault(answer["session_id"], answer)
+        if answer["session"]["events"] > known["session"]["events"]:
+            last[answer["session_id"]] = answer
+    assert {name: answer["session"] for name, answer in last.items()} == on_close
+    backfill(str(file), *as_options([*assignments, f"lake.folder={tmp_path / 'other'}"]))
+    from_file = rows(tmp_path / "other", "sessions", "session_id")
+    assert from_file.equals(rows(settings.lake_folder, "sessions", "session_id"))
+    assert {row["session_id"]: {name: row[name] for name in FEATURES} for row in from_file.to_pylist()} == on_close
+
+
 def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: Path):
-    source = data_file("online_retail", "online_retail.csv.gz")
-    file = tmp_path / "retail.csv.gz"
-    with gzip.open(source, "rt", newline="") as lines, gzip.open(file, "wt") as part:
-        part.writelines(itertools.islice(lines, 1 + RETAIL_LINES))
+    file = online_retail(tmp_path, RETAIL_LINES)
     options = as_options([f"bundles={bundles}", f"home={tmp_path}"])
     said = backfill(str(file), *options)
 
