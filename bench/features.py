@@ -137,7 +137,7 @@ def as_sessions(frame: pd.DataFrame) -> Sessions:
 
 
 def must_agree(ours: dict[str, Any], theirs: pd.DataFrame) -> None:
-    """What pandas has is equal, but for the last digits of floats, which it adds in another order. ValueError if not."""
+    """What pandas has is equal, but for the last digits of floats, added in another order. ValueError if not."""
     for name in theirs.columns:
         column, other = ours[name], theirs[name].to_numpy()
         if column.dtype == object:
