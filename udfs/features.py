@@ -310,6 +310,13 @@ def dwell_ms_last(e: Events) -> Floats:
     return e.last_of(e.dwell_ms)
 
 
+@feature("float64", "ms")
+def dwell_ms_current(e: Events) -> Floats:
+    """Time spent looking at the current item, in all."""
+    current = np.where(e.current >= 0, e.item.of[e.current], -2)
+    return e.sum_of(np.where(e.item.of == current[e.session_of], e.dwell_ms, np.nan))
+
+
 @feature("int64", "hour")
 def hour(e: Events) -> Ints:
     """Hour of the latest event, 0 to 23, in the zone that properties.timezone named last: an IANA name or an offset

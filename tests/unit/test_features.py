@@ -403,6 +403,16 @@ def test_of_the_events_of_one_id_the_first_counts():
     assert (row["events"], row["views"], row["price_mean"]) == (1, 1, 4.0)
 
 
+def test_looks_at_the_current_item_add_up():
+    looks = [("a", 100), ("b", 70), ("a", None), ("b", 5), ("a", 20)]
+    every = [
+        [{"event_time": n, "event_type": "view", "item_id": item, "dwell_ms": ms} for n, (item, ms) in enumerate(part)]
+        for part in (looks, looks[:2], looks[2:3])
+    ]
+    searched = [*every[0], {"event_time": 9, "event_type": "search", "query": "mug", "dwell_ms": 1000}]
+    assert [row["dwell_ms_current"] for row in computed(*every, searched, searched[-1:])] == [120, 70, 0, 120, 0]
+
+
 # --- against a plain loop ---------------------------------------------------------------------------------------------
 
 
