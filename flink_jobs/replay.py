@@ -14,6 +14,7 @@ from flink_jobs import brokers
 from flink_jobs.console import notes
 from flink_jobs.settings import Settings
 from udfs.datasets import read_events
+from udfs.events import PROPERTIES
 
 #: At a recorded speed, events this close to due are sent without another sleep.
 TICK_S = 0.005
@@ -75,5 +76,8 @@ def _messages(batch: pa.RecordBatch) -> Iterator[tuple[bytes, bytes, int]]:
     encode = msgspec.json.Encoder().encode
     rows: list[dict[str, Any]] = batch.to_pylist()
     for row in rows:
-        value = encode({name: field for name, field in row.items() if field is not None})
+        known = {name: field for name, field in row.items() if field is not None}
+        if properties := {name: known.pop(name) for name in PROPERTIES if name in known}:
+            known["properties"] = properties
+        value = encode(known)
         yield row["user_id"].encode(), value, row["event_time"]

@@ -17,6 +17,7 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from udfs.errors import ShopstreamError
+from udfs.events import PROPERTIES
 
 BATCH_ROWS = 65_536
 BLOCK_BYTES = 4 << 20
@@ -35,6 +36,7 @@ EVENTS = pa.schema(
         ("rating", pa.float64()),
         ("dwell_ms", pa.int64()),
         ("session_id", _TEXT),
+        *((name, _TEXT) for name in PROPERTIES),  # in JSON lines in an object `properties`
     ]
 )
 CATALOG = pa.schema(
@@ -354,13 +356,18 @@ def _json(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     # values of our columns are put in quotes first. Inside a string the key's quotes are escaped and do not match.
     keys = b"|".join(re.escape(msgspec.json.encode(name)) for name in columns)
     bare = re.compile(rb"((?:" + keys + rb")\s*:\s*)(-?\d[\d.eE+-]*|true|false)(?=\s*[,}])")
-    parse = pajson.ParseOptions(
-        explicit_schema=pa.schema([(name, _TEXT) for name in columns]), unexpected_field_behavior="ignore"
-    )
+    nested = [name for name in PROPERTIES if name in columns]
+    schema = pa.schema([(name, _TEXT) for name in columns])
+    if nested:
+        schema = schema.append(pa.field("properties", pa.struct([(name, _TEXT) for name in nested])))
+    parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     for block in _blocks(path):
         quoted = bare.sub(rb'\1"\2"', block)
         str(quoted, "utf-8")  # Arrow's JSON reader lets invalid UTF-8 through
         table = pajson.read_json(pa.BufferReader(quoted), pajson.ReadOptions(block_size=len(quoted) + 1), parse)
+        for name in nested:
+            inside = pc.struct_field(table["properties"], name)
+            table = table.set_column(table.schema.get_field_index(name), name, pc.coalesce(table[name], inside))
         yield from table.select(columns).to_batches()
 
 

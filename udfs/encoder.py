@@ -156,7 +156,7 @@ class Encoder:
         if hidden.ndim == 2:  # pooled on the device
             return hidden
         if self.info.pooling == "cls":
-            vectors = hidden[:, 0]
+            vectors = hidden[:, 0].copy()
         elif self.info.pooling == "max":
             vectors = np.where(mask[:, :, None], hidden, -np.inf).max(axis=1) if not mask.all() else hidden.max(axis=1)
         elif mask.all():

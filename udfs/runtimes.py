@@ -65,7 +65,10 @@ class Runtime(Protocol):
     """A loaded model; several threads may run it."""
 
     def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
-        """int64 [texts, tokens] each to hidden states [texts, tokens, hidden] or vectors [texts, hidden], float32."""
+        """int64 [texts, tokens] each to hidden states [texts, tokens, hidden] or vectors [texts, hidden], float32.
+
+        What it gives is overwritten by the thread's next call.
+        """
 
 
 def choose(variants: Mapping[str, Variant], options: EncoderOptions) -> Choice:
@@ -269,4 +272,4 @@ class _OpenVino:
             self._requests.own = self._compiled.create_infer_request()
         request = self._requests.own
         request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
-        return np.array(request.get_output_tensor(0).data[:rows], dtype=np.float32)
+        return np.asarray(request.get_output_tensor(0).data[:rows], dtype=np.float32)

@@ -52,6 +52,19 @@ def complaint(path: Path, **how: object) -> str:
     return str(caught.value)
 
 
+def test_what_properties_say_is_read_from_json_lines_and_columns(tmp_path: Path) -> None:
+    row = {"event_id": "a", "event_type": "view", "user_id": "u", "event_time": 1, "item_id": "i"}
+    said = {"device": "phone", "returning": "true", "locale": "de-DE"}
+    lines = [row | {"properties": said | {"other": "x"}}, row | {"event_id": "b"}, row | {"properties": None}]
+    read = events(write(tmp_path / "e.jsonl", "\n".join(map(json.dumps, lines))))
+    assert read == [row | said, row | {"event_id": "b"}, row]
+    path = tmp_path / "e.csv"
+    write(
+        path, "event_id,event_type,user_id,event_time,item_id,locale,device,returning\na,view,u,1,i,de-DE,phone,true\n"
+    )
+    assert events(path) == [row | said]
+
+
 @pytest.mark.parametrize(
     "name", ["e.csv", "e.csv.gz", "e.txt", "e.tsv.gz", "e.jsonl", "e.ndjson.gz", "e.json", "e.parquet"]
 )
