@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from flink_jobs.security import flink_options
 from flink_jobs.settings import Settings
 from udfs import lake
 from udfs.contracts import MIN_TIME_MS
@@ -66,6 +67,7 @@ def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
         "connector": "kafka",
         "topic": topic,
         "properties.bootstrap.servers": settings.kafka.bootstrap,
+        **flink_options(settings.kafka),
         "key.format": "raw",
         "key.fields": key,
         "value.format": "raw",
