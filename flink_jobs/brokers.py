@@ -1,13 +1,13 @@
 """Talking to Kafka from outside Flink: clients from settings, topics, and errors in one line."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 
 from flink_jobs.security import client_options
 from flink_jobs.settings import KafkaSettings, Settings
@@ -59,13 +59,13 @@ def reachable(settings: Settings) -> Iterator[None]:
 
 
 def _advice(kafka: KafkaSettings, reason: Exception) -> str:
-    if isinstance(reason, AuthorizationError):
+    if "Authorization" in str(reason):
         return "docs/operations.md lists what each command has to be allowed"
     # Over TLS, kafka-python loses the broker's last words when the broker closes the connection right after them.
     closed = "disconnected" in str(reason)
     if kafka.sasl and (closed or isinstance(reason, SaslAuthenticationFailedError)):
         return f"the broker refuses kafka.username={kafka.username}, kafka.password_file or kafka.sasl_mechanism"
-    if kafka.tls:
+    if kafka.tls and isinstance(reason, KafkaConnectionError):
         return "see kafka.ca_file, and kafka.certificate_file where the broker asks who we are"
     wanted = "a broker that wants TLS or a password closes the connection: see kafka.security; " if closed else ""
     return f"{wanted}a local broker is started by `shopstream kafka start`"
@@ -100,6 +100,23 @@ def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
         try:
             partitions = [TopicPartition(topic, number) for number in client.partitions_for_topic(topic) or ()]
             return {place.partition: offset for place, offset in client.end_offsets(partitions).items()}
+        finally:
+            client.close()
+
+
+def records(settings: Settings, topic: str, begin: Mapping[int, int] | None = None) -> Iterator[Any]:
+    """The committed records of a topic as it stands, or from those offsets of its partitions on."""
+    ends = {TopicPartition(topic, number): end for number, end in end_offsets(settings, topic).items()}
+    with reachable(settings):
+        client = consumer(settings, auto_offset_reset="earliest")
+        try:
+            client.assign(list(ends))
+            client.seek_to_beginning(*ends)
+            for number, offset in (begin or {}).items():
+                client.seek(TopicPartition(topic, number), offset)
+            while any(client.position(place) < end for place, end in ends.items()):
+                for found in client.poll(timeout_ms=500).values():
+                    yield from found
         finally:
             client.close()
 

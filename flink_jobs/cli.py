@@ -23,9 +23,11 @@ app = typer.Typer(
 kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
 flink_app = typer.Typer(help="A real Flink cluster on this machine.", no_args_is_help=True)
 lake_app = typer.Typer(help="Closed sessions and their events as Parquet files.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Events that could not be read, with the reason.", no_args_is_help=True)
 app.add_typer(kafka_app, name="kafka")
 app.add_typer(flink_app, name="flink")
 app.add_typer(lake_app, name="lake")
+app.add_typer(dlq_app, name="dlq")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
@@ -338,6 +340,38 @@ def lake_check(
     console.result({"folder": where, **asdict(found)}, "\n".join(lines) or f"nothing is wrong with {where}", as_json)
     if found.wrong:
         raise ShopstreamError(f"faults in the lake in {where}: {len(found.wrong):,}")
+
+
+@dlq_app.command("show")
+def dlq_show(
+    config: Config = None,
+    assignments: Assignments = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many alone.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say why dead letters are there: reasons with counts and a few examples. Next: `shopstream dlq replay`."""
+    from flink_jobs import dlq
+
+    found = dlq.show(_settings(config, assignments), limit)
+    reasons = [asdict(reason) | asdict(letters) for reason, letters in found.items()]
+    console.result({"reasons": reasons}, dlq.describe(found) or "there are no dead letters", as_json)
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    config: Config = None,
+    assignments: Assignments = None,
+    topic: Annotated[str | None, typer.Option(help="Only those that came from this topic.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only those whose reason, as `show` has it, says this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters back to the topics they came from, each once. Mend first what they died of."""
+    from flink_jobs import dlq
+
+    done = dlq.replay(_settings(config, assignments), topic=topic, reason=reason, limit=limit)
+    text = f"sent back {done.sent:,} dead letters; {done.already:,} were sent before, {done.left:,} are left"
+    console.result(asdict(done), text, as_json)
 
 
 @app.command("settings")

@@ -98,6 +98,7 @@ def clickstream_table(settings: Settings, time: str = "  `arrival` AS PROCTIME()
     options = _kafka(settings, settings.topics.clickstream, "key") | {
         "properties.group.id": settings.kafka.group + group_suffix,
         "properties.auto.offset.reset": "earliest",
+        "properties.isolation.level": "read_committed",  # what a producer took back is no event
         "scan.startup.mode": settings.kafka.startup,
     }
     if settings.kafka.bounded:
