@@ -370,8 +370,7 @@ def dlq_replay(
     from flink_jobs import dlq
 
     done = dlq.replay(_settings(config, assignments), topic=topic, reason=reason, limit=limit)
-    text = f"sent back {done.sent:,} dead letters; {done.already:,} were sent before, {done.left:,} are left"
-    console.result(asdict(done), text, as_json)
+    console.result(asdict(done), f"sent back {done.sent:,} dead letters; {done.left:,} are left", as_json)
 
 
 @app.command("settings")

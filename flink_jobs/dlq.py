@@ -49,15 +49,14 @@ class Letters:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay did. already: sent back before; left: of another topic or reason, or without an original topic."""
+    """What a replay did. left: seen, but of another topic or reason, or not such as can go back."""
 
     sent: int
-    already: int
     left: int
 
 
 @dataclass
-class _Place:
+class Place:
     """What was sent back of a partition: all letters before offset `first`, and of those from there on `sent`.
 
     While a replay runs: it has read up to offset `read_to`, and `left` is the first letter that it did not send.
@@ -69,7 +68,8 @@ class _Place:
     left: int | None = None
 
     @classmethod
-    def committed(cls, found: OffsetAndMetadata | None) -> "_Place":
+    def committed(cls, found: OffsetAndMetadata | None) -> "Place":
+        """As `to_commit` wrote it; nothing was sent back where there is no committed offset."""
         if found is None:
             return cls()
         bits = zlib.decompress(base64.b64decode(found.metadata)) if found.metadata else b""
@@ -82,9 +82,9 @@ class _Place:
             self.sent.add(offset)
 
     def forget(self) -> None:
-        """Keep no more than it takes: `first` goes on to the first letter that is left."""
+        """Keep no more than it takes, at the end of a replay: `first` goes on to the first letter that is left."""
         self.first = max(self.first, self.read_to if self.left is None else self.left)
-        self.sent = {offset for offset in self.sent if offset > self.first}
+        self.sent = {offset for offset in self.sent if offset >= self.first}
 
     def to_commit(self) -> OffsetAndMetadata:
         """`sent` as compressed bits, one an offset; ShopstreamError when a committed offset cannot hold them."""
@@ -104,6 +104,12 @@ def reason_of(headers: list[tuple[str, bytes | None]]) -> Reason:
     told = {name.removeprefix(ERRORS): (value or b"").decode(errors="replace") for name, value in headers}
     message = re.sub(r"\b(0x[0-9a-f]+|\d+)\b", "N", re.sub(r"'[^']*'", "'…'", told.get("exception.message", "")))
     return Reason(told.get("exception.class.name", ""), message, told.get("topic", ""), told.get("stage", ""))
+
+
+def can_go_back(letter: Any) -> bool:
+    """Whether it says where it came from, and kafka-python can send it: with a key or a value, and no empty header."""
+    complete = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
+    return complete and bool(reason_of(letter.headers).topic)
 
 
 def show(settings: Settings, limit: int | None = None) -> dict[Reason, Letters]:
@@ -141,13 +147,13 @@ def replay(
     many. The records and what is remembered of them, in the offsets of a consumer group, are one transaction: for
     readers with read_committed a letter goes back once, also after a crash or beside another replay, which it ends.
     """
-    sent = already = left = 0
+    sent = left = 0
     chunk: list[Any] = []
     brokers.require_topics(settings, settings.topics.dlq)
     with brokers.reachable(settings):
         producer = brokers.producer(
             settings,
-            transactional_id=f"{settings.sink.transactional_id_prefix}-dlq-replay",
+            transactional_id=f"{settings.sink.transactional_id_prefix}-replay",
             max_request_size=MAX_RECORD_BYTES,
         )
         try:
@@ -159,8 +165,8 @@ def replay(
                 place, why = places[letter.partition], reason_of(letter.headers)
                 place.read_to = letter.offset + 1
                 if letter.offset in place.sent:
-                    already += 1
-                elif not why.topic or topic not in (None, why.topic) or (reason or "") not in str(why):
+                    continue
+                if not can_go_back(letter) or topic not in (None, why.topic) or (reason or "") not in str(why):
                     left += 1
                     place.left = letter.offset if place.left is None else place.left
                 else:
@@ -175,10 +181,10 @@ def replay(
                 _send_back(settings, producer, chunk, places)
         finally:
             producer.close()
-    return Replayed(sent, already, left)
+    return Replayed(sent, left)
 
 
-def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], places: dict[int, _Place]) -> None:
+def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], places: dict[int, Place]) -> None:
     """One transaction: the letters to their topics, and where each partition of the dead letters stands."""
     for origin in {reason_of(letter.headers).topic for letter in letters}:
         brokers.require_topics(settings, origin)
@@ -187,8 +193,8 @@ def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], 
     try:
         for letter in letters:
             origin = reason_of(letter.headers).topic
-            told = dict(letter.headers)
-            partition = int(told.get(f"{ERRORS}partition") or -1)
+            told = dict(letter.headers).get(f"{ERRORS}partition", b"")
+            partition = int(told) if told.isdigit() else None
             producer.send(
                 origin,
                 key=letter.key,
@@ -213,7 +219,7 @@ def _letters(settings: Settings, begin: Mapping[int, int] | None = None) -> Iter
     return brokers.records(settings, settings.topics.dlq, begin)
 
 
-def _remembered(settings: Settings) -> dict[int, _Place]:
+def _remembered(settings: Settings) -> dict[int, Place]:
     """By partition of the dead letters."""
     topic = settings.topics.dlq
     ends = brokers.end_offsets(settings, topic)
@@ -221,7 +227,7 @@ def _remembered(settings: Settings) -> dict[int, _Place]:
         client = brokers.consumer(settings, group_id=_group(settings))
         try:
             return {
-                number: _Place.committed(client.committed(TopicPartition(topic, number), metadata=True))
+                number: Place.committed(client.committed(TopicPartition(topic, number), metadata=True))
                 for number in ends
             }
         finally:

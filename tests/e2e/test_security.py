@@ -220,13 +220,28 @@ def test_topics_are_created_and_events_written_by_whom_it_is_allowed(shop_kafka:
     shop_kafka.user("maker", documented_grants("kafka-topics"))
     names = [f"topics.{name}=made.{name}" for name in load_settings().topics.model_dump()]
     maker = as_options([*shop_kafka.scram("maker"), *names])
-    assert len(list(succeeds("kafka", "topics", "--json", *maker).json()["created"])) == len(names)  # type: ignore[call-overload]
+    assert len(succeeds("kafka", "topics", "--json", *maker).json()["created"]) == len(names)
     assert succeeds("kafka", "topics", "--json", *maker).json()["created"] == []
     shop_kafka.user("guest", [("TOPIC", "clickstream", "LITERAL", "DESCRIBE")])
     fails("kafka", "topics", *as_options([*shop_kafka.scram("guest"), *names]), says="docs/operations.md lists")
     events = tmp_path / "events.jsonl"
     events.write_text('{"event_id":"e","event_type":"view","user_id":"u","event_time":1,"item_id":"i"}\n')
     fails("replay", str(events), *as_options(shop_kafka.scram("guest")), says="docs/operations.md lists")
+
+
+def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
+    producer = brokers.producer(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]))
+    headers = [("__connect.errors.topic", b"clickstream"), ("__connect.errors.exception.message", b"as planted")]
+    producer.send("clickstream.dlq", key=b"k", value=b"v", headers=headers).get(10)
+    producer.close()
+    for command in ("dlq-show", "dlq-replay"):
+        shop_kafka.user(command, documented_grants(command))
+    shown, replayed = (as_options(shop_kafka.scram(user)) for user in ("dlq-show", "dlq-replay"))
+    assert "1 × : as planted" in succeeds("dlq", "show", *shown).out
+    fails("dlq", "replay", *shown, says="docs/operations.md lists")
+    assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 1
+    assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 0
+    assert "1 sent back" in succeeds("dlq", "show", *shown).out
 
 
 @pytest.mark.parametrize(
