@@ -145,9 +145,8 @@ def test_a_killed_replay_is_taken_back(assigned: list[str]):
 def test_letters_of_a_job_go_round(assigned: list[str], bundles: Path, tmp_path: Path):
     """Unreadable events through the job, back, and through the job again: it says the same of them."""
     settings = load_settings(None, assigned)
-    bad = [
-        {"key": b"u", "value": value, "headers": [("trace", b"7")], "timestamp_ms": START} for value in (b"{", b"\xff")
-    ]
+    headers = [("trace", b"6"), ("trace", b"7")]  # of one name, the job keeps the last
+    bad = [{"key": b"u", "value": value, "headers": headers, "timestamp_ms": START} for value in (b"{", b"\xff")]
     put(settings, bad, settings.topics.clickstream)
     job = [f"bundles={bundles}", f"home={tmp_path}", "kafka.bounded=true", "encoder.provider=cpu"]
 
