@@ -8,7 +8,7 @@ from flink_jobs.submit import job_arguments
 from flink_jobs.tables import clickstream_table, dead_letter_table, literal
 from udfs.errors import ShopstreamError
 
-PLANTED = "pl4nted"
+PLANTED = "un1que"
 
 
 def scram(folder: Path, password: str = PLANTED, **more: object) -> KafkaSettings:
