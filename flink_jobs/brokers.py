@@ -1,19 +1,38 @@
 """Talking to Kafka from outside Flink: clients from settings, topics, and errors in one line."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 
-from flink_jobs.settings import Settings
+from flink_jobs.security import client_options
+from flink_jobs.settings import KafkaSettings, Settings
 from udfs.errors import ShopstreamError
 
 # Reconnection attempts are its errors; ours say it once.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+class _LastFailure(logging.Handler):
+    """Remembers why the last connection failed: what kafka-python raises says only that none was made."""
+
+    reason: Exception | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        failures = record.args if isinstance(record.args, tuple) else ()
+        told = (part for part in failures if isinstance(part, Exception) and not isinstance(part, KafkaTimeoutError))
+        self.reason = next(told, self.reason)
+
+
+_last_failure = _LastFailure()
+_connections = logging.getLogger("kafka.net.manager")
+_connections.setLevel(logging.WARNING)
+_connections.propagate = False
+_connections.addHandler(_last_failure)
 
 BOOTSTRAP_TIMEOUT_MS = 4000
 DEFAULT_PARTITIONS = 2
@@ -21,19 +40,35 @@ DEFAULT_PARTITIONS = 2
 
 def _client_options(settings: Settings) -> dict[str, Any]:
     brokers = [broker.strip() for broker in settings.kafka.bootstrap.split(",") if broker.strip()]
-    return {"bootstrap_servers": brokers, "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS}
+    addresses = {"bootstrap_servers": brokers, "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS}
+    return addresses | client_options(settings.kafka)
 
 
 @contextmanager
 def reachable(settings: Settings) -> Iterator[None]:
     """Turn Kafka's errors in the block into a ShopstreamError that says which broker and what to do."""
+    kafka, _last_failure.reason = settings.kafka, None
     try:
         yield
     except KafkaError as error:
+        reason = (isinstance(error, KafkaTimeoutError) and _last_failure.reason) or error
+        told = str(reason).partition(": Request '")[0]  # what follows is the request in all its length
         raise ShopstreamError(
-            f"Kafka at {settings.kafka.bootstrap} (setting kafka.bootstrap) does not serve us: {error}; "
-            "a local broker is started by `shopstream kafka start`"
+            f"Kafka at {kafka.bootstrap} (setting kafka.bootstrap) does not serve us: {told}; {_advice(kafka, reason)}"
         ) from None
+
+
+def _advice(kafka: KafkaSettings, reason: Exception) -> str:
+    if "Authorization" in str(reason):
+        return "docs/operations.md lists what each command has to be allowed"
+    # Over TLS, kafka-python loses the broker's last words when the broker closes the connection right after them.
+    closed = "disconnected" in str(reason)
+    if kafka.sasl and (closed or isinstance(reason, SaslAuthenticationFailedError)):
+        return f"the broker refuses kafka.username={kafka.username}, kafka.password_file or kafka.sasl_mechanism"
+    if kafka.tls and isinstance(reason, KafkaConnectionError):
+        return "see kafka.ca_file, and kafka.certificate_file where the broker asks who we are"
+    wanted = "a broker that wants TLS or a password closes the connection: see kafka.security; " if closed else ""
+    return f"{wanted}a local broker is started by `shopstream kafka start`"
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
@@ -69,6 +104,23 @@ def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
             client.close()
 
 
+def records(settings: Settings, topic: str, begin: Mapping[int, int] | None = None) -> Iterator[Any]:
+    """The committed records of a topic as it stands, or from those offsets of its partitions on."""
+    ends = {TopicPartition(topic, number): end for number, end in end_offsets(settings, topic).items()}
+    with reachable(settings):
+        client = consumer(settings, auto_offset_reset="earliest")
+        try:
+            client.assign(list(ends))
+            client.seek_to_beginning(*ends)
+            for number, offset in (begin or {}).items():
+                client.seek(TopicPartition(topic, number), offset)
+            while any(client.position(place) < end for place, end in ends.items()):
+                for found in client.poll(timeout_ms=500).values():
+                    yield from found
+        finally:
+            client.close()
+
+
 def topic_names(settings: Settings) -> list[str]:
     """All topics of the contract, by their names in the settings."""
     return list(settings.topics.model_dump().values())
@@ -85,9 +137,14 @@ def require_topics(settings: Settings, *names: str) -> None:
     missing = [name for name in names if name not in present]
     if missing:
         raise ShopstreamError(
-            f"Kafka at {settings.kafka.bootstrap} has no topic {', '.join(missing)}: create it, "
-            "or all topics of the settings with `shopstream kafka topics`"
+            f"Kafka at {settings.kafka.bootstrap} has no topic {', '.join(missing)}: create it, or all topics of the "
+            f"settings with `shopstream kafka topics`{_may_be_hidden(settings)}"
         )
+
+
+def _may_be_hidden(settings: Settings) -> str:
+    """Brokers that ask who we are do not list a topic to who may not describe it."""
+    return "" if settings.kafka.security == "PLAINTEXT" else "; or allow us to DESCRIBE it (docs/operations.md)"
 
 
 def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> list[str]:

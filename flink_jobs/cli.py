@@ -23,11 +23,13 @@ app = typer.Typer(
 kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
 flink_app = typer.Typer(help="A real Flink cluster on this machine.", no_args_is_help=True)
 lake_app = typer.Typer(help="Closed sessions and their events as Parquet files.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Events that could not be read, with the reason.", no_args_is_help=True)
 app.add_typer(kafka_app, name="kafka")
 app.add_typer(flink_app, name="flink")
 app.add_typer(lake_app, name="lake")
 catalog_app = typer.Typer(help="Items as they change.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(dlq_app, name="dlq")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
@@ -387,6 +389,37 @@ def catalog_show(config: Config = None, assignments: Assignments = None, as_json
         f"{found.sold_out:,} sold out, in {found.files:,} segments of {found.bytes:,} bytes"
     )
     console.result(asdict(found), text, as_json)
+
+
+@dlq_app.command("show")
+def dlq_show(
+    config: Config = None,
+    assignments: Assignments = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many alone.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say why dead letters are there: reasons with counts and a few examples. Next: `shopstream dlq replay`."""
+    from flink_jobs import dlq
+
+    found = dlq.show(_settings(config, assignments), limit)
+    reasons = [asdict(reason) | asdict(letters) for reason, letters in found.items()]
+    console.result({"reasons": reasons}, dlq.describe(found) or "there are no dead letters", as_json)
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    config: Config = None,
+    assignments: Assignments = None,
+    topic: Annotated[str | None, typer.Option(help="Only those that came from this topic.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only those whose reason, as `show` has it, says this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters back to the topics they came from, each once. Mend first what they died of."""
+    from flink_jobs import dlq
+
+    done = dlq.replay(_settings(config, assignments), topic=topic, reason=reason, limit=limit)
+    console.result(asdict(done), f"sent back {done.sent:,} dead letters; {done.left:,} are left", as_json)
 
 
 @app.command("settings")

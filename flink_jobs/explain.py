@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import msgspec
-from kafka import TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
@@ -15,22 +14,12 @@ def find(settings: Settings, recommendation_id: str) -> Recommendation:
     """The recommendation of that id, read through the topic as it stands; ShopstreamError when it is not there."""
     topic = settings.topics.recommendations
     brokers.require_topics(settings, topic)
-    ends = {TopicPartition(topic, number): end for number, end in brokers.end_offsets(settings, topic).items()}
     needle = msgspec.json.encode(recommendation_id)
-    with brokers.reachable(settings):
-        client = brokers.consumer(settings)
-        try:
-            client.assign(list(ends))
-            client.seek_to_beginning(*ends)
-            while any(client.position(place) < end for place, end in ends.items()):
-                for records in client.poll(timeout_ms=500).values():
-                    for record in records:
-                        if record.value and needle in record.value:  # decoding each record would take ten times as long
-                            found = msgspec.json.decode(record.value, type=Recommendation)
-                            if found.recommendation_id == recommendation_id:
-                                return found
-        finally:
-            client.close()
+    for record in brokers.records(settings, topic):
+        if record.value and needle in record.value:  # decoding each record would take ten times as long
+            found = msgspec.json.decode(record.value, type=Recommendation)
+            if found.recommendation_id == recommendation_id:
+                return found
     user = recommendation_id.partition("/")[0]
     raise ShopstreamError(
         f"topic {topic} has no recommendation {recommendation_id!r}; ids are USER/EVENT, and `shopstream watch "

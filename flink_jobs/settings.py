@@ -76,6 +76,36 @@ class KafkaSettings(_Group):
         "earliest-offset or latest-offset. A restored job goes on where it was.",
     )
     bounded: bool = Field(False, description="Stop at the offsets that are the latest when the job starts.")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to: by TLS (SSL), with a password (SASL), both or neither."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="With SASL: how the password is proved."
+    )
+    username: str | None = Field(None, description="With SASL: the user.")
+    password_file: Path | None = Field(
+        None, description="With SASL: file of the password, at the same place on every machine of the cluster."
+    )
+    ca_file: Path | None = Field(
+        None, description="With TLS: PEM of the CAs that are trusted; none: each machine's own. On every machine."
+    )
+    certificate_file: Path | None = Field(
+        None, description="For mutual TLS: PEM of our certificate and those it rests on. On every machine."
+    )
+    key_file: Path | None = Field(None, description="For mutual TLS: PEM of its key, PKCS#8. On every machine.")
+    key_password_file: Path | None = Field(
+        None, description="File of the password of an encrypted key_file. On every machine."
+    )
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted and the broker has to prove its name."""
+        return self.security.endswith("SSL")
+
+    @property
+    def sasl(self) -> bool:
+        """Whether a user and a password are asked for."""
+        return self.security.startswith("SASL")
 
 
 class FlinkSettings(_Group):

@@ -16,6 +16,7 @@ from deploy.local.flink import flink_command
 from deploy.local.jars import jars
 from deploy.local.java import child_env
 from flink_jobs import brokers
+from flink_jobs.security import FILES
 from flink_jobs.settings import Settings
 from udfs.bundle import open_bundle
 from udfs.errors import ShopstreamError
@@ -83,7 +84,9 @@ def job_arguments(settings: Settings, config: Path | None, assignments: Sequence
     """What the job's file is given: the same settings, with paths that hold in any working folder."""
     arguments = ["--config", str(config.absolute())] if config else []
     home, bundles, lake = settings.home.absolute(), settings.bundle_folder, settings.lake_folder
-    paths = (f"home={home}", f"bundles={bundles}", f"lake.folder={lake}")
+    paths = [f"home={home}", f"bundles={bundles}", f"lake.folder={lake}"]
+    secured = {name: getattr(settings.kafka, name) for name in FILES}
+    paths += [f"kafka.{name}={file.absolute()}" for name, file in secured.items() if file]
     for assignment in (*assignments, *paths):
         arguments += ["--set", assignment]
     return arguments

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from flink_jobs.security import flink_options
 from flink_jobs.settings import Settings
 from udfs import lake, segments
 from udfs.contracts import MIN_TIME_MS
@@ -74,6 +75,7 @@ def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
         "connector": "kafka",
         "topic": topic,
         "properties.bootstrap.servers": settings.kafka.bootstrap,
+        **flink_options(settings.kafka),
         "key.format": "raw",
         "key.fields": key,
         "value.format": "raw",
@@ -85,6 +87,7 @@ def _source(settings: Settings, topic: str, group_suffix: str, startup: str) -> 
     options = _kafka(settings, topic, "key") | {
         "properties.group.id": settings.kafka.group + group_suffix,
         "properties.auto.offset.reset": "earliest",
+        "properties.isolation.level": "read_committed",  # what a producer took back never was
         "scan.startup.mode": startup,
     }
     return options | ({"scan.bounded.mode": "latest-offset"} if settings.kafka.bounded else {})

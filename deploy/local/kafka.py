@@ -4,7 +4,8 @@ import base64
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -24,9 +25,11 @@ SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,\
+  SASL_SSL:SASL_SSL
 log.dirs={data}
 
 # One broker holds every copy.
@@ -85,10 +88,16 @@ class Status:
 
 @dataclass
 class LocalKafka:
-    """A broker whose data, configuration, log and pid live in `home`, a folder of its own."""
+    """A broker whose data, configuration, log and pid live in `home`, a folder of its own.
+
+    `port` is that of the open listener. `secured`: ports of more listeners by protocol (SSL, SASL_PLAINTEXT, SASL_SSL).
+    `properties`: the broker's own settings, over ours; those that the secured listeners need among them.
+    """
 
     home: Path
     port: int = 9092
+    secured: Mapping[str, int] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.home = self.home.absolute()
@@ -163,8 +172,11 @@ class LocalKafka:
         """Written anew at each start: the ports may have changed."""
         for folder in ("conf", "data", "log"):
             (self.home / folder).mkdir(exist_ok=True)
-        settings = {"port": self.port, "controller_port": process.free_port(), "data": self.home / "data"}
-        self._properties.write_text(SERVER_PROPERTIES.format(**settings), encoding="utf-8")
+        open_and_secured = {"PLAINTEXT": self.port, **self.secured}
+        listeners = ",".join(f"{protocol}://{process.HOST}:{port}" for protocol, port in open_and_secured.items())
+        settings = {"listeners": listeners, "controller_port": process.free_port(), "data": self.home / "data"}
+        own = "".join(f"{name}={value}\n" for name, value in self.properties.items())
+        self._properties.write_text(SERVER_PROPERTIES.format(**settings) + own, encoding="utf-8")
         self._log4j.write_text(LOG4J_PROPERTIES.format(log=self._log), encoding="utf-8")
         process.set_aside(self._log)
 

@@ -1,0 +1,170 @@
+"""Dead letters on a real broker: what is said of them, and that each goes back once, as it came."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import as_options, read_all, run_command
+
+from flink_jobs import brokers, dlq
+from flink_jobs.settings import Settings, load_settings
+from udfs.errors import ShopstreamError
+
+pytestmark = pytest.mark.e2e
+
+START = 1_700_000_000_000
+VIEW, UTF8 = "Invalid enum value 'stare' - at `$.event_type`", "'utf-8' codec can't decode byte 0xff in position 3"
+
+
+def errors(topic: str, message: str, partition: int = 0, offset: int = 7) -> list[tuple[str, bytes]]:
+    """Headers as our jobs write them."""
+    told = {
+        "topic": topic, "partition": str(partition), "offset": str(offset), "stage": "VALUE_CONVERTER",
+        "class.name": "udfs.events.parse_event", "exception.class.name": "ValidationError",
+        "exception.message": message,
+    }  # fmt: skip
+    return [(f"__connect.errors.{name}", value.encode()) for name, value in told.items()]
+
+
+def put(settings: Settings, letters: list[dict[str, Any]], topic: str = "") -> None:
+    producer = brokers.producer(settings)
+    for letter in letters:
+        producer.send(topic or settings.topics.dlq, **letter)
+    producer.flush()
+    producer.close()
+
+
+def events(settings: Settings) -> list[Any]:
+    return read_all(settings, settings.topics.clickstream)
+
+
+@pytest.fixture
+def assigned(own: Callable[..., list[str]]) -> list[str]:
+    return own()
+
+
+def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
+    settings = load_settings(None, assigned)
+    origin, options = settings.topics.clickstream, as_options(assigned)
+    own_headers = [("trace", b"1"), ("trace", b"2"), ("empty", b""), ("trace", b"1")]
+    told = [
+        {"key": b"a", "value": b"stare", "headers": [*own_headers, *errors(origin, VIEW, 1)], "timestamp_ms": START},
+        {"key": b"b", "value": b"\xff\xfe", "headers": errors(origin, UTF8), "timestamp_ms": START + 1},
+        {"key": None, "value": b"{", "headers": errors(origin, UTF8.replace("3", "44"), 1), "timestamp_ms": 0},
+        {"key": b"c", "value": None, "headers": errors(origin, "the record has no value"), "timestamp_ms": START},
+        {"key": b"d", "value": b"far", "headers": errors(origin, VIEW, 99), "timestamp_ms": START},
+        {"key": b"e", "value": b"?", "headers": [("whose", b"nobody's")], "timestamp_ms": START},
+    ]
+    put(settings, told)
+
+    shown = run_command("dlq", "show", "--json", *options)
+    assert shown.code == 0, shown.err
+    reasons = {reason["message"]: reason for reason in shown.json()["reasons"]}
+    utf8 = "'…' codec can't decode byte N in position N"
+    assert {message: reason["count"] for message, reason in reasons.items()} == {
+        utf8: 2, "Invalid enum value '…' - at `$.event_type`": 2, "the record has no value": 1, "": 1,
+    }  # fmt: skip
+    assert {reasons[utf8][name] for name in ("exception", "topic", "stage")} == {
+        "ValidationError", origin, "VALUE_CONVERTER",
+    }  # fmt: skip
+    assert {"from": f"{origin}/0/7", "key": "b", "value": "��"} in reasons[utf8]["examples"]
+    assert all(reason["sent_back"] == 0 for reason in reasons.values())
+
+    sent = run_command("dlq", "replay", "--reason", "Invalid enum", "--json", *options)
+    assert sent.json() == {"sent": 2, "left": 4}, sent.err
+    assert {record.value for record in events(settings)} == {b"stare", b"far"}
+    assert {reason.message: letters.sent_back for reason, letters in dlq.show(settings).items()} == {
+        utf8: 0, "Invalid enum value '…' - at `$.event_type`": 2, "the record has no value": 0, "": 0,
+    }  # fmt: skip
+    assert dlq.replay(settings, topic="another") == dlq.Replayed(0, 4)
+    assert dlq.replay(settings, limit=1).sent == 1
+    assert dlq.replay(settings).sent == 2
+    assert dlq.replay(settings).sent == 0
+
+    found = {record.value: record for record in events(settings)}
+    assert len(found) == len(events(settings)) == 5
+    for letter in told[:-1]:
+        record = found[letter["value"]]
+        assert (record.key, record.timestamp) == (letter["key"], letter["timestamp_ms"])
+        assert record.headers == ([] if letter["value"] != b"stare" else own_headers)
+    assert found[b"stare"].partition == found[b"{"].partition == 1
+
+    # The one without an original topic is left for good; what comes later goes back, whatever went before.
+    put(settings, [told[0] | {"value": b"later"}])
+    assert dlq.replay(settings).sent == 1
+    text = run_command("dlq", "show", *options).out
+    assert "3 × ValidationError: Invalid enum value '…' - at `$.event_type`" in text
+    assert "3 sent back" in text
+
+
+def test_many_letters_in_several_transactions(assigned: list[str]):
+    settings = load_settings(None, assigned)
+    origin, count = settings.topics.clickstream, 2 * dlq.CHUNK
+    messages = (VIEW, "the record has no value", UTF8)
+    put(
+        settings,
+        [
+            {"key": b"%d" % (n % 50), "value": b"%d" % n, "headers": errors(origin, messages[n % 3]), "timestamp_ms": n}
+            for n in range(count)
+        ],
+    )
+    third = dlq.replay(settings, reason="Invalid enum")
+    assert third == dlq.Replayed(len(range(0, count, 3)), count - len(range(0, count, 3)))
+    assert dlq.replay(settings).sent == count - third.sent
+    assert dlq.replay(settings).sent == 0
+    values = [int(record.value) for record in events(settings)]
+    assert sorted(values) == list(range(count))
+
+
+def test_a_replay_that_fails_leaves_nothing_behind(assigned: list[str]):
+    settings = load_settings(None, assigned)
+    gone = {"key": b"k", "value": b"v", "headers": errors("no-such-topic", VIEW), "timestamp_ms": START}
+    put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}, gone])
+    with pytest.raises(ShopstreamError, match="has no topic no-such-topic"):
+        dlq.replay(settings)
+    assert events(settings) == []
+    assert dlq.replay(settings, topic=settings.topics.clickstream) == dlq.Replayed(1, 1)
+    assert len(events(settings)) == 1
+
+
+def test_a_killed_replay_is_taken_back(assigned: list[str]):
+    """As it would be after kill -9 in the midst of a transaction: another begins, and ends it."""
+    settings = load_settings(None, assigned)
+    put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}])
+    killed = brokers.producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-replay")
+    killed.init_transactions()
+    killed.begin_transaction()
+    killed.send(settings.topics.clickstream, key=b"k", value=b"v").get(10)
+    assert dlq.replay(settings).sent == 1
+    assert [record.value for record in events(settings)] == [b"v"]
+    killed.close(timeout=0)
+
+
+def test_letters_of_a_job_go_round(assigned: list[str], bundles: Path, tmp_path: Path):
+    """Unreadable events through the job, back, and through the job again: it says the same of them."""
+    settings = load_settings(None, assigned)
+    headers = [("trace", b"6"), ("trace", b"7")]  # of one name, the job keeps the last
+    bad = [{"key": b"u", "value": value, "headers": headers, "timestamp_ms": START} for value in (b"{", b"\xff")]
+    put(settings, bad, settings.topics.clickstream)
+    job = [f"bundles={bundles}", f"home={tmp_path}", "kafka.bounded=true", "encoder.provider=cpu"]
+
+    def run() -> dict[str, int]:
+        ran = run_command("submit", "recommend", "--embedded", *as_options([*assigned, *job]))
+        assert ran.code == 0, ran.err
+        return {str(reason): letters.count for reason, letters in dlq.show(settings).items()}
+
+    once = run()
+    assert sum(once.values()) == 2
+    assert dlq.replay(settings).sent == 2
+    again = events(settings)[2:]
+    assert sorted((record.value, tuple(record.headers), record.timestamp) for record in again) == sorted(
+        (each["value"], (("trace", b"7"),), START) for each in bad
+    )
+    assert run() == {reason: 2 * count for reason, count in once.items()}
+    letters = [
+        json.loads(dict(record.headers)["__connect.errors.offset"])
+        for record in read_all(settings, settings.topics.dlq)
+    ]
+    assert len(set(letters)) == 4
