@@ -1,5 +1,7 @@
 """What tests of real parts need again and again: running commands, sending and reading records, finding data."""
 
+import gzip
+import itertools
 import json
 import os
 import subprocess
@@ -25,6 +27,14 @@ def data_file(folder: str, name: str) -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{file} is needed in CI")
         pytest.skip(f"{file} is not here")
+    return file
+
+
+def online_retail(file: Path, lines: int) -> Path:
+    """Write the first lines of Online Retail and its header to a file (.csv.gz)."""
+    source = data_file("online_retail", "online_retail.csv.gz")
+    with gzip.open(source, "rt", newline="") as whole, gzip.open(file, "wt", newline="") as part:
+        part.writelines(itertools.islice(whole, 1 + lines))
     return file
 
 

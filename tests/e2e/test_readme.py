@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, data_file
+from support import ROOT, online_retail
 
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
@@ -18,6 +18,8 @@ from flink_jobs.settings import load_settings
 pytestmark = pytest.mark.e2e
 
 README = (ROOT / "README.md").read_text()
+#: Of Online Retail's 541,909 lines those that the README's commands are run on here; all of them take five minutes.
+RETAIL_LINES = int(os.environ.get("SHOPSTREAM_README_LINES", "60000"))
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
@@ -59,11 +61,14 @@ def test_the_tour(folder: Path):
 
 
 @pytest.mark.timeout(1000)
-def test_online_retail_whole(folder: Path):
-    (folder / "online_retail.csv.gz").symlink_to(data_file("online_retail", "online_retail.csv.gz"))
+def test_online_retail(folder: Path):
+    online_retail(folder / "online_retail.csv.gz", RETAIL_LINES)
     out = run_block(BLOCKS[2], folder)
     zeros = "0 missing, 0 doubled, 0 unexpected, 0 unreadable, 0 misranked, 0 unknown items"
-    assert f"397,924 triggers, 397,924 recommendations, {zeros}" in out
+    found = re.search(rf"([\d,]+) triggers, ([\d,]+) recommendations, {zeros}", out)
+    assert found is not None, out
+    assert found[1] == found[2]
+    assert found[1] == "397,924" if RETAIL_LINES >= 541_909 else int(found[1].replace(",", "")) > RETAIL_LINES / 2
 
 
 def test_the_settings_file_holds(tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -242,6 +243,20 @@ def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
     assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 1
     assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 0
     assert "1 sent back" in succeeds("dlq", "show", *shown).out
+
+
+def test_the_catalogue_by_whom_it_is_allowed(shop_kafka: Shop, bundles: Path, tmp_path: Path):
+    for command in ("catalog", "catalog-send"):
+        shop_kafka.user(command, documented_grants(command))
+    folder, items = tmp_path / "bundles", tmp_path / "items.jsonl"
+    shutil.copytree(bundles, folder)
+    items.write_text('{"item_id": "lamp", "title": "Hurricane lamp"}\n')
+    succeeds("catalog", "send", str(items), *as_options(shop_kafka.scram("catalog-send")))
+    succeeds("catalog", "remove", "vase", *as_options(shop_kafka.scram("catalog-send")))
+    job = [f"home={tmp_path}", f"bundles={folder}", "kafka.bounded=true", "encoder.provider=cpu"]
+    succeeds("submit", "catalog", "--embedded", *as_options([*shop_kafka.scram("catalog"), *job]))
+    shown = succeeds("catalog", "show", "--json", *as_options([f"bundles={folder}"])).json()
+    assert (shown["changed"], shown["removed"], shown["sold_out"]) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(

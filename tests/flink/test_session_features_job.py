@@ -1,7 +1,5 @@
 """Closed sessions on the embedded mini-cluster, with a real broker and a real bundle; and the same from recordings."""
 
-import gzip
-import itertools
 import json
 import os
 import signal
@@ -21,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import as_options, data_file, read_all, run_command, send
+from support import as_options, online_retail, read_all, run_command, send
 
 from deploy.local.java import child_env
 from flink_jobs import simulate, submit
@@ -323,19 +321,11 @@ def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
     assert not [name for name in hidden if ".inprogress." not in name and not name.startswith(".uncompacted-")]
 
 
-def online_retail(folder: Path, lines: int) -> Path:
-    """A file with the first lines of Online Retail."""
-    source, file = data_file("online_retail", "online_retail.csv.gz"), folder / "retail.csv.gz"
-    with gzip.open(source, "rt", newline="") as whole, gzip.open(file, "wt") as part:
-        part.writelines(itertools.islice(whole, 1 + lines))
-    return file
-
-
 def test_online_retail_on_close_in_session_and_from_the_file_is_the_same(
     own: Callable[..., list[str]], bundles: Path, tmp_path: Path
 ):
     """Orders are sessions of many events at one time, up to hundreds of them."""
-    file = online_retail(tmp_path, RETAIL_REPLAYED)
+    file = online_retail(tmp_path / "retail.csv.gz", RETAIL_REPLAYED)
     assignments = own(f"bundles={bundles}", f"home={tmp_path}", "session.max_events=1024", "parallelism=2")
     settings = load_settings(None, assignments)
     ran = run_command("replay", str(file), *as_options(assignments))
@@ -357,7 +347,7 @@ def test_online_retail_on_close_in_session_and_from_the_file_is_the_same(
 
 
 def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: Path):
-    file = online_retail(tmp_path, RETAIL_LINES)
+    file = online_retail(tmp_path / "retail.csv.gz", RETAIL_LINES)
     options = as_options([f"bundles={bundles}", f"home={tmp_path}"])
     said = backfill(str(file), *options)
 
