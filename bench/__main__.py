@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import encode as encoding
+from bench import pipeline as pipelines
 from bench import quality as judging
 from bench.features import features as measure_features
 from bench.quality_data import PREPARED, prepare
@@ -59,6 +60,33 @@ def features(
 ) -> None:
     """Session features: events a second, ours beside pandas groupby, on one core."""
     measure_features(quick, as_json)
+
+
+@app.command()
+def pipeline(
+    events: Annotated[
+        int | None, typer.Option(min=1000, help="Events to prepare.", show_default="1,000,000, quick 20,000")
+    ] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender catches up, in turn.")] = 1,
+    limit: Annotated[float, typer.Option(min=10, help="Seconds after which a contender is cut off.")] = 900,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(pipelines.NAMES)}. May be repeated."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="20,000 events.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="Draw events/s to this .svg or .png file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """Our job beside other stream processors on one real broker: events a second, CPU, memory, exactness.
+
+    Peers get an environment of their own on first use (some 1.2 GB); Spark needs a Java of its own on PATH, 17 or 21.
+    """
+    names = tuple(name for part in only or () for name in part.split(","))
+    count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
+    pipelines.run(pipelines.Options(count, rounds, names, limit, bundles), as_json=as_json, chart=chart)
 
 
 @app.command()
