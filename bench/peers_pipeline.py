@@ -27,8 +27,7 @@ BYTEWAX_BATCH = 1000
 QUIX_COMMIT_EVERY = 2000
 SPARK_OFFSETS, SPARK_ROWS, SPARK_MEMORY = 20_000, 2000, "2g"
 
-_encode, _due = msgspec.msgpack.encode, msgspec.msgpack.Decoder(Due)
-_shopper = msgspec.msgpack.Decoder(Shopper)
+_encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 def _answers(config: Config) -> Answers:
@@ -100,7 +99,7 @@ def bytewax_flow(config_json: str) -> Any:
 
     class Session(StatefulBatchLogic):
         def __init__(self, state: bytes | None) -> None:
-            self.shopper = _shopper.decode(state) if state else Shopper()
+            self.shopper = _decode(state, type=Shopper) if state else Shopper()
 
         def on_batch(self, values: list[bytes]) -> tuple[list[Due], bool]:
             return [due for value in values if (due := self.shopper.meet(value))], StatefulBatchLogic.RETAIN
@@ -155,7 +154,7 @@ def run_quix(config: Config, process: int) -> None:
 
     def meet(value: bytes, state: Any) -> list[Due]:
         kept = state.get_bytes("shopper")
-        shopper = _shopper.decode(kept) if kept else Shopper()
+        shopper = _decode(kept, type=Shopper) if kept else Shopper()
         due = shopper.meet(value)
         state.set_bytes("shopper", _encode(shopper))
         return [due] if due else []
@@ -183,6 +182,7 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
     from pyspark.sql.functions import col, pandas_udf
 
     cores = config["processes"]
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     spark = (
         SparkSession.builder.master(f"local[{cores}]")
         .config("spark.jars", ",".join(config["jars"]))
@@ -196,7 +196,7 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
     )
 
     def meet(_: Any, frames: Iterable[pd.DataFrame], state: Any) -> Iterator[pd.DataFrame]:
-        shopper = _shopper.decode(state.get[0]) if state.exists else Shopper()
+        shopper = _decode(state.get[0], type=Shopper) if state.exists else Shopper()
         records = pd.concat(list(frames)).sort_values("offset")["value"]
         dues = [due for value in records if (due := shopper.meet(value))]
         state.update((_encode(shopper),))
@@ -205,7 +205,9 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
     @pandas_udf("string")
     def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in batches:
-            yield pd.Series(spark_answers(json.dumps(dict(config)))([_due.decode(due) for due in batch]), dtype=object)
+            yield pd.Series(
+                spark_answers(json.dumps(dict(config)))([_decode(due, type=Due) for due in batch]), dtype=object
+            )
 
     kafka = {"kafka.bootstrap.servers": config["bootstrap"]}
     records = (
@@ -260,4 +262,6 @@ PEERS: dict[str, Callable[[Config, int], None]] = {
 }
 
 if __name__ == "__main__":
+    from bench.peers_pipeline import PEERS  # Spark's workers find functions by the module's own name
+
     PEERS[sys.argv[1]](json.loads(Path(sys.argv[3]).read_text()), int(sys.argv[2]))

@@ -30,7 +30,7 @@ from bench.pipeline_sessions import Due, Shopper, sessions_of
 from deploy.local.flink import LocalFlink
 from deploy.local.jars import jars
 from deploy.local.kafka import LocalKafka
-from deploy.local.process import free_port, terminate
+from deploy.local.process import free_port, last_error, terminate
 from flink_jobs import brokers, simulate
 from flink_jobs import submit as submitting
 from flink_jobs.settings import Settings, load_settings
@@ -74,7 +74,7 @@ EVENTS_A_SHOPPER = 50
 #: Seconds between two looks at the topic, and at the processes.
 LOOK_S, USAGE_S = 0.25, 1.0
 #: A contender is through when all is there and nothing came for SETTLE_S; it is stuck when nothing came for STUCK_S.
-SETTLE_S, STUCK_S = 3.0, 120.0
+SETTLE_S, STUCK_S = 3.0, 180.0
 #: Flink asks its workers for their metrics every 10 s.
 METRICS_S = 11.0
 #: Triggers whose texts the encoder alone is given, in batches of as many rows as cross into the job's Python at a time.
@@ -393,7 +393,7 @@ def other(name: str, own: Path, settings: Settings, notes: Console) -> Iterator[
 
         def check() -> None:
             if any(each.poll() is not None for each in running):
-                raise ShopstreamError(f"it ended: {last_line((own / 'log').read_text())}")
+                raise ShopstreamError(f"it ended: {last_error(own / 'log')}")
 
         def texts() -> int:
             return sum(json.loads(file.read_text())["texts"] for file in own.glob("stats-*.json"))

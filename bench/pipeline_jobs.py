@@ -18,7 +18,7 @@ from udfs.recommend import RecommendOptions
 #: Epoch ms of an event_time, a number or RFC 3339 in UTC with milliseconds, as the simulated shop writes both.
 FLOOR_TIME = """COALESCE(TRY_CAST(event_time AS BIGINT),
   1000 * UNIX_TIMESTAMP(OVERLAY(SUBSTRING(event_time, 1, 19) PLACING ' ' FROM 11 FOR 1))
-  + CAST(SUBSTRING(event_time, 21, 3) AS BIGINT))"""
+  + TRY_CAST(SUBSTRING(event_time, 21, 3) AS BIGINT))"""
 
 
 def identity(_: RecommendOptions) -> Any:
