@@ -18,14 +18,14 @@ import msgspec
 
 from bench.pipeline_sessions import Answers, Due, Shopper, note
 
-#: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder (of its own), jars, ports.
+#: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder (of its own), jars, ports, events.
 Config: TypeAlias = Mapping[str, Any]
 
-#: What each was set to, beside what it does by default, and what it promises. Figures are the best of a few tried.
+#: What each is set to, beside what it does by default.
 LOOP_RECORDS = 1000
 BYTEWAX_BATCH = 1000
 QUIX_COMMIT_EVERY = 2000
-SPARK_OFFSETS, SPARK_ROWS, SPARK_MEMORY = 20_000, 2000, "2g"
+SPARK_OFFSETS, SPARK_BATCHES, SPARK_ROWS, SPARK_MEMORY = 20_000, 10, 2000, "2g"  # 10 micro-batches at least
 
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
@@ -176,10 +176,10 @@ def run_quix(config: Config, process: int) -> None:
 
 
 def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark starts its own workers
-    """Structured Streaming in one JVM: sessions by applyInPandasWithState, answers by a pandas UDF over iterators."""
+    """Structured Streaming in one JVM: sessions by applyInPandasWithState, answers by mapInPandas."""
     import pandas as pd
     from pyspark.sql import SparkSession
-    from pyspark.sql.functions import col, pandas_udf
+    from pyspark.sql.functions import col
 
     cores = config["processes"]
     os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -202,18 +202,16 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
         state.update((_encode(shopper),))
         yield pd.DataFrame({"user": [due[0] for due in dues], "due": [_encode(due) for due in dues]})
 
-    @pandas_udf("string")
-    def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        for batch in batches:
-            yield pd.Series(
-                spark_answers(json.dumps(dict(config)))([_decode(due, type=Due) for due in batch]), dtype=object
-            )
+    def answer(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            dues = [_decode(due, type=Due) for due in frame["due"]]
+            yield pd.DataFrame({"key": frame["user"], "value": spark_answers(json.dumps(dict(config)))(dues)})
 
     kafka = {"kafka.bootstrap.servers": config["bootstrap"]}
     records = (
         spark.readStream.format("kafka")
         .options(**kafka, subscribe=config["clickstream"], startingOffsets="earliest")
-        .option("maxOffsetsPerTrigger", SPARK_OFFSETS)
+        .option("maxOffsetsPerTrigger", min(SPARK_OFFSETS, config["events"] // SPARK_BATCHES + 1))
         .load()
     )
     dues = (
@@ -222,7 +220,7 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
         .applyInPandasWithState(meet, "user string, due binary", "shopper binary", "append", "NoTimeout")
     )
     query = (
-        dues.select(col("user").alias("key"), answer("due").alias("value"))
+        dues.mapInPandas(answer, "key string, value string")
         .writeStream.format("kafka")
         .options(**kafka, topic=config["recommendations"])
         .option("checkpointLocation", str(Path(config["folder"], "checkpoint")))

@@ -295,10 +295,14 @@ def race(
     settings = load_settings(None, assignments)
     if name == "encoder":
         share = write_batches(own / "batches.json", bundle, prepared)
-        with other(name, own, settings, notes) as contender:
+        with other(name, own, settings, prepared.events, notes) as contender:
             return encode_for(ENCODER_S, contender, share)
     brokers.create_topics(settings, cores())
-    with flink(name, own, assignments) if name in FLINK else other(name, own, settings, notes) as contender:
+    with (
+        flink(name, own, assignments)
+        if name in FLINK
+        else other(name, own, settings, prepared.events, notes) as contender
+    ):
         samples, through = watch(settings, contender, len(prepared.due), options.limit_s)
         asked = contender.texts()
     digests, records = read_records(settings)
@@ -363,7 +367,7 @@ def encoder_texts(settings: Settings, job_id: str) -> int:
 
 
 @contextmanager
-def other(name: str, own: Path, settings: Settings, notes: Console) -> Iterator[Contender]:
+def other(name: str, own: Path, settings: Settings, events: int, notes: Console) -> Iterator[Contender]:
     """Processes of bench.peers_pipeline: one a core, but Spark has its own workers."""
     python = peers_python("pipeline", "some 1.2 GB", notes) if OTHERS[name] else Path(sys.executable)
     config = {
@@ -374,6 +378,7 @@ def other(name: str, own: Path, settings: Settings, notes: Console) -> Iterator[
         "processes": cores(),
         "threads": settings.encoder.threads,
         "folder": str(own),
+        "events": events,
         "batches": str(own / "batches.json"),
         "jars": [str(jar) for jar in jars("spark")] if name == "spark" else [],
         "ports": [free_port() for _ in range(cores())],
