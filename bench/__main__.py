@@ -9,6 +9,7 @@ from bench import encode as encoding
 from bench import pipeline as pipelines
 from bench import quality as judging
 from bench.features import features as measure_features
+from bench.pipeline_latency import run_latency
 from bench.quality_data import PREPARED, prepare
 from udfs.errors import exit_with_one_line
 
@@ -77,6 +78,15 @@ def pipeline(
         typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(pipelines.NAMES)}. May be repeated."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20,000 events.")] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure our latency at 25, 50 and 80 % of the capacity instead.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Of each load, with --latency.", show_default="120, quick 15")
+    ] = None,
+    capacity: Annotated[
+        float | None, typer.Option(min=1, help="Events/s, with --latency.", show_default="what ours does catching up")
+    ] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw events/s to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
@@ -86,7 +96,11 @@ def pipeline(
     """
     names = tuple(name for part in only or () for name in part.split(","))
     count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
-    pipelines.run(pipelines.Options(count, rounds, names, limit, bundles), as_json=as_json, chart=chart)
+    options = pipelines.Options(count, rounds, names, limit, bundles)
+    if latency:
+        run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
+    else:
+        pipelines.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()

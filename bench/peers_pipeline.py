@@ -18,7 +18,7 @@ import msgspec
 
 from bench.pipeline_sessions import Answers, Due, Shopper, note
 
-#: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder (its own), jars, ports, events.
+#: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder, jars, ports, events.
 Config: TypeAlias = Mapping[str, Any]
 
 #: What each is set to, beside what it does by default.

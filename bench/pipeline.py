@@ -164,7 +164,7 @@ def run(options: Options, *, as_json: bool, chart: Path | None) -> None:
         require_drawing(chart)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     with TemporaryDirectory(prefix="shopstream-bench-", ignore_cleanup_errors=True) as folder:
-        about, rows = measure(options, Path(folder), notes)
+        about, rows = catch_up(options, Path(folder), notes)
     if chart is not None:
         draw(rows, chart)
     if as_json:
@@ -173,13 +173,12 @@ def run(options: Options, *, as_json: bool, chart: Path | None) -> None:
         show(about, rows, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140))
 
 
-def measure(options: Options, folder: Path, notes: Console) -> tuple[str, list[Row]]:
+def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[Row]]:
     """What was prepared, and a row for each contender that ran; `folder` takes everything that is written."""
-    shoppers = max(100, options.events // EVENTS_A_SHOPPER)
-    bundles = (options.bundles or _export(shoppers, folder, notes)).absolute()
-    bundle = open_bundle(bundles)
+    bundle = bundle_for(options, folder, notes)
+    shoppers = shoppers_of(options)
     with broker(folder) as address:
-        base = [f"kafka.bootstrap={address}", f"bundles={bundles}", f"parallelism={cores()}", "encoder.threads=1"]
+        base = settings_for(address, bundle)
         prepared = prepare(load_settings(None, base), bundle, options.events, shoppers, notes)
         notes.print(prepared.about, markup=False)
         runs: dict[str, list[Run]] = {}
@@ -224,8 +223,27 @@ def broker(folder: Path) -> Iterator[str]:
         local.stop()
 
 
-def _export(shoppers: int, folder: Path, notes: Console) -> Path:
-    """A folder with a bundle of the simulated shop, its ranker learned."""
+def settings_for(address: str, bundle: Bundle) -> list[str]:
+    """What every contender is set to: the broker, the bundle, a worker for each core."""
+    folder = bundle.path.parent.absolute()
+    return [f"kafka.bootstrap={address}", f"bundles={folder}", f"parallelism={cores()}", "encoder.threads=1"]
+
+
+def shoppers_of(options: Options) -> int:
+    """How many shoppers the simulated shop has."""
+    return max(100, options.events // EVENTS_A_SHOPPER)
+
+
+def bundle_for(options: Options, folder: Path, notes: Console) -> Bundle:
+    """The bundle that was named, or one of the simulated shop, exported into `folder` once."""
+    own = folder / "bundles"
+    if options.bundles is None and not own.exists():
+        _export(shoppers_of(options), folder, notes)
+    return open_bundle(options.bundles or own)
+
+
+def _export(shoppers: int, folder: Path, notes: Console) -> None:
+    """A bundle of the simulated shop, its ranker learned."""
     notes.print("exporting the bundle of a simulated shop")
     simulate.write(folder / "shop", events=1, items=ITEMS, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]
@@ -233,7 +251,6 @@ def _export(shoppers: int, folder: Path, notes: Console) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ShopstreamError(f"the export failed: {last_line(done.stderr).removeprefix('error: ')}")
-    return folder / "bundles"
 
 
 def last_line(text: str) -> str:
