@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from bench import encode as encoding
+from bench import pipeline as pipelines
 from bench import quality as judging
 from bench.features import features as measure_features
+from bench.pipeline_latency import run_latency
 from bench.quality_data import PREPARED, prepare
 from udfs.errors import exit_with_one_line
 
@@ -59,6 +61,46 @@ def features(
 ) -> None:
     """Session features: events a second, ours beside pandas groupby, on one core."""
     measure_features(quick, as_json)
+
+
+@app.command()
+def pipeline(
+    events: Annotated[
+        int | None, typer.Option(min=1000, help="Events to prepare.", show_default="1,000,000, quick 20,000")
+    ] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender catches up, in turn.")] = 1,
+    limit: Annotated[float, typer.Option(min=10, help="Seconds after which a contender is cut off.")] = 900,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(pipelines.NAMES)}. May be repeated."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="20,000 events.")] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure our latency at 25, 50 and 80 % of the capacity instead.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Of each load, with --latency.", show_default="120, quick 15")
+    ] = None,
+    capacity: Annotated[
+        float | None, typer.Option(min=1, help="Events/s, with --latency.", show_default="what ours does catching up")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw events/s to this .svg or .png file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """Our job beside other stream processors on one real broker: events a second, CPU, memory, exactness.
+
+    Peers get an environment of their own on first use (some 1.2 GB); Spark needs a Java of its own on PATH, 17 or 21.
+    """
+    names = tuple(name for part in only or () for name in part.split(","))
+    count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
+    options = pipelines.Options(count, rounds, names, limit, bundles)
+    if latency:
+        run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
+    else:
+        pipelines.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()

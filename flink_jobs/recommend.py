@@ -6,8 +6,9 @@ Run by `shopstream submit recommend`, which builds the `flink run` for it, or on
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyflink.common import Configuration
 from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
@@ -15,6 +16,7 @@ from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 from flink_jobs import tables
 from flink_jobs.settings import Settings, load_settings
 from udfs import functions
+from udfs.recommend import RecommendOptions
 
 NAME = "shopstream-recommend"
 
@@ -51,12 +53,19 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
     return config
 
 
-def build(settings: Settings, jars: Sequence[Path] = ()) -> StatementSet:
-    """The job's two branches, recommendations and dead letters, as one statement set."""
+def build(
+    settings: Settings,
+    jars: Sequence[Path] = (),
+    recommend: Callable[[RecommendOptions], Any] = functions.recommend,
+) -> StatementSet:
+    """The job's two branches, recommendations and dead letters, as one statement set.
+
+    recommend: makes the function of RECOMMEND_COLUMNS that answers.
+    """
     environment = EnvironmentSettings.new_instance().in_streaming_mode()
     table_env = TableEnvironment.create(environment.with_configuration(flink_configuration(settings, jars)).build())
     table_env.create_temporary_function("parse", functions.parse)
-    table_env.create_temporary_function("recommend", functions.recommend(settings.recommend_options()))
+    table_env.create_temporary_function("recommend", recommend(settings.recommend_options()))
     table_env.execute_sql(tables.clickstream_table(settings))
     table_env.execute_sql(tables.recommendations_table(settings))
     table_env.execute_sql(tables.dead_letter_table(settings))

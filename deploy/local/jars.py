@@ -60,10 +60,15 @@ ROOTS = (
     Root("lake", "org.apache.commons:commons-collections4:4.4", transitive=False),
     Root("lake", "com.fasterxml.woodstox:woodstox-core:5.4.0", transitive=False),
     Root("lake", "org.codehaus.woodstox:stax2-api:4.2.1", transitive=False),
+    # Spark's Kafka connector and what of it PySpark's wheel lacks, for `python -m bench pipeline`.
+    Root("spark", "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0", transitive=False),
+    Root("spark", "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.2.0", transitive=False),
+    Root("spark", "org.apache.kafka:kafka-clients:3.9.2", transitive=False),
+    Root("spark", "org.apache.commons:commons-pool2:2.13.1", transitive=False),
 )
 ROLES = tuple(dict.fromkeys(root.role for root in ROOTS))
 #: Roles that are fetched when they are first used, not by the set-up.
-ON_DEMAND = ("lake",)
+ON_DEMAND = ("lake", "spark")
 
 
 @dataclass(frozen=True, order=True)

@@ -14,7 +14,7 @@ ALLOWED = {
     "export": {"export", "udfs"},
     "deploy": {"deploy", "udfs"},
     "flink_jobs": {"flink_jobs", "deploy", "udfs"},
-    "bench": {"bench", "export", "flink_jobs", "udfs"},
+    "bench": {"bench", "export", "flink_jobs", "deploy", "udfs"},
 }
 
 

@@ -1,0 +1,78 @@
+"""Flink jobs that `python -m bench pipeline` holds the main job against: what SQL and Kafka cost without its Python.
+
+--contender identity: the main job, its answer the recommendation's id alone. All rows cross into Python and back.
+--contender floor: the same views over Flink's own JSON format; no Python at all. Flink drops what it cannot read.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
+from pyflink.table.udf import udf
+
+from flink_jobs import recommend, tables
+from flink_jobs.settings import Settings, load_settings
+from udfs.recommend import RecommendOptions
+
+#: Epoch ms of an event_time, a number or RFC 3339 in UTC with milliseconds, as the simulated shop writes both.
+FLOOR_TIME = """COALESCE(TRY_CAST(event_time AS BIGINT),
+  1000 * UNIX_TIMESTAMP(OVERLAY(SUBSTRING(event_time, 1, 19) PLACING ' ' FROM 11 FOR 1))
+  + TRY_CAST(SUBSTRING(event_time, 21, 3) AS BIGINT))"""
+
+
+def identity(_: RecommendOptions) -> Any:
+    """A function of RECOMMEND_COLUMNS that gives the recommendation's id."""
+
+    def answer(user_id: "pd.Series[Any]", event_id: "pd.Series[Any]", *_: "pd.Series[Any]") -> "pd.Series[Any]":
+        return '{"recommendation_id":"' + user_id + "/" + event_id + '"}'
+
+    return udf(answer, result_type=DataTypes.STRING(), func_type="pandas")
+
+
+def floor(settings: Settings) -> StatementSet:
+    """Sessions by the main job's views; the answer is the recommendation's id and how many values were collected."""
+    configuration = recommend.flink_configuration(settings)
+    environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration)
+    table_env = TableEnvironment.create(environment.build())
+    table_env.execute_sql(f"""CREATE TEMPORARY TABLE clickstream (
+  event_id STRING, event_type STRING, user_id STRING, event_time STRING, item_id STRING, query STRING, price DOUBLE,
+  quantity BIGINT, rating DOUBLE, dwell_ms BIGINT, properties MAP<STRING, STRING>, arrival AS PROCTIME()
+) WITH (
+  'connector' = 'kafka', 'topic' = {tables.literal(settings.topics.clickstream)},
+  'properties.bootstrap.servers' = {tables.literal(settings.kafka.bootstrap)},
+  'properties.group.id' = {tables.literal(settings.kafka.group)}, 'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json', 'json.ignore-parse-errors' = 'true'
+)""")
+    table_env.execute_sql(tables.recommendations_table(settings))
+    views = tables.session_views(settings) | tables.answer_views(settings)
+    del views["parsed"]
+    properties = ("device", "timezone", "returning", "locale")
+    read = {name: name for name in tables.FIELDS} | {name: f"properties['{name}']" for name in properties}
+    read["event_time"] = FLOOR_TIME
+    fields = ", ".join(f"{sql} AS {name}" for name, sql in read.items())
+    views["events"] = f"SELECT {fields}, arrival FROM clickstream"  # noqa: S608
+    values = " + ".join(f"CARDINALITY({array})" for array in tables.ARRAYS.values())  # keeps each array alive
+    started = """'{"recommendation_id":"' || user_id || '/' || event_id || '","values":'"""
+    answer = f"{started} || CAST({values} AS STRING) || '}}'"
+    before, _, after = views["answered"].partition("recommend(")
+    views["answered"] = f"{before}{answer}{after[after.index(')') + 1 :]}"
+    for name, query in views.items():
+        table_env.execute_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
+    statements = table_env.create_statement_set()
+    statements.add_insert_sql(tables.INSERT_RECOMMENDATIONS)
+    return statements
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the jobs, on the cluster that `flink run` names."""
+    parser = recommend.job_parser(__doc__)
+    parser.add_argument("--contender", choices=("identity", "floor"), required=True)
+    options = parser.parse_args(arguments)
+    settings = load_settings(options.config, options.set)
+    job = floor(settings) if options.contender == "floor" else recommend.build(settings, (), identity)
+    recommend.run(job, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""`python -m bench pipeline --latency`: from an event's append in Kafka until its recommendation can be read."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from kafka.admin import NewTopic
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.pipeline import ID, Options, broker, bundle_for, catch_up, cores, flink, settings_for
+from flink_jobs import brokers, simulate
+from flink_jobs.settings import Settings, load_settings
+from udfs.bundle import Bundle
+from udfs.contracts import ClickstreamEvent
+from udfs.errors import ShopstreamError
+
+LOADS = (0.25, 0.5, 0.8)
+#: Guarantees and checkpoint intervals, ms. At-least-once waits for no checkpoint.
+WAYS = (("at-least-once", 1000), ("exactly-once", 200), ("exactly-once", 1000), ("exactly-once", 10_000))
+#: Seconds for the first answer, and for the last one beyond a checkpoint interval; how often events are sent.
+START_S, LAST_S, TICK_S = 300.0, 30.0, 0.002
+ISOLATIONS = {"read_committed": True, "read_uncommitted": False}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A row of the JSON: milliseconds over the answers of one load, a share of the capacity; events_per_s as sent."""
+
+    guarantee: str
+    checkpoint_interval_ms: int
+    load: float
+    events_per_s: float
+    isolation: str
+    answers: int
+    missing: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class Reader(threading.Thread):
+    """Reads a topic as it grows: when each recommendation came, epoch ms, by its id."""
+
+    def __init__(self, settings: Settings, committed: bool) -> None:
+        super().__init__(daemon=True)
+        self.came: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._consumer = brokers.consumer(
+            settings, settings.topics.recommendations, committed=committed, auto_offset_reset="earliest"
+        )
+
+    def run(self) -> None:
+        """Until `end`."""
+        while not self._ended.is_set():
+            for messages in self._consumer.poll(timeout_ms=100).values():
+                now = time.time() * 1000
+                for message in messages:
+                    value = message.value
+                    self.came.setdefault(value[len(ID) : value.index(b'"', len(ID))].decode(), now)
+        self._consumer.close()
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._ended.set()
+        self.join()
+
+    def wait(self, due: set[str], seconds: float) -> None:
+        """Until all that is due has come, or so many seconds have passed."""
+        deadline = time.monotonic() + seconds
+        while not due <= self.came.keys() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def run_latency(options: Options, capacity: float | None, seconds: float, *, as_json: bool) -> None:
+    """Measure, and print a table or a JSON list; capacity in events/s, None: what `ours` does catching up."""
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    with TemporaryDirectory(prefix="shopstream-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if capacity is None:
+            _, (ours, *_) = catch_up(replace(options, only=("ours",)), folder, notes)
+            capacity = ours.events_per_s
+            if capacity is None:
+                raise ShopstreamError("catching up took too short to tell the capacity; raise --events")
+        bundle = bundle_for(options, folder, notes)
+        with broker(folder / "latency") as address:
+            base = settings_for(address, bundle)
+            rows = measure_latency(base, bundle, capacity, seconds, folder, notes)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    else:
+        show_latency(rows, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140))
+
+
+def measure_latency(
+    base: list[str], bundle: Bundle, capacity: float, seconds: float, folder: Path, notes: Console
+) -> list[Latency]:
+    """Rows for each guarantee, interval, load and isolation; capacity in events/s, seconds for each load."""
+    rows: list[Latency] = []
+    for guarantee, interval in WAYS:
+        name = f"latency-{guarantee}-{interval}"
+        own = folder / name
+        own.mkdir()
+        assignments = [*base, f"home={own}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
+        assignments += [f"topics.clickstream={name}.in", f"topics.recommendations={name}.out"]
+        assignments += [f"sink.guarantee={guarantee}", f"checkpoint.interval={interval} ms"]
+        settings = load_settings(None, assignments)
+        _create_timed_topic(settings)
+        notes.print(f"latency: {guarantee}, checkpoints each {interval} ms", markup=False)
+        with brokers.reachable(settings), flink("ours", own, assignments):
+            rows += _loads(settings, bundle, capacity, seconds, notes)
+    return rows
+
+
+def _create_timed_topic(settings: Settings) -> None:
+    """`clickstream` whose records carry the time of their append; then the other topics."""
+    with brokers.reachable(settings):
+        admin = brokers.admin(settings)
+        timed = {"message.timestamp.type": "LogAppendTime"}
+        admin.create_topics([NewTopic(settings.topics.clickstream, cores(), 1, topic_configs=timed)])
+        admin.close()
+    brokers.create_topics(settings, cores())
+
+
+def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, notes: Console) -> Iterator[Latency]:
+    """One load after the other on a job that runs; before them as long at half of the capacity, to warm up."""
+    events = simulate.simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
+    readers = {name: Reader(settings, committed) for name, committed in ISOLATIONS.items()}
+    producer = brokers.producer(settings, linger_ms=0)
+    interval = settings.checkpoint.interval
+    try:
+        for reader in readers.values():
+            reader.start()
+        warm = _send(settings, producer, events, capacity / 2, seconds)
+        readers["read_committed"].wait(set(warm), START_S)
+        if not warm.keys() <= readers["read_committed"].came.keys():
+            raise ShopstreamError(f"the job did not answer its first events within {START_S:.0f} s")
+        for load in LOADS:
+            appended = _send(settings, producer, events, capacity * load, seconds)
+            for name, reader in readers.items():
+                reader.wait(set(appended), LAST_S + interval / 1000)
+                took = [reader.came[key] - when for key, when in appended.items() if key in reader.came]
+                p50, p95, p99, most = (
+                    [round(float(value), 1) for value in np.percentile(took, [50, 95, 99, 100])] if took else [None] * 4
+                )
+                missing = len(appended) - len(took)
+                row = Latency(
+                    settings.sink.guarantee, interval, load, round(capacity * load, 1), name,
+                    len(took), missing, p50, p95, p99, most,
+                )  # fmt: skip
+                notes.print(f"  {load:.0%} {name}: p50 {p50} ms, p99 {p99} ms", markup=False)
+                yield row
+    finally:
+        for reader in readers.values():
+            reader.end()
+        producer.close()
+
+
+def _send(
+    settings: Settings, producer: Any, events: Iterator[simulate.Record], rate: float, seconds: float
+) -> dict[str, float]:
+    """Send events at a rate; when Kafka appended each trigger, epoch ms, by the recommendation that is due for it."""
+    decode = msgspec.json.Decoder(ClickstreamEvent).decode
+    pending: dict[str, Any] = {}
+    begun, sent = time.monotonic(), 0
+    while (passed := time.monotonic() - begun) < seconds:
+        for _ in range(int(passed * rate) - sent):
+            record = next(events)
+            future = producer.send(settings.topics.clickstream, key=record.key, value=record.value)
+            event = decode(record.value or b"")
+            if event.event_type in settings.triggers:
+                pending.setdefault(f"{event.user_id}/{event.event_id}", future)
+            sent += 1
+        time.sleep(TICK_S)
+    producer.flush()
+    return {key: float(future.get(timeout=LAST_S).timestamp) for key, future in pending.items()}
+
+
+def show_latency(rows: list[Latency], console: Console) -> None:
+    """A table for people."""
+    table = Table(title="event appended → recommendation readable, ms", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("guarantee", "checkpoints", "load", "events/s", "isolation", "p50", "p95", "p99", "max", "missing"):
+        table.add_column(heading, justify="left" if heading in ("guarantee", "isolation") else "right", no_wrap=True)
+    for row in rows:
+        figures = [
+            "" if value is None else f"{value:,.0f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)
+        ]
+        table.add_row(
+            row.guarantee, f"{row.checkpoint_interval_ms:,} ms", f"{row.load:.0%}", f"{row.events_per_s:,.0f}",
+            row.isolation, *figures, f"{row.missing:,}",
+        )  # fmt: skip
+    console.print(table)
