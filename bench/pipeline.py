@@ -38,6 +38,7 @@ from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.encoder import Encoder
 from udfs.errors import ShopstreamError
+from udfs.items import LiveItems
 from udfs.learned import open_ranker
 from udfs.ranking import RankOptions
 
@@ -539,7 +540,7 @@ def read_records(settings: Settings) -> tuple[dict[str, int], int]:
 def write_batches(file: Path, bundle: Bundle, prepared: Prepared) -> float:
     """Write the texts that ranking asks for, a list a batch of due answers; answers for each text, once a batch."""
     rows = load_settings().python.bundle_size
-    ranker, shoppers, dues = open_ranker(bundle, RankOptions()), dict[bytes, Shopper](), list[Due]()
+    ranker, shoppers, dues = open_ranker(bundle, LiveItems(bundle), RankOptions()), dict[bytes, Shopper](), list[Due]()
     for key, value in prepared.values:
         if due := shoppers.setdefault(key, Shopper()).meet(value):
             dues.append(due)
