@@ -197,6 +197,9 @@ def submit(
     embedded: Annotated[
         bool, typer.Option(help="Run here on the embedded mini-cluster, until the job ends or Ctrl-C.")
     ] = False,
+    restore: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Savepoint or checkpoint to go on from, a path or URI.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the command line and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -209,10 +212,12 @@ def submit(
     settings = _settings(config, assignments)
     submitting.check(chosen, settings)
     arguments = submitting.job_arguments(settings, config, assignments or ())
+    if embedded and restore:
+        raise ShopstreamError("--restore needs a cluster: the embedded mini-cluster starts afresh")
     if embedded:
         submitting.run_embedded(chosen, settings, arguments)
         return
-    command = submitting.flink_run(chosen, settings, arguments)
+    command = submitting.flink_run(chosen, settings, arguments, restore=restore)
     console.notes.print(f"[dim]{shlex.join(command)}[/dim]")
     if dry_run:
         console.result({"command": command}, "checked; nothing was submitted", as_json)

@@ -28,6 +28,8 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
         "pipeline.name": NAME,
         "parallelism.default": str(settings.parallelism),
         "execution.checkpointing.interval": f"{settings.checkpoint.interval} ms",
+        # What a job that was cancelled, or lost its job manager, can go on from.
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "table.exec.state.ttl": f"{settings.state_ttl_ms()} ms",
         "table.local-time-zone": "UTC",
         # A row waits for the others of its batch: the larger of the two decides the latency, so they are equal.

@@ -92,16 +92,21 @@ def job_arguments(settings: Settings, config: Path | None, assignments: Sequence
     return arguments
 
 
-def flink_run(job: Job, settings: Settings, arguments: Sequence[str], *, attached: bool = False) -> list[str]:
+def flink_run(
+    job: Job, settings: Settings, arguments: Sequence[str], *, attached: bool = False, restore: str | None = None
+) -> list[str]:
     """The command line: `flink run -d -m ADDRESS -j CONNECTOR -pyexec … -py FILE ARGUMENTS`.
 
     Of several jars it takes the first alone; a job that has more adds them itself, where the first cannot see them.
-    attached: the command ends as the job ends, and fails as the job fails.
+    attached: the command ends as the job ends, and fails as the job fails. restore: path or URI of the savepoint or
+    checkpoint that the job goes on from.
     """
     first, *more = job.jar_files()
     added = [part for jar in more for part in ("--add-jar", str(jar))]
     python = str(settings.flink.python or sys.executable)
     run = [*flink_command(), "run", *([] if attached else ["-d"]), "-m", settings.flink.address, "-j", str(first)]
+    if restore:
+        run += ["-s", restore]
     return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *added, *arguments]
 
 
