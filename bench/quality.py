@@ -27,6 +27,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from bench import ours_quality
 from bench.baselines import BASELINES, Baseline, VectorSessionKnn, Vstan, published
@@ -268,14 +269,15 @@ def traits_of(split: Split) -> tuple[str, Any]:
 
 
 def latency(contender: Contender, positions: Positions, count: int, seed: int, *, repeats: bool) -> Floats:
-    """float64 [count]: milliseconds of predictions made one at a time, after some to warm up."""
+    """float64 [count]: milliseconds of predictions made one at a time on one core, after some to warm up."""
     drawn = np.random.default_rng(seed).integers(len(positions), size=WARM + count)
     prefixes = [positions.at(drawn[[place]]).prefixes() for place in range(len(drawn))]
     times = []
-    for prefix in prefixes:
-        start = time.perf_counter()
-        contender.predict(prefix, LONGEST, repeats=repeats)
-        times.append(time.perf_counter() - start)
+    with threadpool_limits(1):  # as in a job's worker
+        for prefix in prefixes:
+            start = time.perf_counter()
+            contender.predict(prefix, LONGEST, repeats=repeats)
+            times.append(time.perf_counter() - start)
     return np.multiply(1000.0, times[WARM:])
 
 
