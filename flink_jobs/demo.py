@@ -75,7 +75,7 @@ def run(
     """
     # SIGINT too: a shell starts background jobs with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         settings = _services(settings, stack)
         with ThreadPoolExecutor(1) as background:
@@ -107,10 +107,6 @@ def run(
         found = ", ".join(f"{number} {what}" for what, number in wrong.items() if number)
         raise ShopstreamError(f"the demo found {found}; see the logs in {settings.home}")
     result(summary, _report(summary, seen, sent, title_of), as_json)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 @contextmanager

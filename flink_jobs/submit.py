@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -141,7 +142,12 @@ def submit(command: Sequence[str], settings: Settings) -> str:
 
 
 def run_embedded(job: Job, settings: Settings, arguments: Sequence[str]) -> None:
-    """The job on PyFlink's embedded mini-cluster, in the foreground; ShopstreamError when it fails."""
+    """The job on PyFlink's embedded mini-cluster, in the foreground; ShopstreamError when it fails.
+
+    The job ends with this process, also by SIGTERM; and by SIGINT where a shell starts background jobs with it ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     connectors = [part for jar in job.jar_files() for part in ("--jar", str(jar))]
     command = [sys.executable, str(job.file), "--wait", *connectors, *arguments]
     with subprocess.Popen(

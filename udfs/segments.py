@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
     ]
 )
 #: Files of less than SMALL bytes become one when there are MANY of them.
-MANY, SMALL = 64, 64 * 1024 * 1024
+MANY, SMALL = 64, 16 * 1024 * 1024
 
 
 class Segments:

@@ -2,20 +2,19 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -236,17 +235,16 @@ def test_times_in_sql_are_those_of_the_parser(own: Callable[..., list[str]], bun
 def running(assignments: list[str]) -> Iterator[None]:
     """The job under way."""
     command = [sys.executable, "-m", "flink_jobs.cli", "submit", "session-features", "--embedded"]
-    # What a shell starts in the background ignores Ctrl-C, and so would its children.
-    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        [*command, *as_options(assignments)], stderr=subprocess.PIPE, text=True, preexec_fn=listen
-    ) as job:
+    with subprocess.Popen([*command, *as_options(assignments)], stderr=subprocess.PIPE, text=True) as job:
         try:
             yield
             assert job.poll() is None, job.communicate()[1]
         finally:
-            job.send_signal(signal.SIGINT)  # as Ctrl-C: it ends the mini-cluster too
+            mini_cluster = psutil.Process(job.pid).children(recursive=True)
+            job.terminate()
             job.wait(60)
+            _, alive = psutil.wait_procs(mini_cluster, 60)
+            assert not alive, alive
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:
