@@ -36,6 +36,8 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
         "python.fn-execution.bundle.size": str(settings.python.bundle_size),
         "python.fn-execution.arrow.batch.size": str(settings.python.bundle_size),
         "python.fn-execution.bundle.time": str(settings.python.bundle_time),
+        # As it does at each exchange between tasks: three times up to 100 ms by default.
+        "execution.buffer-timeout.interval": "10 ms",
         # Both sinks take the parsed records from one reading of Kafka and one call of `parse`.
         "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
     }
