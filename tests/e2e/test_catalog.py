@@ -21,7 +21,7 @@ from udfs.segments import Segments
 
 pytestmark = pytest.mark.e2e
 
-CHANGES = int(os.environ.get("SHOPSTREAM_CATALOG_CHANGES", "300"))
+CHANGES = int(os.environ.get("SHOPSTREAM_CATALOG_CHANGES", "200"))
 #: Changes a second, events of other shoppers a second, and seconds after a change at which someone looks for the item.
 RATE, LOAD = 25, 25
 LOOKS = (1, 2, 3, 5, 8)

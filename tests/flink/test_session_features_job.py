@@ -36,9 +36,9 @@ START = 1_700_000_000_000
 #: With 200,000 events there are some 20,000 sessions.
 SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "10000"))
 #: Of Online Retail's 541,909 lines those that are backfilled here: all take a minute and a half, twice.
-RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "30000"))
+RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "15000"))
 #: And those that are also replayed to both jobs.
-RETAIL_REPLAYED = int(os.environ.get("SHOPSTREAM_RETAIL_REPLAYED", "5000"))
+RETAIL_REPLAYED = int(os.environ.get("SHOPSTREAM_RETAIL_REPLAYED", "3000"))
 
 
 def bounded(job: str, assignments: list[str]) -> None:
