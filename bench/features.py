@@ -199,6 +199,8 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     met = frame[(kind != "impression") & frame["item_id"].notna()]
     current = met.groupby("session")[["item_id", "row"]].last().reset_index()
     out["price_current"] = current.merge(item_price, how="left").set_index("session")["item_price"]
+    looks = frame.groupby(["session", "item_id"])["dwell_ms"].sum().rename("looked").reset_index()
+    out["dwell_ms_current"] = current.merge(looks, how="left").set_index("session")["looked"]
     out["price_current_to_mean"] = out["price_current"] / out["price_mean"]
     out["price_current_in_range"] = (out["price_current"] - prices["min"]) / (prices["max"] - prices["min"])
 
@@ -238,4 +240,4 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     out["refinements"] = (before.notna() & (before != searches["query"])).groupby(searches["session"]).sum()
     zero = [name for name, declared in FEATURES.items() if declared.dtype == "int64" and "gap" not in name]
     zero = [name for name in zero if name != "since_previous_ms"]
-    return out.fillna(dict.fromkeys([*zero, "cart_value", "purchase_value"], 0))
+    return out.fillna(dict.fromkeys([*zero, "cart_value", "purchase_value", "dwell_ms_current"], 0))
