@@ -515,22 +515,12 @@ def steady(samples: Sequence[Sample]) -> tuple[Sample, Sample] | None:
 
 def read_records(settings: Settings) -> tuple[dict[str, int], int]:
     """Of the committed recommendations: a digest by recommendation id, and how many there are."""
-    topic = settings.topics.recommendations
     digests: dict[str, int] = {}
     records = 0
-    ends = brokers.end_offsets(settings, topic)
-    with brokers.reachable(settings):
-        consumer = brokers.consumer(settings)
-        places = [TopicPartition(topic, number) for number in ends]
-        consumer.assign(places)
-        consumer.seek_to_beginning(*places)
-        while any(consumer.position(place) < ends[place.partition] for place in places):
-            for messages in consumer.poll(timeout_ms=500).values():
-                for message in messages:
-                    value = message.value
-                    digests[value[len(ID) : value.index(b'"', len(ID))].decode()] = hash(value)
-                    records += 1
-        consumer.close()
+    for message in brokers.records(settings, settings.topics.recommendations):
+        value = message.value
+        digests[value[len(ID) : value.index(b'"', len(ID))].decode()] = hash(value)
+        records += 1
     return digests, records
 
 

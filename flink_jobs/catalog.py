@@ -8,10 +8,10 @@ longer is. Run by `shopstream submit catalog`, which builds the `flink run` for 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
+from pyflink.table import StatementSet
 
 from flink_jobs import tables
-from flink_jobs.recommend import flink_configuration, job_parser, run
+from flink_jobs.recommend import flink_configuration, job_parser, run, table_environment
 from flink_jobs.settings import Settings, load_settings
 from udfs import functions
 
@@ -26,10 +26,7 @@ def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] =
     config = flink_configuration(settings, jars)
     config.set_string("pipeline.name", NAME)
     config.set_string("execution.checkpointing.interval", f"{settings.catalog.interval} ms")
-    environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
-    table_env = TableEnvironment.create(environment)
-    for jar in added:
-        table_env.execute_sql(f"ADD JAR {tables.literal(str(jar))}")
+    table_env = table_environment(config, added)
     table_env.create_temporary_function("read_items", functions.read_items(settings.catalog_options()))
     table_env.execute_sql(tables.catalog_table(settings))
     table_env.execute_sql(tables.segments_table(settings))

@@ -57,6 +57,16 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
     return config
 
 
+def table_environment(config: Configuration, added: Sequence[Path] = (), *, streaming: bool = True) -> TableEnvironment:
+    """Where a job's tables are made. added: jars beside those that `flink run` brings."""
+    mode = EnvironmentSettings.new_instance()
+    mode = mode.in_streaming_mode() if streaming else mode.in_batch_mode()
+    table_env = TableEnvironment.create(mode.with_configuration(config).build())
+    for jar in added:
+        table_env.execute_sql(f"ADD JAR {tables.literal(str(jar))}")
+    return table_env
+
+
 def build(
     settings: Settings,
     jars: Sequence[Path] = (),
@@ -66,8 +76,7 @@ def build(
 
     recommend: makes the function of RECOMMEND_COLUMNS that answers.
     """
-    environment = EnvironmentSettings.new_instance().in_streaming_mode()
-    table_env = TableEnvironment.create(environment.with_configuration(flink_configuration(settings, jars)).build())
+    table_env = table_environment(flink_configuration(settings, jars))
     table_env.create_temporary_function("parse", functions.parse)
     table_env.create_temporary_function("recommend", recommend(settings.recommend_options()))
     table_env.execute_sql(tables.clickstream_table(settings))

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
+from pyflink.table import StatementSet, TableEnvironment
 
 from flink_jobs import tables
 from flink_jobs.backfill import LAKE
-from flink_jobs.recommend import flink_configuration, job_parser, run
+from flink_jobs.recommend import flink_configuration, job_parser, run, table_environment
 from flink_jobs.settings import Settings, load_settings
 from udfs import functions, lake
 from udfs.features import DAY_MS, load_modules
@@ -76,16 +76,10 @@ def environment(
     config.set_string("pipeline.name", NAME if streaming else BACKFILL_NAME)
     # An event's row is taken from its session's arrays: without this they would be copied for each event.
     config.set_string("pipeline.object-reuse", "true")
-    mode = EnvironmentSettings.new_instance()
     if streaming:
         config.set_string("execution.checkpointing.interval", f"{settings.lake.interval} ms")
         config.set_string("table.exec.source.idle-timeout", f"{settings.watermark.idle} ms")
-        mode = mode.in_streaming_mode()
-    else:
-        mode = mode.in_batch_mode()
-    table_env = TableEnvironment.create(mode.with_configuration(config).build())
-    for jar in added:
-        table_env.execute_sql(f"ADD JAR {tables.literal(str(jar))}")
+    table_env = table_environment(config, added, streaming=streaming)
     table_env.create_temporary_function("close_sessions", functions.close_sessions(settings.closing_options()))
     for name in lake.TABLES:
         table_env.execute_sql(tables.lake_table(settings, name, streaming=streaming))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.structs import TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
@@ -68,18 +67,8 @@ def as_options(assignments: list[str]) -> list[str]:
 
 
 def read_all(settings: Settings, topic: str) -> list[Any]:
-    """Every committed record of a topic, partition by partition."""
-    ends = brokers.end_offsets(settings, topic)
-    consumer = brokers.consumer(settings)
-    places = [TopicPartition(topic, number) for number in ends]
-    consumer.assign(places)
-    consumer.seek_to_beginning(*places)
-    records: list[Any] = []
-    while any(consumer.position(place) < ends[place.partition] for place in places):
-        for messages in consumer.poll(timeout_ms=500).values():
-            records += messages
-    consumer.close()
-    return records
+    """Every committed record of a topic."""
+    return list(brokers.records(settings, topic))
 
 
 def send(

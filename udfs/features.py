@@ -314,7 +314,7 @@ def dwell_ms_last(e: Events) -> Floats:
 def dwell_ms_current(e: Events) -> Floats:
     """Time spent looking at the current item, in all."""
     current = np.where(e.current >= 0, e.item.of[e.current], -2)
-    return e.sum_of(np.where(e.item.of == current[e.session_of], e.dwell_ms, np.nan))
+    return e.sum_of(np.where(e.item.of == current[e.session], e.dwell_ms, np.nan))
 
 
 @feature("int64", "hour")
