@@ -22,9 +22,10 @@ from export.co_visits import visits_of
 from export.interactions import Interactions
 from export.past import near, past_sessions
 from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
-from udfs.candidates import Candidates, Finder, nth_of, ragged
+from udfs.candidates import Candidates, Finder, Query, best_of, nth_of, ragged
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
+from udfs.learned import SHORTLIST
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions, coded, first_of_each
 
@@ -45,6 +46,8 @@ PREFIX = 64
 #: A prefix's answer counts when it is among so many.
 CUT = 20
 TREES = 150
+#: Trees that choose the candidates for which it is worth to ask all.
+FIRST_TREES = 20
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": CUT,
@@ -125,7 +128,7 @@ def learn(
     rest = _groups(
         finder, measured, encode, rng, MEASURED, lambda share: progress(0.85 + 0.15 * share), repeats=repeats
     )
-    quality = _quality(rest, booster.predict(rest.columns) if len(rest.item) else np.empty(0))
+    quality = _quality(rest, _scores(booster, rest) if len(rest.item) else np.empty(0))
     importance = dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
     return Learned(model, RankerInfo(finder.columns, sources, repeats, quality), importance)
 
@@ -171,11 +174,16 @@ def sessions_of(log: Interactions) -> Sessions:
 
 def candidates(finder: Finder, sofar: Interactions, encode: Encode) -> Candidates:
     """What a job would choose from for these sessions."""
+    return finder.find(query_of(finder, sofar, encode))
+
+
+def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
+    """These sessions as a job would look at them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
     signals = signals_of(sessions, rows, finder.items.titles, RankOptions())
     users = [sofar.users[number] for number in sofar.user]
-    return finder.find(finder.query(users, sessions, rows, signals, to_grid(encode(signals.text))))
+    return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
 
 def _lightgbm() -> Any:
@@ -229,6 +237,15 @@ def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     return np.asarray(chosen & has[groups.position])
 
 
+def _scores(booster: Any, groups: _Groups) -> Floats:
+    """float64 [n]: as a job ranks; what the first trees leave out comes last."""
+    first = np.rint(booster.predict(groups.columns, num_iteration=FIRST_TREES) * MICRO)
+    asked = best_of(groups.position, first, SHORTLIST)
+    score = np.full(len(groups.item), -np.inf)
+    score[asked] = booster.predict(groups.columns[asked])
+    return score
+
+
 def _quality(groups: _Groups, score: Floats) -> dict[str, float]:
     """Hit rate and mean reciprocal rank among the first CUT, and the share that the candidates hold at all."""
     order = np.lexsort((groups.item, -score, groups.position))
@@ -248,7 +265,10 @@ def _quality(groups: _Groups, score: Floats) -> dict[str, float]:
 def to_onnx(
     trees: Sequence[dict[str, Any]], columns: Sequence[str], source_of: dict[str, str]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """LightGBM's trees (dump_model) as ONNX: `pairs` float32 [n, columns] to `weights` float32 [n, sources].
+    """LightGBM's trees (dump_model) as ONNX.
+
+    `pairs` float32 [n, columns] to `first` float32 [n, 1], the score by the first trees alone; and
+    `shortlist` float32 [m, columns] to `weights` float32 [m, sources], by all of them.
 
     What a leaf is worth, less the mean of its tree, goes to the sources of the columns on the way to it, each getting
     what its splits changed the mean of the leaves below by (Saabas 2014, "Interpreting random forests"): so the weights
@@ -260,31 +280,43 @@ def to_onnx(
     leaves = [list(_leaves(tree["tree_structure"], numbers, len(sources))) for tree in trees]
     largest = sum(np.abs(np.array([each for _, each in of_tree])).sum(axis=1).max(initial=0.0) for of_tree in leaves)
     scale = MICRO * min(1.0, LARGEST_SCORE / max(largest, 1e-12))
-    found: dict[str, list[Any]] = {name: [] for name in (*_NODES, *_TARGETS)}
-    for number, (tree, of_tree) in enumerate(zip(trees, leaves, strict=True)):
-        for node in _nodes(tree["tree_structure"]):
-            found["nodes_treeids"].append(number)
-            for name in _NODES[1:]:
-                found[name].append(node[name])
-        for leaf, weights in of_tree:
-            for source, weight in enumerate(np.rint(weights * scale).tolist()):
-                if weight:
-                    row = (number, leaf, source, weight)
-                    for name, value in zip(_TARGETS, row, strict=True):
-                        found[name].append(value)
-    node = helper.make_node(
-        "TreeEnsembleRegressor", ["pairs"], ["weights"], domain="ai.onnx.ml", n_targets=len(sources), **found
-    )
+    whole = [[(leaf, np.rint(weights * scale)) for leaf, weights in of_tree] for of_tree in leaves]
+    totals = [[(leaf, weights.sum(keepdims=True)) for leaf, weights in of_tree] for of_tree in whole[:FIRST_TREES]]
+    ends = (("pairs", "first", totals), ("shortlist", "weights", whole))
     graph = helper.make_graph(
-        [node],
+        [_ensemble(trees, leaves, input_name, output) for input_name, output, leaves in ends],
         "ranker",
-        [helper.make_tensor_value_info("pairs", TensorProto.FLOAT, [None, len(columns)])],
-        [helper.make_tensor_value_info("weights", TensorProto.FLOAT, [None, len(sources)])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, len(columns)]) for name, _, _ in ends],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, len(leaves[0][0][1])])
+            for _, name, leaves in ends
+        ],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="shopstream")
     onnx.checker.check_model(model)
     return model.SerializeToString(), sources
+
+
+def _ensemble(
+    trees: Sequence[dict[str, Any]], leaves: Sequence[Sequence[tuple[int, Floats]]], input_name: str, output: str
+) -> onnx.NodeProto:
+    """The first len(leaves) trees; leaves: of each tree its leaves' numbers and what they give, float64 [targets]."""
+    found: dict[str, list[Any]] = {name: [] for name in (*_NODES, *_TARGETS)}
+    for number, (tree, of_tree) in enumerate(zip(trees, leaves, strict=False)):
+        for node in _nodes(tree["tree_structure"]):
+            found["nodes_treeids"].append(number)
+            for name in _NODES[1:]:
+                found[name].append(node[name])
+        for leaf, weights in of_tree:
+            for target, weight in enumerate(weights.tolist()):
+                if weight:
+                    for name, value in zip(_TARGETS, (number, leaf, target, weight), strict=True):
+                        found[name].append(value)
+    targets = len(leaves[0][0][1])
+    return helper.make_node(
+        "TreeEnsembleRegressor", [input_name], [output], domain="ai.onnx.ml", n_targets=targets, **found
+    )
 
 
 _NODES = (

@@ -3,19 +3,17 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from export.co_visits import strongest
 from export.interactions import Interactions
 from udfs.bundle import PastSessions
-from udfs.candidates import shopper_hash, summed
+from udfs.candidates import numbered, shopper_hash
+from udfs.sessions import Floats, Ints, added
 
 #: Events between two items of a session that still count, and neighbours kept for an item.
 WINDOW, TOP = 10, 100
 #: Past sessions kept, the latest ones: they bound a bundle's memory.
 MAX_SESSIONS = 1_000_000
-
-Ints = npt.NDArray[np.int64]
 
 
 def past_sessions(log: Interactions) -> PastSessions:
@@ -44,12 +42,17 @@ def near(log: Interactions, items: int) -> tuple[Any, Any]:
         after.append(item[first + distance])
         weight.append(np.full(len(first), 1 / distance))
     row, column, forward = (np.concatenate(parts) for parts in (before, after, weight))
-    pair, (total,) = summed(row * items + column, forward)
+    pair, total = _summed(row * items + column, forward, items)
     follows = strongest(pair // items, pair % items, total, items, TOP)
-    pair, (total,) = summed(
-        np.concatenate((pair, pair % items * items + pair // items)), np.concatenate((total, total))
-    )
+    both_ways = np.concatenate((pair, pair % items * items + pair // items))
+    pair, total = _summed(both_ways, np.concatenate((total, total)), items)
     row, column = np.divmod(pair, items)
     sessions_with = np.bincount(np.unique(session * items + item) % items, minlength=items).astype(np.float64)
     beside = strongest(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
     return beside, follows
+
+
+def _summed(pair: Ints, value: Floats, items: int) -> tuple[Ints, Floats]:
+    """The different pairs of items, sorted, and the sum of the values of each."""
+    different, place = numbered(pair, items * items)
+    return different, added(place, value, len(different))

@@ -10,9 +10,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
 from udfs.items import LiveItems
@@ -34,6 +36,8 @@ BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 2
 DAY_MS = 86_400_000
 #: Sessions in one query, at most.
 MOST_SESSIONS = 256
+#: Sets of whole numbers are marked in an array, not sorted, if that has up to so many places for each of them.
+DENSE = 24
 #: Days or events since what never was.
 UNKNOWN = 999.0
 
@@ -63,12 +67,72 @@ class Query:
         return len(self.length)
 
 
-class Pairs(NamedTuple):
-    """n pairs, sorted: session × items + item, and the session and the item of each, int64 [n] all."""
+@dataclass(frozen=True)
+class Pairs:
+    """n different pairs, sorted by key, session × items + item; size: all that there may be, sessions × items."""
 
-    key: Ints
-    session: Ints
-    item: Ints
+    key: Ints  #: int64 [n]
+    session: Ints  #: int64 [n]
+    item: Ints  #: int64 [n]
+    size: int
+
+    @classmethod
+    def of(cls, key: Ints, query: Query) -> "Pairs":
+        """Pairs of a query's sessions and items."""
+        session, item = np.divmod(key, query.items)
+        return cls(key, session, item, len(query) * query.items)
+
+    @cached_property
+    def _place(self) -> npt.NDArray[np.int32]:
+        place = np.full(self.size, -1, dtype=np.int32)
+        place[self.key] = np.arange(len(self.key), dtype=np.int32)
+        return place
+
+    @cached_property
+    def _sessions(self) -> tuple[Ints, Ints]:
+        first = _firsts(self.session)
+        return first, np.diff(np.append(first, len(self.session)))
+
+    def places(self, key: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+        """Which of these keys (int64 [m]) are among the pairs, and the place of each of those."""
+        if not len(self.key):
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+        if self.size <= DENSE * len(self.key):
+            place = self._place[key]
+            hit = np.flatnonzero(place >= 0)
+        else:
+            place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1).astype(np.int32)
+            hit = np.flatnonzero(self.key[place] == key)
+        return hit, place[hit]
+
+    def found(self, known: Ints, columns: Sequence[Column]) -> list[Floats]:
+        """Of each pair its value in each column over known keys (each once), 0 if it is not among them."""
+        hit, place = self.places(known)
+        values = np.zeros((len(columns), len(self.key)))
+        for value, column in zip(values, columns, strict=True):
+            value[place] = column[hit]
+        return list(values)
+
+    def share(self, value: Floats) -> Floats:
+        """Values [n] over the highest one of their session; 0 where that is 0."""
+        if not len(value):
+            return value
+        highest = np.maximum.reduceat(value, self._sessions[0])
+        return np.asarray(value / np.repeat(np.where(highest > 0, highest, 1), self._sessions[1]))
+
+    def strongest(self, key: Ints, value: Floats, place: Ints) -> Ints:
+        """int64 [n]: of each pair the place of the entry with its key and the highest value, the later on a tie; or -1.
+
+        Values are positive.
+        """
+        hit, pair = self.places(key)
+        value = value[hit]
+        highest = np.zeros(len(self.key))
+        np.maximum.at(highest, pair, value)
+        best = np.flatnonzero(value == highest[pair])
+        named = np.full(len(self.key), -1)
+        named[pair[best]] = place[hit[best]]  # the last write wins
+        return named
 
 
 class Source(ABC):
@@ -88,9 +152,9 @@ class Source(ABC):
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         """One array [n] a column, for these pairs."""
 
-    def because(self, keys: Ints) -> Ints:
+    def because(self, pairs: Pairs) -> Ints:
         """int64 [n]: for each of a few pairs the place in the query's items that speaks most for it, or -1."""
-        return np.full(len(keys), -1)
+        return np.full(len(pairs.key), -1)
 
 
 def shopper_hash(user_id: str) -> int:
@@ -134,14 +198,16 @@ class SimilarSessions(Source):
         sessions, past = len(self._past.offsets) - 1, self._past
         entry, source = ragged(self._offsets[query.item], self._offsets[query.item + 1])
         key = query.session[source] * sessions + self._postings[entry]
-        order = np.argsort(key, kind="stable")  # of one key the newest common item first
-        key, first = key[order], _firsts(key[order])
+        bits = _bits(len(key) + 1)
+        packed = np.sort(key << bits | np.arange(len(key)))  # of one key the newest common item first
+        key, order = packed >> bits, packed & (1 << bits) - 1
+        first = _firsts(key)
         weight = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
         similarity = np.add.reduceat(weight[order], first) if len(first) else np.empty(0)
         mine, past_session = np.divmod(key[first], max(sessions, 1))
         similarity /= self._root[past_session]
         common, newest = self._posted[entry][order][first], source[order][first]
-        best = _best_of(mine, similarity, past_session, max(sessions, 1), SIMILAR)
+        best = best_of(mine, similarity, SIMILAR, later=True)
         mine, past_session, common, similarity = (x[best] for x in (mine, past_session, common, similarity))
         begin, end = past.offsets[past_session], past.offsets[past_session + 1]
         at = begin + common
@@ -153,20 +219,19 @@ class SimilarSessions(Source):
         item = past.item[event].astype(np.int64)
         self._entries = mine[neighbour] * self._items + item, value, newest[best][neighbour]
         own = (past.shopper[past_session] == query.shopper[mine]) & (query.shopper[mine] >= 0)
-        self._pairs, self._sums = summed(
-            self._entries[0], value * self._rarity[item], value, value * own[neighbour], value * (distance > 0),
-        )  # fmt: skip
+        self._pairs, place = numbered(self._entries[0], len(query) * query.items)
+        values = value * self._rarity[item], value, value * own[neighbour], value * (distance > 0)
+        self._sums = [added(place, each, len(self._pairs)) for each in values]
 
     def propose(self) -> Ints:
         return top(self._pairs, self._sums[0], BY_SIMILAR, self._items)
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        rare, plain, own, after = found(pairs.key, self._pairs, self._sums)
-        session = pairs.session
-        return rare, share(session, rare), share(session, plain), own, share(session, after)
+        rare, plain, own, after = pairs.found(self._pairs, self._sums)
+        return rare, pairs.share(rare), pairs.share(plain), own, pairs.share(after)
 
-    def because(self, keys: Ints) -> Ints:
-        return strongest(keys, *self._entries)
+    def because(self, pairs: Pairs) -> Ints:
+        return pairs.strongest(*self._entries)
 
 
 class ItemToItem(Source):
@@ -187,11 +252,11 @@ class ItemToItem(Source):
         decay = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
         key = query.session[source] * self._items + matrix.columns[entry]
         self._entries = key, weight * decay, source
-        self._pairs, self._sums = summed(
-            key, weight * decay, weight * (nth == 0), weight * (nth == 1), weight * (nth == 2), np.ones(len(key))
-        )
+        self._pairs, place = numbered(key, len(query) * query.items)
+        values = weight * decay, weight * (nth == 0), weight * (nth == 1), weight * (nth == 2), np.ones(len(key))
+        self._sums = [added(place, each, len(self._pairs)) for each in values]
         most = np.zeros(len(self._pairs))
-        np.maximum.at(most, np.searchsorted(self._pairs, key), weight)
+        np.maximum.at(most, place, weight)
         self._sums.append(most)
 
     def propose(self) -> Ints:
@@ -200,11 +265,11 @@ class ItemToItem(Source):
         return np.concatenate(proposed)
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        total, last, second, third, items, most = found(pairs.key, self._pairs, self._sums)
-        return total, share(pairs.session, total), last, share(pairs.session, last), second, third, most, items
+        total, last, second, third, items, most = pairs.found(self._pairs, self._sums)
+        return total, pairs.share(total), last, pairs.share(last), second, third, most, items
 
-    def because(self, keys: Ints) -> Ints:
-        return strongest(keys, *self._entries)
+    def because(self, pairs: Pairs) -> Ints:
+        return pairs.strongest(*self._entries)
 
 
 class ByContent(Source):
@@ -217,16 +282,19 @@ class ByContent(Source):
 
     def load(self, query: Query) -> None:
         self._query = query
-        self._count = len(query)
-        self._likeness = np.concatenate((query.last_text, query.centre)) @ self._live.vectors[: query.items].T
+        nth = nth_of(query.session)
+        second = np.zeros_like(query.centre)
+        second[query.session[nth == 1]] = self._live.vectors[query.item[nth == 1]]
+        texts = np.stack((query.last_text, query.centre, second))
+        self._likeness = texts @ self._live.vectors[: query.items].T
 
     def propose(self) -> Ints:
         items = self._query.items
         known = np.flatnonzero(self._query.last_text.any(axis=1))
         sold_out = np.flatnonzero(~self._live.in_stock[:items])
         pairs = []
-        for half in (self._likeness[: self._count], self._likeness[self._count :]):
-            score = half[known]
+        for likeness in self._likeness[:2]:
+            score = likeness[known]
             score[:, sold_out] = 0
             count = min(BY_CONTENT, items)
             # All that reach the count-th best, ties too: which of them, no partition decides.
@@ -236,16 +304,7 @@ class ByContent(Source):
         return np.concatenate(pairs)
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        _, session, item = pairs
-        last = self._likeness[session, item] * self._scale
-        centre = self._likeness[session + self._count, item] * self._scale
-        query = self._query
-        second = np.full(len(query), -1)
-        nth = nth_of(query.session)
-        second[query.session[nth == 1]] = query.item[nth == 1]
-        row = second[session]
-        by_second = np.einsum("nd,nd->n", self._live.vectors[row], self._live.vectors[item]) * self._scale
-        return last, centre, np.where(row >= 0, by_second, 0)
+        return list(self._likeness[:, pairs.session, pairs.item] * self._scale)
 
 
 class Popular(Source):
@@ -309,7 +368,7 @@ class History(Source):
         return np.asarray(self._mine[order[nth_of(session) < BY_HISTORY]])
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        times, days = found(pairs.key, self._mine, self._sums)
+        times, days = pairs.found(self._mine, self._sums)
         return times, np.where(times > 0, days, UNKNOWN), self._known[pairs.session]
 
 
@@ -358,7 +417,7 @@ class ThisSession(Source):
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         query, session = self._query, pairs.session
-        times, age = found(pairs.key, query.seen, [query.seen_times, query.seen_age])
+        times, age = pairs.found(query.seen, [query.seen_times, query.seen_age])
         return times, np.where(times > 0, age, UNKNOWN), query.length[session], self._last[session]
 
 
@@ -369,6 +428,10 @@ class Candidates:
     session: Ints
     item: Ints
     columns: Scores
+
+    def at(self, places: Ints) -> "Candidates":
+        """Those at these places, int64 [m], rising."""
+        return Candidates(self.session[places], self.item[places], self.columns[places])
 
 
 class Finder:
@@ -445,23 +508,23 @@ class Finder:
             raise ValueError(f"{len(query)} sessions in one query; {self.most_sessions} are the most")
         for _, source in self._sources:
             source.load(query)
-        pairs = np.unique(np.concatenate([source.propose() for _, source in self._sources]))
-        pairs = pairs[self.items.in_stock[pairs % query.items]]
+        proposed = np.concatenate([source.propose() for _, source in self._sources])
+        key, _ = numbered(proposed, len(query) * query.items)
+        key = key[self.items.in_stock[key % query.items]]
         if not self._repeats:
-            pairs = pairs[~_in_sorted(pairs, query.seen)]
-        session, item = np.divmod(pairs, query.items)
-        named = Pairs(pairs, session, item)
-        described = [column for _, source in self._sources for column in source.describe(named)]
-        return Candidates(session, item, np.stack(described, axis=1).astype(np.float32))
+            key = key[~_in_sorted(key, query.seen)]
+        pairs = Pairs.of(key, query)
+        described = [column for _, source in self._sources for column in source.describe(pairs)]
+        return Candidates(pairs.session, pairs.item, np.stack(described, axis=1).astype(np.float32))
 
-    def because(self, source: str, session: Ints, item: Ints) -> Ints:
-        """int64 [n]: the place in the query's items that a source names for each pair, -1 for none."""
-        pairs = session * len(self.items) + item
-        place = np.full(len(pairs), -1)
-        for name, each in self._sources:
-            if name == source:
-                place = np.where(place < 0, each.because(pairs), place)
-        return place
+    def because(self, query: Query, session: Ints, item: Ints) -> dict[str, Ints]:
+        """By source, int64 [n]: the place in the query's items that it names for each pair, -1 for none."""
+        wanted, back = np.unique(session * query.items + item, return_inverse=True)
+        pairs, named = Pairs.of(wanted, query), dict[str, Ints]()
+        for name, source in self._sources:
+            place = source.because(pairs)
+            named[name] = np.where(named[name] < 0, place, named[name]) if name in named else place
+        return {name: place[back] for name, place in named.items()}
 
 
 def ragged(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
@@ -471,44 +534,47 @@ def ragged(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
     return np.arange(len(source)) + np.repeat(begin - np.cumsum(lengths) + lengths, lengths), source
 
 
-def summed(key: Ints, *values: Floats) -> tuple[Ints, list[Floats]]:
-    """The different keys, sorted, and the sum of each column of values for each, added in the order given."""
-    different, place = np.unique(key, return_inverse=True)
-    return different, [added(place, column, len(different)) for column in values]
-
-
-def found(pairs: Ints, known: Ints, columns: Sequence[Column]) -> list[Floats]:
-    """Of each pair its value in each column over the known pairs (sorted), 0 if it is not among them."""
-    if not len(known):
-        return [np.zeros(len(pairs)) for _ in columns]
-    place = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
-    hit = known[place] == pairs
-    return [np.where(hit, column[place], 0.0) for column in columns]
+def numbered(key: Ints, size: int) -> tuple[Ints, npt.NDArray[np.integer[Any]]]:
+    """The different keys, sorted, and the place of each key (int64 [n], from 0 below `size`) among them."""
+    if size > DENSE * len(key):
+        different, place = np.unique(key, return_inverse=True)
+        return different, place
+    there = np.zeros(size, dtype=bool)
+    there[key] = True
+    different = np.flatnonzero(there)
+    place = np.empty(size, dtype=np.int32)
+    place[different] = np.arange(len(different), dtype=np.int32)
+    return different, place[key]
 
 
 def top(pairs: Ints, score: Column, count: int, items: int) -> Ints:
-    """The `count` pairs of each session with the highest positive score in float32; ties go to the earlier item."""
-    positive = score > 0
-    session, item = np.divmod(pairs[positive], items)
-    ordered = _by_score(session, score[positive], item, items)
-    session, item = ordered >> _SCORE_BITS + _bits(items), ordered & (1 << _bits(items)) - 1
-    return np.asarray((session * items + item)[nth_of(session) < count])
+    """The `count` pairs (sorted) of each session with the highest positive score; ties go to the earlier item."""
+    positive = np.flatnonzero(score > 0)
+    return np.asarray(pairs[positive[best_of(pairs[positive] // items, score[positive], count)]])
 
 
-_SCORE_BITS = 31
+def best_of(group: Ints, score: Column, count: int, *, later: bool = False) -> Ints:
+    """int64 [m], rising: the places of the `count` highest scores in float32 of each group (sorted).
+
+    Ties go to the earlier place, or the later one.
+    """
+    place, bits = np.arange(len(group)), _bits(len(group))
+    # The bits of float32, those after the sign turned where it is set, are in the order of the floats; adding 0 makes
+    # a positive zero of a negative one.
+    of_score = (np.asarray(score, dtype=np.float32) + np.float32(0)).view(np.int32).astype(np.int64)
+    falling = (1 << 31) - 1 - (of_score ^ of_score >> 31 & (1 << 31) - 1)
+    tie = len(group) - 1 - place if later else place
+    if len(group) and (int(group[-1]) + 1) << bits > 1 << 31:
+        ordered = np.lexsort((tie, falling, group))
+        return np.sort(ordered[nth_of(group[ordered]) < count])
+    # Group, score and place in one whole number, which is what NumPy sorts fastest.
+    ordered = np.sort((group << 32 | falling) << bits | tie)
+    chosen = ordered[nth_of(ordered >> 32 + bits) < count] & (1 << bits) - 1
+    return np.sort(len(group) - 1 - chosen if later else chosen)
 
 
 def _bits(numbers: int) -> int:
     return max(1, (numbers - 1).bit_length())
-
-
-def _by_score(group: Ints, score: Column, number: Ints, numbers: int) -> Ints:
-    """int64 [n], sorted: group, score and number (below `numbers`) in one, the highest score first, then the number.
-
-    The bits of positive float32 are in the order of the floats; sorting whole numbers is the fastest that NumPy does.
-    """
-    bits = score.astype(np.float32).view(np.int32).astype(np.int64)
-    return np.sort((group << _SCORE_BITS | ~bits & (1 << _SCORE_BITS) - 1) << _bits(numbers) | number)
 
 
 def nth_of(group: Ints) -> Ints:
@@ -517,38 +583,8 @@ def nth_of(group: Ints) -> Ints:
     return np.arange(len(group)) - np.repeat(first, np.diff(np.append(first, len(group))))
 
 
-def strongest(pairs: Ints, key: Ints, value: Floats, place: Ints) -> Ints:
-    """int64 [n]: of each pair the place of the entry with this key and the highest value, the later on a tie; or -1."""
-    wanted, back = np.unique(pairs, return_inverse=True)
-    hit = np.flatnonzero(_in_sorted(key, wanted))
-    hit = hit[np.lexsort((hit, value[hit]))]
-    named = np.full(len(wanted), -1)
-    named[np.searchsorted(wanted, key[hit])] = place[hit]  # the last write wins: the highest
-    return np.asarray(named[back], dtype=np.int64)
-
-
-def share(session: Ints, value: Floats) -> Floats:
-    """Values [n] over the highest one of their session (sorted); 0 where that is 0."""
-    if not len(value):
-        return value
-    first = _firsts(session)
-    highest = np.repeat(np.maximum.reduceat(value, first), np.diff(np.append(first, len(session))))
-    return np.asarray(value / np.where(highest > 0, highest, 1))
-
-
 def _firsts(key: Ints) -> Ints:
     return np.flatnonzero(np.diff(key, prepend=key[:1] - 1) != 0)
-
-
-def _best_of(group: Ints, score: Floats, number: Ints, numbers: int, count: int) -> Ints:
-    """The places of the `count` highest positive scores in float32 of each group; ties go to the higher number.
-
-    Entries come by group, then number (below `numbers`), each once.
-    """
-    ordered = _by_score(group, score, numbers - 1 - number, numbers)
-    group_of, number_of = ordered >> _SCORE_BITS + _bits(numbers), numbers - 1 - (ordered & (1 << _bits(numbers)) - 1)
-    best = nth_of(group_of) < count
-    return np.searchsorted(group * numbers + number, group_of[best] * numbers + number_of[best])
 
 
 def _in_sorted(values: Ints, known: Ints) -> Bools:

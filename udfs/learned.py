@@ -1,12 +1,13 @@
 """Ranking by what past sessions taught: candidates of several sources, put in order by the bundle's trees."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnxruntime as ort
 
 from udfs.bundle import Bundle
-from udfs.candidates import Candidates, Finder, Query, nth_of
+from udfs.candidates import Candidates, Finder, Query, best_of, nth_of
 from udfs.contracts import RankedItem, Reason
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
@@ -26,6 +27,8 @@ SAYINGS = {
 }
 #: Candidates of a session that rules may choose from, times k.
 BEYOND_K = 4
+#: Candidates of a session that all trees look at, at least: the best by the first of them.
+SHORTLIST = 48
 
 
 class LearnedRanker:
@@ -33,6 +36,7 @@ class LearnedRanker:
 
     The trees' leaves are whole numbers of 1/MICRO for each source, and sums stay below 2^24, so that float32 adds them
     exactly: a score is the sum of its reasons, whatever the order (docs/decisions/004-exact-scores.md).
+    The first trees see all candidates, and all trees those that the first ones leave.
     """
 
     def __init__(self, bundle: Bundle, items: LiveItems, options: RankOptions) -> None:
@@ -55,9 +59,10 @@ class LearnedRanker:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
-        width = self._trees.get_inputs()[0].shape[1], self._trees.get_outputs()[0].shape[1]
+        shapes = {each.name: each.shape[1] for each in (*self._trees.get_inputs(), *self._trees.get_outputs())}
+        columns, sources = len(finder.columns), len(info.sources)
         fits = info.columns == finder.columns and set(info.sources) == set(finder.source_of.values())
-        if not fits or width != (len(info.columns), len(info.sources)):
+        if not fits or shapes != {"pairs": columns, "shortlist": columns, "first": 1, "weights": sources}:
             raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: train it again")
 
     def answer(
@@ -84,16 +89,26 @@ class LearnedRanker:
         options = self._options
         if not len(candidates.item):
             return candidates.session, candidates.item, np.zeros((0, len(self._sources) + 1))
-        weights = self._trees.run(None, {"pairs": candidates.columns})[0].astype(np.float64)
+        if not self._groups:  # a cap may leave nothing of the best ones
+            fewest = options.k * (BEYOND_K if options.diversity else 1)
+            first = self._run("first", pairs=candidates.columns)[:, 0]
+            candidates = candidates.at(best_of(candidates.session, first, max(SHORTLIST, fewest)))
+        weights = self._run("weights", shortlist=candidates.columns).astype(np.float64)
         score = weights.sum(axis=1)
         # Trees know steps only: of equal scores the title that is nearer to the latest text comes first.
         order = np.lexsort((candidates.item, -candidates.columns[:, self._likeness], -score, candidates.session))
-        if not self._groups:  # a cap may leave nothing of the best ones
-            order = order[nth_of(candidates.session[order]) < options.k * (BEYOND_K if options.diversity else 1)]
+        if not self._groups:
+            order = order[nth_of(candidates.session[order]) < fewest]
         penalty = np.zeros(len(order))
         if options.diversity or self._groups:
             order, penalty = self._by_rules(count, candidates, score, order)
         return candidates.session[order], candidates.item[order], np.column_stack((weights[order], penalty))
+
+    def _run(self, output: str, **columns: Scores) -> Scores:
+        """One output for one of the inputs, float32 [n, columns]; nothing is asked of the other."""
+        nothing = np.empty((0, len(self.finder.columns)), np.float32)
+        result: Scores = self._trees.run([output], {"pairs": nothing, "shortlist": nothing} | columns)[0]
+        return result
 
     def _by_rules(self, count: int, candidates: Candidates, score: Floats, order: Ints) -> tuple[Ints, Floats]:
         """Maximal marginal relevance (Carbonell and Goldstein 1998) under the caps, one place in the ranking at a time.
@@ -140,35 +155,36 @@ class LearnedRanker:
     ) -> list[list[RankedItem]]:
         """Ranked items with a reason for each source that weighs in, the heaviest first."""
         names = (*self._sources, "diversity")
-        because = {
-            name: [
-                self._items.titles[query.item[place]] if place >= 0 else SAYINGS[name]
-                for place in self.finder.because(name, session, item).tolist()
-            ]
-            for name in self._sources
-        }
-        because["diversity"] = [SAYINGS["diversity"]] * len(item)
-        bounds = np.searchsorted(signals.session, np.arange(len(query) + 1))
-        cuts = np.searchsorted(session, np.arange(len(query) + 1))
-        for low, high, first, last in zip(bounds, bounds[1:], cuts, cuts[1:], strict=False):
+        # All that reasons may quote: the titles of the query's items, the signals' texts, what sources say themselves.
+        quotes = [self._items.titles[row][:QUOTED] for row in query.item.tolist()]
+        quotes += [text[:QUOTED] for text in signals.text]
+        because = np.tile(np.arange(len(names)) + len(quotes), (len(item), 1))
+        quotes += [SAYINGS[name] for name in names]
+        for name, place in self.finder.because(query, session, item).items():
+            because[:, names.index(name)] = np.where(place >= 0, place, because[:, names.index(name)])
+        bounds = np.searchsorted(signals.session, np.arange(len(query) + 1)).tolist()
+        cuts = np.searchsorted(session, np.arange(len(query) + 1)).tolist()
+        by_content, weight = because[:, names.index("content")], signals.weight.astype(np.float64)
+        for (low, high), (first, last) in zip(pairwise(bounds), pairwise(cuts), strict=True):
             if low < high and first < last:
                 product = self._items.vectors[item[first:last]] @ grid[low:high].T
-                nearest = np.argmax(product * signals.weight[low:high].astype(np.float64), axis=1)
-                because["content"][first:last] = [signals.text[low + place] for place in nearest]
-        ranked: list[list[RankedItem]] = [[] for _ in range(len(query))]
-        for number, (owner, row, parts) in enumerate(
-            zip(session.tolist(), item.tolist(), weights.tolist(), strict=True)
-        ):
-            reasons = [
-                Reason(name, part / MICRO, because[name][number][:QUOTED])  # type: ignore[arg-type]
-                for name, part in zip(names, parts, strict=True)
-                if part
-            ]
-            reasons.sort(key=lambda reason: -reason.weight)
-            if not reasons:
-                reasons.append(Reason("popularity", 0.0, SAYINGS["popularity"]))
-            ranked[owner].append(RankedItem(self._items.ids[row], len(ranked[owner]) + 1, sum(parts) / MICRO, reasons))
-        return ranked
+                nearest = np.argmax(product * weight[low:high], axis=1)
+                by_content[first:last] = nearest + (len(query.item) + low)
+
+        row, source = np.nonzero(weights)
+        row, source = (each[np.lexsort((source, -weights[row, source], row))] for each in (row, source))
+        said = zip(source.tolist(), weights[row, source].tolist(), because[row, source].tolist(), strict=True)
+        reasons = [Reason(names[source], weight / MICRO, quotes[quote]) for source, weight, quote in said]
+        parts = np.searchsorted(row, np.arange(len(item) + 1)).tolist()
+        ids, nothing = self._items.ids, [Reason("popularity", 0.0, SAYINGS["popularity"])]
+        places = zip(
+            item.tolist(), nth_of(session).tolist(), weights.sum(axis=1).tolist(), pairwise(parts), strict=True
+        )
+        ranked = [
+            RankedItem(ids[row], nth + 1, score / MICRO, reasons[first:last] or nothing)
+            for row, nth, score, (first, last) in places
+        ]
+        return [ranked[first:last] for first, last in pairwise(cuts)]
 
 
 def _limit(options: RankOptions, group: str) -> int:

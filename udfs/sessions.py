@@ -346,8 +346,8 @@ def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
     return codes, different
 
 
-def added(to: Ints, values: Floats, size: int) -> Floats:
-    """float64 [size]: the sum of the values [n] that go to each place (int64 [n]), one added after the other."""
+def added(to: npt.NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
+    """float64 [size]: the sum of the values [n] that go to each place (whole [n]), one added after the other."""
     return np.asarray(np.bincount(to, values, minlength=size), dtype=np.float64)
 
 

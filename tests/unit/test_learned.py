@@ -1,6 +1,8 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import msgspec
@@ -11,10 +13,10 @@ import pytest
 
 from export import learn as learning
 from export.interactions import Interactions, interactions
-from export.learn import bare_manifest, candidates, learn, prefixes, sessions_of, to_onnx, write_past
+from export.learn import bare_manifest, candidates, learn, prefixes, query_of, sessions_of, to_onnx, write_past
 from export.past import near, past_sessions
 from udfs.bundle import Bundle
-from udfs.candidates import Finder, shopper_hash
+from udfs.candidates import Finder, Pairs, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
@@ -178,14 +180,15 @@ def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):
 
 def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: Interactions):
     finder = LearnedRanker(learned, LiveItems(learned), RankOptions()).finder
-    found = candidates(finder, sofar, encode)
-    sessions = sessions_of(sofar)
+    query = query_of(finder, sofar, encode)
+    found = finder.find(query)
+    named = finder.because(query, found.session, found.item)
     for name in ("similar_sessions", "co_visit"):
-        place = finder.because(name, found.session, found.item)
+        place = named[name]
         column = found.columns[:, finder.columns.index("similar" if name == "similar_sessions" else "co_visit_items")]
         assert (place[column > 0] >= 0).all()
-    assert (finder.because("popularity", found.session, found.item) == -1).all()
-    assert len(sessions) == len(sofar)
+    assert (named["popularity"] == -1).all()
+    assert len(query) == len(sofar)
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------
@@ -201,9 +204,17 @@ def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
     model, sources = to_onnx(booster.dump_model()["tree_info"], columns, source_of)
     assert sources == ("x", "y", "z")
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    weights = session.run(None, {"pairs": rows})[0].astype(np.float64)
+    weights, first = (
+        session.run([output], {"pairs": rows, "shortlist": rows})[0].astype(np.float64)
+        for output in ("weights", "first")
+    )
+    nothing = {"pairs": rows[:0], "shortlist": rows[7:9]}
+    assert (session.run(["weights"], nothing)[0] == weights[7:9]).all()
     assert (weights == np.rint(weights)).all()
     assert np.abs(weights).sum(axis=1).max() < 2**24
+    by_first = booster.predict(rows, num_iteration=learning.FIRST_TREES)
+    assert np.corrcoef(first[:, 0], by_first)[0, 1] > 0.999999
+    assert learning.FIRST_TREES < 40
     expected = booster.predict(rows)
     scale = np.polyfit(weights.sum(axis=1), expected, 1)[0]  # scores are shrunk together, and less their mean
     assert np.ptp(weights.sum(axis=1) * scale - expected) < 40 * abs(scale) * 2
@@ -387,3 +398,34 @@ def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
     assert told == {"seen_age", "history_days", "session_events", "price"}
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("group_of", [lambda n: n // 7, lambda n: n * 10**6])  # packed into whole numbers, and not
+def test_the_best_of_each_group_are_those_that_sorting_gives(group_of: Callable[[Any], Any], later: bool):
+    rng = np.random.default_rng(5)
+    group = group_of(np.sort(rng.integers(0, 700, 5000)))
+    score = np.rint(rng.normal(size=5000) * 3) * rng.choice([1e-7, 1.0, 1e6], 5000)
+    score[rng.random(5000) < 0.01] = -np.inf
+    place = np.arange(5000)
+    expected = []
+    for each in np.unique(group):
+        inside = place[group == each].tolist()
+        inside.sort(key=lambda n: (-np.float32(score[n]), -n if later else n))
+        expected += sorted(inside[:4])
+    assert best_of(group, score, 4, later=later).tolist() == expected
+    assert best_of(group[:0], score[:0], 4, later=later).tolist() == []
+
+
+@pytest.mark.parametrize("size", [1000, 10**6])  # marked in an array, and sorted
+def test_keys_are_numbered_and_found_alike_whatever_their_range(size: int):
+    rng = np.random.default_rng(6)
+    keys = rng.integers(0, size, 2000)
+    different, place = numbered(keys, size)
+    assert different.tolist() == sorted(set(keys.tolist()))
+    assert (different[place] == keys).all()
+    pairs = Pairs(different[::2], different[::2], different[::2], size)
+    hit, at = pairs.places(keys)
+    assert (pairs.key[at] == keys[hit]).all()
+    assert set(keys[np.setdiff1d(np.arange(2000), hit)]) == set(different[1::2])
+    assert pairs.found(different, [different])[0].tolist() == pairs.key.tolist()
