@@ -11,6 +11,8 @@ from bench import quality as judging
 from bench.features import features as measure_features
 from bench.pipeline_latency import run_latency
 from bench.quality_data import PREPARED, prepare
+from bench.rank import SIZES
+from bench.rank import run as run_rank
 from udfs.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -150,6 +152,24 @@ def quality(
     names = tuple(name for part in only or () for name in part.split(","))
     options = judging.Options(data, names, not no_repeats, quick, trials, positions, seed, report, bundles)
     judging.run(options, as_json=as_json)
+
+
+@app.command()
+def rank(
+    items: Annotated[
+        str, typer.Option(metavar="COUNT[,COUNT]", help="Items: a simulated shop's and copies, their vectors jittered.")
+    ] = ",".join(map(str, SIZES)),
+    bundles: Annotated[
+        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+    index_from: Annotated[int, typer.Option(min=1, help="Items from which an index finds titles.")] = 50_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """What one prediction takes by the size of the catalogue: milliseconds alone and in batches, recall, memory.
+
+    The texts' vectors are there, as from the encoder's cache. A million items take some 10 GB of memory on the way.
+    """
+    run_rank([int(count) for count in items.split(",")], bundles, index_from, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

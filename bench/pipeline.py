@@ -239,12 +239,12 @@ def bundle_for(options: Options, folder: Path, notes: Console) -> Bundle:
     """The bundle that was named, or one of the simulated shop, exported into `folder` once."""
     own = folder / "bundles"
     if options.bundles is None and not own.exists():
-        _export(shoppers_of(options), folder, notes)
+        export_shop(shoppers_of(options), folder, notes)
     return open_bundle(options.bundles or own)
 
 
-def _export(shoppers: int, folder: Path, notes: Console) -> None:
-    """A bundle of the simulated shop, its ranker learned."""
+def export_shop(shoppers: int, folder: Path, notes: Console) -> None:
+    """A bundle of the simulated shop in `folder`/bundles, its ranker learned."""
     notes.print("exporting the bundle of a simulated shop")
     simulate.write(folder / "shop", events=1, items=ITEMS, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]

@@ -98,6 +98,9 @@ def train(
         bool,
         typer.Option("--repeats", help="Learn to recommend again what a session has met (rank.exclude_seen=false)."),
     ] = False,
+    index_from: Annotated[
+        int, typer.Option(min=1, help="Items from which titles are found by an index, not by comparing with all.")
+    ] = 50_000,
     report: Annotated[Path | None, typer.Option(help="Write what was learned to this Markdown file.")] = None,
     keep_current: KeepCurrent = False,
     as_json: AsJson = False,
@@ -116,6 +119,7 @@ def train(
         session_gap_minutes=session_gap,
         set_current=not keep_current,
         learn=True,
+        index_from=index_from,
         repeats=repeats,
     )
     exported = _export(options, as_json=as_json)

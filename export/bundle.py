@@ -25,10 +25,11 @@ from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
 from export.quantize import Activation, calibrate, quantize
 from export.source import SourceModel, open_source
-from udfs.bundle import Bundle, EncoderInfo, Variant
+from udfs.bundle import INDEX, Bundle, EncoderInfo, Variant
 from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
 from udfs.encoder import CachedEncoder, Encoder, Vectors
 from udfs.errors import ShopstreamError
+from udfs.index import build_index
 from udfs.runtimes import Choice, EncoderOptions, Provider, choose
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class ExportOptions:
     set_current: bool = True
     learn: bool = False  #: a ranker, from the sessions
     repeats: bool = False  #: that may recommend again what a session has met
+    index_from: int = 50_000  #: items from which the ranker finds titles by an index
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,9 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
                     learned = learn(log, items, vectors, cached.encode, Path(folder), show, repeats=options.repeats)
                 write_past(draft, log, items, vectors)
                 (draft / "ranker.onnx").write_bytes(learned.model)
+            if len(items) >= options.index_from:
+                with step(f"index {len(items)} vectors"):
+                    build_index(vectors, draft / INDEX)
         with step("publish"):
             ranker = learned.info if learned else None
             counts = (len(items), visits.sessions)

@@ -18,6 +18,7 @@ from udfs.errors import ShopstreamError
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+INDEX = "items.faiss"
 FORMAT = 3
 EXPORT_HINT = "make one with `python -m export bundle`"
 
@@ -217,8 +218,13 @@ class Bundle:
 
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """float32 [items, dimensions], unit length, by the fp32 variant."""
-        vectors = np.load(self.path / "item_vectors.npy", allow_pickle=False)
+        vectors = np.load(self.path / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
         return np.asarray(vectors, dtype=np.float32)
+
+    @property
+    def index(self) -> Path | None:
+        """The file of the index of the item vectors, which a large catalogue has."""
+        return self.path / INDEX if INDEX in self.manifest.files else None
 
     def co_visits(self) -> CoVisits:
         """What was met together."""

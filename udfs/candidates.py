@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -273,7 +274,10 @@ class ItemToItem(Source):
 
 
 class ByContent(Source):
-    """Items in stock whose titles are near to what the session is about, by BERT vectors on the ranking's grid."""
+    """Items in stock whose titles are near to what the session is about, by BERT vectors on the ranking's grid.
+
+    Of a large catalogue, whose bundle has an index, they are those that the index finds.
+    """
 
     columns = ("content_last", "content", "content_second")
 
@@ -285,26 +289,50 @@ class ByContent(Source):
         nth = nth_of(query.session)
         second = np.zeros_like(query.centre)
         second[query.session[nth == 1]] = self._live.vectors[query.item[nth == 1]]
-        texts = np.stack((query.last_text, query.centre, second))
-        self._likeness = texts @ self._live.vectors[: query.items].T
+        self._texts = np.stack((query.last_text, query.centre, second))
+        if self._live.index is None:
+            self._likeness = self._texts @ self._live.vectors[: query.items].T
 
     def propose(self) -> Ints:
-        items = self._query.items
         known = np.flatnonzero(self._query.last_text.any(axis=1))
-        sold_out = np.flatnonzero(~self._live.in_stock[:items])
-        pairs = []
-        for likeness in self._likeness[:2]:
-            score = likeness[known]
-            score[:, sold_out] = 0
-            count = min(BY_CONTENT, items)
-            # All that reach the count-th best, ties too: which of them, no partition decides.
-            least = np.partition(score, items - count, axis=1)[:, items - count, None] if count else score[:, :0]
-            row, item = np.nonzero(score >= least)
-            pairs.append(top(known[row] * items + item, score[row, item].astype(np.float64), count, items))
-        return np.concatenate(pairs)
+        find = self._nearest if self._live.index is None else self._nearest_by_index
+        return np.concatenate([find(text, known, min(BY_CONTENT, self._query.items)) for text in (0, 1)])
+
+    def _nearest(self, text: int, known: Ints, count: int) -> Ints:
+        """Keys of the `count` items nearest to one of the texts of each of these sessions, int64 [n]."""
+        items, score = self._query.items, self._likeness[text, known]
+        score[:, ~self._live.in_stock[:items]] = 0
+        # All that reach the count-th best, ties too: which of them, no partition decides.
+        least = np.partition(score, items - count, axis=1)[:, items - count, None] if count else score[:, :0]
+        row, item = np.nonzero(score >= least)
+        return top(known[row] * items + item, score[row, item], count, items)
+
+    def _nearest_by_index(self, text: int, known: Ints, count: int) -> Ints:
+        """The same from the index, which is asked for more while sold-out items leave too few."""
+        index, items, wanted = self._live.index, self._query.items, 2 * count
+        key = np.empty(0, dtype=np.int64)
+        while len(known) and index is not None:
+            rows = index.nearest(self._texts[text, known], wanted)
+            usable = (rows >= 0) & self._live.in_stock[rows]
+            key = np.unique((known[:, None] * items + rows)[usable])
+            if wanted >= items or (usable.sum(axis=1) >= count).all() or (rows < 0).any():
+                break
+            wanted = min(4 * wanted, items)
+        session, item = np.divmod(key, items)
+        return top(key, self._products(session, item)[:, text], count, items)
+
+    def _products(self, session: Ints, item: Ints) -> Scores:
+        """float32 [n, 3]: of each pair (sorted) the item's vector with the session's texts; whole numbers."""
+        out = np.empty((len(item), len(self._texts)), dtype=np.float32)
+        bounds = np.searchsorted(session, np.arange(len(self._query) + 1))
+        for number, (first, last) in enumerate(pairwise(bounds.tolist())):
+            out[first:last] = self._live.vectors[item[first:last]] @ self._texts[:, number].T
+        return out
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        return list(self._likeness[:, pairs.session, pairs.item] * self._scale)
+        if self._live.index is None:
+            return list(self._likeness[:, pairs.session, pairs.item] * self._scale)
+        return list((self._products(pairs.session, pairs.item) * self._scale).T)
 
 
 class Popular(Source):
@@ -437,14 +465,14 @@ class Candidates:
 class Finder:
     """All sources of a bundle together: columns names what describes a pair, source_of the reason each belongs to.
 
-    most_sessions: in one query; bounds memory, and keeps sorted keys within 64 bits.
+    most_sessions: in one query; bounds memory.
     """
 
     def __init__(self, bundle: Bundle, items: LiveItems, *, repeats: bool, k: int = 10) -> None:
         """items: the bundle's as they are now; k: items that there should be candidates for, whatever was met."""
         past, room = bundle.past_sessions(), items.room
         self.items, self._shoppers, self._repeats = items, past.shoppers, repeats
-        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room))
+        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
         self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
         self._sources: list[tuple[str, Source]] = [
             ("similar_sessions", SimilarSessions(past, room)),

@@ -128,8 +128,8 @@ class Encoder:
             out[rows] = self.run(ids, np.ones_like(ids))
             return round((time.perf_counter() - began) * 1e6)
 
-        # The longest texts first, so that no thread is left with them at the end.
-        batches.reverse()
+        # The largest first, so that no thread is left with one at the end.
+        batches.sort(key=lambda rows: len(rows) * lengths[rows[0]], reverse=True)
         times = self._pool.map(encode_batch, batches) if self._pool else map(encode_batch, batches)
         for rows, took_us in zip(batches, times, strict=True):
             self.stats.batches += 1

@@ -9,11 +9,14 @@ import pyarrow as pa
 
 from udfs.bundle import Bundle
 from udfs.errors import ShopstreamError
+from udfs.index import VectorIndex
 from udfs.ranking import Scores, to_grid
 from udfs.sessions import Bools, Catalogue, Floats, Ints, coded
 
 #: Rows in reserve for new items: at least so many, and this share of those there are.
 SPARE, SPARE_SHARE = 1024, 0.25
+#: Vectors that are put on the grid at a time, which takes several times their memory.
+GRID_ROWS = 65_536
 
 
 class LiveItems:
@@ -21,12 +24,12 @@ class LiveItems:
 
     ids, titles: list of str, an entry a row in use; row_of: item id to row. The others have `room` rows, unused last:
     in_stock bool: may be recommended; popularity float64: past interactions; price float64, NaN where unknown;
-    vectors float32 [room, dimensions], on the ranking's grid.
+    vectors float32 [room, dimensions], on the ranking's grid. index: of the vectors, if the bundle has one.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         items = bundle.items()
-        table, vectors = items.table, to_grid(bundle.item_vectors())
+        table, vectors = items.table, bundle.item_vectors()
         if len(vectors) != len(table):
             raise ShopstreamError(f"bundle {bundle.id} has {len(vectors)} vectors for {len(table)} items")
         self.space = bundle.space
@@ -34,7 +37,10 @@ class LiveItems:
         self.in_stock: Bools = items.in_stock.copy()
         self.popularity: Floats = items.popularity.copy()
         self.price: Floats = table["price"].cast(pa.float64()).to_numpy().astype(np.float64)
-        self.vectors: Scores = vectors
+        self.vectors: Scores = np.empty_like(vectors)
+        for first in range(0, len(vectors), GRID_ROWS):
+            self.vectors[first : first + GRID_ROWS] = to_grid(vectors[first : first + GRID_ROWS])
+        self.index = None if bundle.index is None else VectorIndex(bundle.index)
         self._codes: dict[str, dict[str, int]] = {}
         groups = []
         for name in ("category", "brand"):
@@ -78,6 +84,8 @@ class LiveItems:
         self.brand[rows] = self._coded("brand", changes)
         vectors = to_grid(self._vectors_of(changes, encode))
         self.vectors[rows] = vectors
+        if self.index is not None:
+            self.index.add(rows, vectors)
         self.catalogue.squares[rows] = np.einsum("id,id->i", vectors, vectors, dtype=np.float64)
         return larger
 

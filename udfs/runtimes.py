@@ -255,7 +255,7 @@ class _OpenVino:
         config = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams,
-            "ENABLE_CPU_PINNING": False,  # or every worker takes the same cores
+            "ENABLE_CPU_PINNING": streams >= (os.cpu_count() or 1),  # or every worker takes the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": OPENVINO_SHAPES,
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
         }
