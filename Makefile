@@ -18,8 +18,8 @@ setup: .venv/ready ## the environment .venv, with Java and the jars
 demo: setup ## see it work: broker, cluster, model, shoppers, recommendations
 	$(BIN)/shopstream demo
 
-test: setup ## every test
-	$(BIN)/pytest
+test: setup ## every test, two at a time
+	$(BIN)/pytest -n 2 --dist worksteal
 
 unit: setup ## the tests that need neither Java nor Kafka
 	$(BIN)/pytest tests/unit

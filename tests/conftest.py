@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from support import run_command
 
 from deploy.local.flink import LocalFlink
@@ -13,6 +14,7 @@ from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import Settings, load_settings
+from udfs.bundle import CURRENT
 
 SHOP_EVENTS = 20_000
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -29,12 +31,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bundle of the shop, its ranker learned."""
-    out = tmp_path_factory.mktemp("bundles")
-    files = ("--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl"))
-    ran = run_command("export", "train", *files, "--out", str(out))
-    assert ran.code == 0, ran.err
+def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder with a bundle of the shop, its ranker learned; made by one worker for all."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base if worker_id == "master" else base.parent) / "bundles"
+    with FileLock(out.with_suffix(".lock")):
+        if not (out / CURRENT).exists():
+            files = ("--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl"))
+            ran = run_command("export", "train", *files, "--out", str(out))
+            assert ran.code == 0, ran.err
     return out
 
 

@@ -48,6 +48,7 @@ def build_index(vectors: npt.NDArray[np.float32], file: Path) -> None:
     code = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(centres, dimensions, lists, code, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter = TURNS
+    index.cp.min_points_per_centroid = 1  # or it warns
     sample = np.random.default_rng(0).permutation(count)[: LEARNED_FROM * lists]
     index.train(np.ascontiguousarray(vectors[np.sort(sample)]))
     index.add(np.ascontiguousarray(vectors))

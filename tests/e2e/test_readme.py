@@ -50,7 +50,7 @@ def test_the_first_commands_are_demo_and_test():
     makefile = (ROOT / "Makefile").read_text()
     assert BLOCKS[0].split() == ["make", "demo", "make", "test"]
     assert re.search(r"^demo: setup .*\n\t\$\(BIN\)/shopstream demo$", makefile, re.MULTILINE)
-    assert re.search(r"^test: setup .*\n\t\$\(BIN\)/pytest$", makefile, re.MULTILINE)
+    assert re.search(r"^test: setup .*\n\t\$\(BIN\)/pytest -n 2 --dist worksteal$", makefile, re.MULTILINE)
     assert len(BLOCKS) == 3
 
 

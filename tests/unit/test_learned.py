@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from export import learn as learning
 from export.interactions import Interactions, interactions
 from export.learn import bare_manifest, candidates, learn, prefixes, query_of, sessions_of, to_onnx, write_past
 from export.past import near, past_sessions
-from udfs.bundle import Bundle
-from udfs.candidates import Finder, Pairs, best_of, numbered, shopper_hash
+from udfs.bundle import INDEX, Bundle, FileEntry
+from udfs.candidates import ByContent, Finder, Pairs, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
+from udfs.index import VectorIndex, build_index
 from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
 from udfs.ranking import MICRO, RankOptions, signals_of
@@ -429,3 +431,56 @@ def test_keys_are_numbered_and_found_alike_whatever_their_range(size: int):
     assert (pairs.key[at] == keys[hit]).all()
     assert set(keys[np.setdiff1d(np.arange(2000), hit)]) == set(different[1::2])
     assert pairs.found(different, [different])[0].tolist() == pairs.key.tolist()
+
+
+# --- a large catalogue ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def indexed(learned: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same bundle with an index."""
+    folder = tmp_path_factory.mktemp("indexed")
+    shutil.copytree(learned.path, folder, dirs_exist_ok=True)
+    build_index(VECTORS, folder / INDEX)
+    manifest = msgspec.structs.replace(learned.manifest, files={INDEX: FileEntry("0" * 64, 1)})
+    return Bundle(folder, manifest)
+
+
+def test_an_index_finds_what_is_nearest(tmp_path: Path):
+    rng = np.random.default_rng(7)
+    vectors = np.repeat(rng.normal(size=(200, 32)), 20, axis=0) + 0.3 * rng.normal(size=(4000, 32))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    build_index(vectors, tmp_path / INDEX)
+    index = VectorIndex(tmp_path / INDEX)
+    queries = vectors[::40] * 3
+    found = index.nearest(queries, 20)
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+    assert np.mean([len(np.intersect1d(*rows)) for rows in zip(found, exact, strict=True)]) > 9.8
+    fresh = -vectors[:2]
+    index.add(np.array([9_000, 9_001]), fresh)
+    assert index.nearest(fresh, 1)[:, 0].tolist() == [9_000, 9_001]
+    assert (index.nearest(queries, 6000) == -1).any()  # no more than it looked through
+
+
+def test_with_an_index_the_same_items_are_recommended(learned: Bundle, indexed: Bundle, sofar: Interactions):
+    exact, found = answers(learned, sofar), answers(indexed, sofar)
+    ids = [[{item["item_id"] for item in ranked} for ranked in every] for every in (exact, found)]  # type: ignore[index]
+    assert np.mean([len(one & other) / len(one) for one, other in zip(*ids, strict=True)]) > 0.97
+    assert not any("i007" in each for each in ids[1])
+    alone = [answers(indexed, sofar.part(number, number + 1))[0] for number in range(0, len(sofar), 7)]
+    assert json.dumps(found[::7]) == json.dumps(alone)
+
+
+def test_an_index_is_asked_for_more_while_sold_out_items_leave_too_few(indexed: Bundle, sofar: Interactions):
+    items = LiveItems(indexed)
+    items.in_stock[:ITEMS] = np.arange(ITEMS) % 4 == 0
+    source = ByContent(items)
+    query = query_of(Finder(indexed, items, repeats=False), sofar, encode)
+    source.load(query)
+    session, item = np.divmod(source.propose(), query.items)
+    assert items.in_stock[item].all()
+    known = np.flatnonzero(query.last_text.any(axis=1))
+    nearest = np.where(items.in_stock[:ITEMS], query.last_text[known] @ items.vectors[:ITEMS].T, -np.inf)
+    best = np.argsort(-nearest, axis=1)[:, :3]
+    there = [np.isin(rows, item[session == one]).mean() for one, rows in zip(known, best, strict=True)]
+    assert np.mean(there) > 0.9
