@@ -32,4 +32,4 @@ def test_a_quick_run(bundles: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert large["recall"] > 0.9
     for row in (small, large):
         assert 0 < row["p50_ms"] <= row["p99_ms"]
-        assert 0 < row["batch_p50_ms"] <= row["batch_p99_ms"] < row["p99_ms"]
+        assert 0 < row["batch_p50_ms"] <= row["batch_p99_ms"]
