@@ -33,7 +33,7 @@ check: setup ## format, lint, types
 	$(BIN)/mypy
 
 audit: setup ## known vulnerabilities of what is locked for task managers; asks the package index
-	$(UV) tool run pip-audit --disable-pip --require-hashes --requirement requirements/runtime.lock
+	$(UV) tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements/runtime.lock
 
 format: setup ## format the code and mend what can be mended
 	$(BIN)/ruff format .
