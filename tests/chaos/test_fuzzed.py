@@ -57,7 +57,7 @@ def purchases(file: Path, ids: list[str]) -> Iterator[tuple[bytes, bytes, int]]:
 def produce(settings: Settings, records: Iterator[Record]) -> Counter[str]:
     """Send records; how many of each mutation."""
     sent, failures = Counter[str](), list[Exception]()
-    producer = brokers.producer(settings, max_request_size=MAX_RECORD_BYTES, buffer_memory=4 * MAX_RECORD_BYTES)
+    producer = brokers.producer(settings, max_request_size=MAX_RECORD_BYTES)
     for record in records:
         topic, when = settings.topics.clickstream, max(record.timestamp_ms, 0)
         future = producer.send(topic, key=record.key, value=record.value, timestamp_ms=when)
