@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit chaos check format lock clean
+.PHONY: help setup demo test unit chaos check audit format lock clean
 
 help: ## this list
 	@$(or $(PYTHON),false) -c "import re; [print(f'make {m[1]:8} {m[2]}') for m in re.finditer(r'^(\w+):.*## (.*)', open('Makefile').read(), re.M)]"
@@ -24,13 +24,16 @@ test: setup ## every test, two at a time
 unit: setup ## the tests that need neither Java nor Kafka
 	$(BIN)/pytest tests/unit
 
-chaos: setup ## the tests that kill processes in mid-work, a quarter of an hour
+chaos: setup ## the tests that kill processes in mid-work and send hostile records, half an hour
 	$(BIN)/pytest -m chaos tests/chaos
 
 check: setup ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: setup ## known vulnerabilities of what is locked for task managers; asks the package index
+	$(UV) tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements/runtime.lock
 
 format: setup ## format the code and mend what can be mended
 	$(BIN)/ruff format .

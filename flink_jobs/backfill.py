@@ -1,5 +1,7 @@
 """`shopstream backfill`: recorded events into the lake by the batch job, a file by way of a temporary Parquet copy."""
 
+import functools
+import operator
 import sys
 import tempfile
 import time
@@ -15,9 +17,10 @@ import pyarrow.parquet as pq
 
 from flink_jobs import submit
 from flink_jobs.settings import Settings
-from udfs.contracts import EVENT_TYPES, MAX_TIME_MS, MIN_TIME_MS
+from udfs.contracts import EVENT_TYPES, MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME_MS
 from udfs.datasets import read_events
 from udfs.errors import ShopstreamError
+from udfs.events import PROPERTIES
 from udfs.lake import events_schema
 
 
@@ -107,8 +110,8 @@ def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, 
 def _fits() -> pc.Expression:
     """Of the rows of udfs.datasets.EVENTS those that udfs.events.parse_event would read, had they come as JSON."""
 
-    def filled(name: str) -> pc.Expression:
-        return pc.utf8_length(pc.field(name)) > 0
+    def long(name: str, least: int, most: int) -> pc.Expression:
+        return (pc.utf8_length(pc.field(name)) >= least) & (pc.utf8_length(pc.field(name)) <= most)
 
     def within(name: str, low: float, high: float) -> pc.Expression:
         return (pc.field(name) >= low) & (pc.field(name) <= high)
@@ -117,14 +120,16 @@ def _fits() -> pc.Expression:
         return pc.field(name).is_null() | holds
 
     searches = pc.field("event_type") == "search"
-    return (
-        filled("event_id")
-        & filled("user_id")
+    properties = [unknown_or(name, long(name, 0, MAX_ID)) for name in PROPERTIES]
+    return functools.reduce(operator.and_, properties) & (
+        long("event_id", 1, MAX_ID)
+        & long("user_id", 1, MAX_ID)
         & pc.field("event_type").isin(EVENT_TYPES)
         & within("event_time", MIN_TIME_MS, MAX_TIME_MS)
         & (searches | pc.field("item_id").is_valid())
-        & (~searches | filled("query"))
-        & unknown_or("item_id", filled("item_id"))
+        & (~searches | long("query", 1, MAX_QUERY))
+        & unknown_or("query", long("query", 0, MAX_QUERY))
+        & unknown_or("item_id", long("item_id", 1, MAX_ID))
         & unknown_or("price", within("price", 0, sys.float_info.max))
         & unknown_or("quantity", within("quantity", 1, 2**63 - 1))
         & unknown_or("rating", within("rating", 1, 5))

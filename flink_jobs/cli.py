@@ -58,7 +58,8 @@ def _local_kafka(settings: Settings, port: int | None) -> LocalKafka:
 
 
 def _local_flink(settings: Settings, port: int | None, slots: int = 2) -> LocalFlink:
-    return LocalFlink(settings.home / "flink", port or _port(settings.flink.address), slots)
+    address, ports = settings.flink.address, settings.flink.metrics_ports
+    return LocalFlink(settings.home / "flink", port or _port(address), slots, metrics_ports=ports)
 
 
 def _kafka_said(status: Any, as_json: bool) -> None:

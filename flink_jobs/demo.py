@@ -124,7 +124,8 @@ def _services(settings: Settings, stack: ExitStack) -> Settings:
     """Start broker and cluster unless they run; the settings with their addresses."""
     home = settings.home
     kafka = LocalKafka(home / "kafka", int(settings.kafka.bootstrap.rpartition(":")[2]))
-    flink = LocalFlink(home / "flink", int(settings.flink.address.rpartition(":")[2]))
+    port, ports = int(settings.flink.address.rpartition(":")[2]), settings.flink.metrics_ports
+    flink = LocalFlink(home / "flink", port, metrics_ports=ports)
     started = [service for service in (kafka, flink) if not service.status().running]
     for service in started:
         stack.callback(service.stop)

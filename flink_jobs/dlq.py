@@ -69,10 +69,18 @@ class Place:
 
     @classmethod
     def committed(cls, found: OffsetAndMetadata | None) -> "Place":
-        """As `to_commit` wrote it; nothing was sent back where there is no committed offset."""
+        """As `to_commit` wrote it; nothing was sent back where there is no committed offset.
+
+        ShopstreamError where another client has written it.
+        """
         if found is None:
             return cls()
-        bits = zlib.decompress(base64.b64decode(found.metadata)) if found.metadata else b""
+        try:
+            bits = zlib.decompress(base64.b64decode(found.metadata)) if found.metadata else b""
+        except (ValueError, zlib.error):
+            raise ShopstreamError(
+                "the offsets of the group that replays dead letters are those of another client"
+            ) from None
         beyond = np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8)))
         return cls(found.offset, set((beyond + found.offset).tolist()))
 
@@ -194,7 +202,7 @@ def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], 
         for letter in letters:
             origin = reason_of(letter.headers).topic
             told = dict(letter.headers).get(f"{ERRORS}partition", b"")
-            partition = int(told) if told.isdigit() else None
+            partition = int(told) if told.isdigit() and len(told) < 10 else None
             producer.send(
                 origin,
                 key=letter.key,

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -13,7 +12,6 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -57,6 +55,7 @@ def _addresses(value: str) -> str:
 
 
 Addresses = Annotated[str, AfterValidator(_addresses)]
+Ports = Annotated[str, Field(pattern=r"^\d{1,5}([-,]\d{1,5})*$")]
 Guarantee = Literal["exactly-once", "at-least-once"]
 StartupMode = Literal["group-offsets", "earliest-offset", "latest-offset"]
 
@@ -113,6 +112,11 @@ class FlinkSettings(_Group):
 
     address: Addresses = Field("localhost:8081", description="REST address of the cluster, host:port.")
     python: Path | None = Field(None, description="Python on the cluster's machines; none: the one that submits.")
+    metrics_ports: Ports | None = Field(
+        None,
+        description="Ports on which the local cluster's processes tell Prometheus their metrics, one each, as in "
+        "9249-9250, to whoever reaches this machine; none: they do not.",
+    )
 
 
 class TopicSettings(_Group):
@@ -195,6 +199,10 @@ class PythonSettings(_Group):
 
     bundle_size: int = Field(256, ge=1, description="Most rows in one call of a Python function.")
     bundle_time: PositiveDuration = Field(20, description="Longest that a row waits for others.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO",
+        description="What workers that recommend log; DEBUG: a line of JSON for each answer, with the user's id in it.",
+    )
 
 
 class EncoderSettings(_Group):
@@ -313,6 +321,7 @@ class Settings(BaseSettings):
             encoder=self.encoder_options(),
             rank=RankOptions(**self.rank.model_dump()),
             feature_modules=self.features.modules,
+            log_level=self.python.log_level,
         )
 
     def state_ttl_ms(self) -> int:
@@ -347,7 +356,7 @@ def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> 
         return FromFile(**values)
     except ValidationError as error:
         raise ShopstreamError(_explain(error)) from None
-    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML that is none, too deep, or with a number too long
         raise ShopstreamError(f"{file or 'the environment'} cannot be read as settings: {error}") from None
 
 

@@ -54,9 +54,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics_ports() -> tuple[int, int]:
+    """Where the processes of `flink` answer Prometheus."""
+    return free_port(), free_port()
+
+
+@pytest.fixture(scope="session")
+def flink(tmp_path_factory: pytest.TempPathFactory, metrics_ports: tuple[int, int]) -> Iterator[str]:
     """The REST address of a real standalone cluster with two slots."""
-    cluster = LocalFlink(tmp_path_factory.mktemp("flink"), free_port(), slots=2)
+    ports = ",".join(map(str, metrics_ports))
+    cluster = LocalFlink(tmp_path_factory.mktemp("flink"), free_port(), slots=2, metrics_ports=ports)
     try:
         yield cluster.start().url.removeprefix("http://")
     finally:

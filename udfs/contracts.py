@@ -16,6 +16,10 @@ MIN_TIME_MS = -62_135_596_800_000
 MAX_TIME_MS = 253_402_300_799_999
 
 Text = Annotated[str, Meta(min_length=1)]
+#: Most characters of ids and queries. An answer has its user's id four times, and the jobs' rows have the last events
+#: of a session each: what had no bounds there would be more than a broker takes, or than a worker has memory.
+MAX_ID, MAX_QUERY = 1024, 4096
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 NonNegative = Annotated[float, Meta(ge=0)]
 EpochMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
 ZonedTime = Annotated[datetime, Meta(tz=True)]
@@ -27,12 +31,12 @@ PositiveCount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 class ClickstreamEvent(Struct):
     """One record of `clickstream`, keyed by user_id. Unknown fields are ignored."""
 
-    event_id: Text
+    event_id: Id
     event_type: EventType
-    user_id: Text
+    user_id: Id
     event_time: EpochMs | ZonedTime
-    item_id: Text | None = None
-    query: str | None = None
+    item_id: Id | None = None
+    query: Annotated[str, Meta(max_length=MAX_QUERY)] | None = None
     price: NonNegative | None = None
     quantity: PositiveCount | None = None
     rating: Annotated[float, Meta(ge=1, le=5)] | None = None
@@ -44,7 +48,7 @@ class ClickstreamEvent(Struct):
 class CatalogItem(Struct):
     """One record of `catalog`, keyed by item_id; a tombstone removes the item."""
 
-    item_id: Text
+    item_id: Id
     title: Text
     description: str | None = None
     category: str | None = None

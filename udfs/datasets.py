@@ -417,7 +417,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ShopstreamError(f"{path}: no such file") from error
-    except (OSError, pa.ArrowException, UnicodeDecodeError, msgspec.MsgspecError, csv.Error) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, RecursionError, msgspec.MsgspecError, csv.Error) as error:
         raise ShopstreamError(f"{path} cannot be read: {_one_line(error)}") from error
 
 

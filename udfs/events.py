@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS, ClickstreamEvent
+from udfs.contracts import MAX_ID, MAX_TIME_MS, MIN_TIME_MS, ClickstreamEvent
 
 #: What an event's `properties` may say that features read; all else in them is left behind.
 PROPERTIES = ("device", "timezone", "returning", "locale")
@@ -55,9 +55,11 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
             raise ValueError("`event_time` is not within the years 1 to 9999 UTC")
         if event.price is not None and math.isinf(event.price):
             raise ValueError("`price` is too large for a double")
+        properties = list(map((event.properties or {}).get, PROPERTIES))
+        if any(text is not None and len(text) > MAX_ID for text in properties):
+            raise ValueError(f"of `properties`, {', '.join(PROPERTIES)} have at most {MAX_ID} characters")
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         return (str(error), type(error).__qualname__, *(None,) * (len(EVENT_COLUMNS) - 2))
-    properties = event.properties or {}
     return (
         None,
         None,
@@ -71,7 +73,7 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
         event.quantity,
         event.rating,
         event.dwell_ms,
-        *map(properties.get, PROPERTIES),
+        *properties,
     )
 
 

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from udfs.bundle import Bundle, current_id, open_bundle
+from udfs.bundle import MANIFEST, Bundle, current_id, open_bundle
 from udfs.segments import Segments
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,16 @@ class Follower(Protocol):
         """Use items as changed: columns of udfs.segments.SCHEMA, a row an item."""
 
 
+@dataclass
+class Followed:
+    """The bundle in use, when its manifest was written (epoch s), and what was taken up of the catalogue's changes."""
+
+    bundle: str = ""
+    written_s: int = 0
+    segments: int = 0  #: files read
+    changes: int = 0  #: items changed
+
+
 T = TypeVar("T", bound=Follower)
 
 
@@ -38,6 +49,7 @@ class Following(Generic[T]):
 
     def __init__(self, folder: Path, make: Callable[[Bundle], T], *, changes: bool = True) -> None:
         self._folder, self._make, self._changes = folder, make, changes
+        self.followed = Followed()
         self._use(open_bundle(folder))
         self._next_check = time.monotonic() + CHECK_S
         self._complaint = ""
@@ -65,9 +77,13 @@ class Following(Generic[T]):
     def _use(self, bundle: Bundle) -> None:
         used, segments = self._make(bundle), Segments(self._folder)
         self.used, self._segments, self._id = used, segments, bundle.id
+        self.followed.bundle = bundle.id
+        self.followed.written_s = int((bundle.path / MANIFEST).stat().st_mtime)
         self._take_up()
 
     def _take_up(self) -> None:
         if self._changes and len(changes := self._segments.new()):
             self.used.take_up(changes)
+            self.followed.segments += self._segments.files_read
+            self.followed.changes += len(changes)
             log.info("took up changes of %s items", len(changes))

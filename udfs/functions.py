@@ -1,8 +1,13 @@
 """The PyFlink functions: the one module of udfs that needs Flink."""
 
-from dataclasses import replace
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 from pyflink.metrics import MetricGroup
@@ -13,6 +18,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.following import Followed
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
 from udfs.session_features import RULES, Closer, ClosingOptions, close_columns, closed_schema
 
@@ -32,10 +38,58 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
 _EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
 
-@udf(result_type=_EVENT_ROW, func_type="pandas")
-def parse(values: "pd.Series[Any]") -> pd.DataFrame:
-    """BYTES to a ROW of EVENT_COLUMNS."""
-    return pd.DataFrame(parse_events(values), columns=list(EVENT_COLUMNS), dtype=object)
+#: Classes of errors that unreadable records are counted by; what else there may be is counted as `other`.
+REASONS = ("DecodeError", "ValidationError", "UnicodeDecodeError", "ValueError", "RecursionError")
+#: Upper bounds in ms of the buckets that times are counted in.
+BUCKETS_MS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+log = logging.getLogger(__name__)
+
+
+class _ReadMetrics:
+    """Records and, by the class of the error, those that cannot be read, as Flink metrics in the group `read`."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        group = group.add_group("read")
+        self._records = group.counter("records")
+        self._unreadable = {name: group.add_group("reason", name).counter("unreadable") for name in (*REASONS, "other")}
+
+    def update(self, errors: Iterable[str | None]) -> None:
+        """errors: the class of each record's error, None of one that can be read."""
+        found = Counter(errors)
+        self._records.inc(found.total())
+        found["other"] = found.total() - found[None] - sum(found[name] for name in REASONS)
+        for name, counter in self._unreadable.items():
+            counter.inc(found[name])
+
+
+class _Added:
+    """Flink counters of numbers that grow in an object: what was added since the last call, or by another object."""
+
+    def __init__(self, group: MetricGroup, names: Iterable[str]) -> None:
+        self._counters = {name: group.counter(name) for name in names}
+        self._of: object = None
+        self._before = dict.fromkeys(self._counters, 0)
+
+    def update(self, numbers: object) -> None:
+        if numbers is not self._of:
+            self._of, self._before = numbers, dict.fromkeys(self._counters, 0)
+        for name, counter in self._counters.items():
+            value = getattr(numbers, name)
+            counter.inc(value - self._before[name])
+            self._before[name] = value
+
+
+class _Buckets:
+    """Times as Flink counters, one a bucket: each counts all that took no longer than its label `le` says, in ms."""
+
+    def __init__(self, group: MetricGroup, name: str) -> None:
+        bounds = [(float(bound), str(bound)) for bound in BUCKETS_MS] + [(float("inf"), "Inf")]
+        self._counters = [(bound, group.add_group("le", label).counter(name)) for bound, label in bounds]
+
+    def add(self, took_ms: float, times: int = 1) -> None:
+        for bound, counter in self._counters:
+            counter.inc(times if took_ms <= bound else 0)
 
 
 class _EncoderMetrics:
@@ -44,22 +98,54 @@ class _EncoderMetrics:
     COUNTERS = ("texts", "tokens", "truncated", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
-        self._of = self._before = Stats()
+        self._of = Stats()
         group = group.add_group("encoder")
-        self._counters = {name: group.counter(name) for name in self.COUNTERS}
+        self._added = _Added(group, self.COUNTERS)
         self._batch_texts, self._batch_us = group.distribution("batch_texts"), group.distribution("batch_us")
         group.gauge("load_ms", lambda: round(self._of.load_seconds * 1000))
 
     def update(self, stats: Stats) -> None:
-        if stats is not self._of:  # another bundle
-            self._of, self._before = stats, Stats()
-        for name, counter in self._counters.items():
-            counter.inc(getattr(stats, name) - getattr(self._before, name))
-        self._before = replace(stats)
+        self._of = stats
+        self._added.update(stats)
         while stats.last_batches:
             texts, took_us = stats.last_batches.popleft()
             self._batch_texts.update(texts)
             self._batch_us.update(took_us)
+
+
+class _BundleMetrics:
+    """Which bundle is in use, and what was taken up beside it, as Flink metrics in the group `bundle`."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        self._group = group.add_group("bundle")
+        self._followed = Followed()
+        self._added = _Added(self._group, ("segments", "changes"))
+        self._group.gauge("written_s", lambda: self._followed.written_s)
+        self._known: set[str] = set()
+
+    def update(self, followed: Followed) -> None:
+        self._followed = followed
+        self._added.update(followed)
+        if followed.bundle not in self._known:
+            self._known.add(followed.bundle)
+            self._group.add_group("id", followed.bundle).gauge("used", partial(self._used, followed.bundle))
+
+    def _used(self, bundle: str) -> int:
+        return int(bundle == self._followed.bundle)
+
+
+class _Parse(ScalarFunction):
+    def open(self, function_context: FunctionContext) -> None:
+        self._metrics = _ReadMetrics(function_context.get_metric_group())
+
+    def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
+        events = pd.DataFrame(parse_events(values), columns=list(EVENT_COLUMNS), dtype=object)
+        self._metrics.update(events["error_class"])
+        return events
+
+
+#: A function of BYTES that gives a ROW of EVENT_COLUMNS.
+parse = udf(_Parse(), result_type=_EVENT_ROW, func_type="pandas")
 
 
 class _Recommend(ScalarFunction):
@@ -67,14 +153,36 @@ class _Recommend(ScalarFunction):
         self._options = options
 
     def open(self, function_context: FunctionContext) -> None:
+        logging.getLogger("udfs").setLevel(self._options.log_level)
         self._recommender = Recommender(self._options)
-        self._metrics = _EncoderMetrics(function_context.get_metric_group())
-        self._metrics.update(self._recommender.encoder_stats)
+        group = function_context.get_metric_group()
+        self._encoder, self._bundle = _EncoderMetrics(group), _BundleMetrics(group)
+        group = group.add_group("recommend")
+        self._answered = _Added(group, ("batches", "triggers", "items", "candidates", "rank_us"))
+        self._us = group.counter("us")
+        self._batch_ms, self._trigger_ms = _Buckets(group, "batch_ms"), _Buckets(group, "trigger_ms")
+        self._encoder.update(self._recommender.encoder_stats)
 
     def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":
+        began = time.perf_counter()
         answers = pd.Series(recommend_columns(self._recommender, columns), dtype=object)
-        self._metrics.update(self._recommender.encoder_stats)
+        took = time.perf_counter() - began
+        self._us.inc(round(took * 1e6))
+        self._batch_ms.add(took * 1000)
+        self._trigger_ms.add(took * 1000, len(answers))
+        self._answered.update(self._recommender.answered)
+        self._encoder.update(self._recommender.encoder_stats)
+        self._bundle.update(self._recommender.followed)
+        if log.isEnabledFor(logging.DEBUG):
+            self._log(columns, took)
         return answers
+
+    def _log(self, columns: "tuple[pd.Series[Any], ...]", took: float) -> None:
+        """A line of JSON a trigger: which answer it got, by which bundle, in how large a batch and how soon."""
+        shared = {"model": self._recommender.followed.bundle, "batch": len(columns[0]), "took_us": round(took * 1e6)}
+        for user, event, when in zip(*columns[:3], strict=True):
+            told = {"recommendation_id": f"{user}/{event}", "trigger_event_id": event, "event_time": int(when)}
+            log.debug("answered %s", msgspec.json.encode(told | shared).decode())
 
 
 def recommend(options: RecommendOptions) -> Any:
@@ -88,10 +196,12 @@ class _ReadItems(ScalarFunction):
 
     def open(self, function_context: FunctionContext) -> None:
         self._encoder = ItemEncoder(self._options)
-        self._metrics = _EncoderMetrics(function_context.get_metric_group())
+        group = function_context.get_metric_group()
+        self._read, self._metrics = _ReadMetrics(group), _EncoderMetrics(group)
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]") -> pd.DataFrame:
         items = self._encoder.read(keys, values).to_pandas()
+        self._read.update(items["error_class"])
         self._metrics.update(self._encoder.encoder_stats)
         return items
 
@@ -107,11 +217,16 @@ class _CloseSessions(ScalarFunction):
 
     def open(self, function_context: FunctionContext) -> None:
         self._closer = Closer(self._options)
-        group = function_context.get_metric_group().add_group("cleaning")
+        group = function_context.get_metric_group()
+        self._bundle = _BundleMetrics(group)
+        group = group.add_group("cleaning")
+        self._sessions = group.counter("sessions")
         self._counters = {rule: group.counter(rule) for rule in RULES}
 
     def eval(self, *columns: "pd.Series[Any]") -> pd.DataFrame:
         closed, found = close_columns(self._closer, columns)
+        self._bundle.update(self._closer.followed)
+        self._sessions.inc(len(closed))
         for rule, count in found.items():
             self._counters[rule].inc(count)
         return closed.to_pandas(integer_object_nulls=True)

@@ -50,6 +50,7 @@ class LearnedRanker:
                 "rank.exclude_seen to true, or train with --repeats"
             )
         self._options, self._items = options, items
+        self.candidates = 0  #: pairs of session and item scored so far
         groups = {"category": items.category, "brand": items.brand}
         self._groups = {name: codes for name, codes in groups.items() if _limit(options, name)}
         self.finder = finder = Finder(bundle, items, repeats=not options.exclude_seen, k=options.k)
@@ -80,7 +81,9 @@ class LearnedRanker:
             events = slice(*sessions.offsets[[first, last]])
             local = Signals(signals.session[part] - first, signals.weight[part], signals.item[part], signals.text[part])
             query = finder.query(users[first:last], sessions.part(first, last), rows[events], local, grid[part])
-            chosen = self._choose(len(query), finder.find(query))
+            found = finder.find(query)
+            self.candidates += len(found.item)
+            chosen = self._choose(len(query), found)
             ranked += self._explained(query, local, grid[part], *chosen)
         return ranked
 

@@ -112,6 +112,7 @@ class Ranker:
     def __init__(self, bundle: Bundle, items: "LiveItems", options: RankOptions) -> None:
         """items: the bundle's as they are now; `refresh` is to be called after they have changed."""
         self._options, self._items = options, items
+        self.candidates = 0  #: pairs of session and item scored so far
         self._co_visits = bundle.co_visits().with_rows(items.room)
         popular = np.log1p(items.popularity)
         popular /= max(popular.max(initial=0.0), 1e-12)
@@ -163,6 +164,7 @@ class Ranker:
         score[:, self._sold_out] = -np.inf
         if options.exclude_seen:
             score[seen] = -np.inf
+        self.candidates += count * (self._count - len(self._sold_out))
         session, item = best(score, options.k)
         by_visit = score[session, item] - content[session, item] - self._popularity[item]
         because = self._strongest_co_visit(signals, entries, session, item)

@@ -1,5 +1,6 @@
 """From sessions to recommendation records: features, encoding, ranking, and the JSON of each answer."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,13 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from udfs.bundle import Bundle
-from udfs.contracts import Recommendation
+from udfs.contracts import RankedItem, Recommendation
 from udfs.encoder import CachedEncoder, Encoder, Stats
 from udfs.features import compute_features, load_modules
-from udfs.following import Following
+from udfs.following import Followed, Following
 from udfs.items import LiveItems
 from udfs.learned import open_ranker
-from udfs.ranking import RankOptions
+from udfs.ranking import RankOptions, Scores
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
 
@@ -29,6 +30,7 @@ class RecommendOptions:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     rank: RankOptions = field(default_factory=RankOptions)
     feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
+    log_level: str = "INFO"  #: of this package's loggers in the workers
 
 
 class _Model:
@@ -48,6 +50,17 @@ class _Model:
         self.ranker.refresh()
 
 
+@dataclass
+class Answered:
+    """What a Recommender did since it was made; rank_us: microseconds of its ranker, the encoder's not among them."""
+
+    batches: int = 0
+    triggers: int = 0
+    items: int = 0
+    candidates: int = 0  #: pairs of a trigger and an item that were scored
+    rank_us: int = 0
+
+
 class Recommender:
     """Answers batches of triggers with the bundle that CURRENT names, and follows CURRENT as it changes."""
 
@@ -56,11 +69,17 @@ class Recommender:
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
         self._model = Following(options.bundles, lambda bundle: _Model(bundle, options))
+        self.answered = Answered()
 
     @property
     def encoder_stats(self) -> Stats:
         """What the encoder of the bundle in use did."""
         return self._model.used.encoder.stats
+
+    @property
+    def followed(self) -> Followed:
+        """Which bundle is in use, and what was taken up beside it."""
+        return self._model.followed
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -70,7 +89,7 @@ class Recommender:
         user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger.
         """
         model = self._model.latest()
-        ranked = model.ranker.answer(user_id, sessions, model.encoder.encode)
+        ranked = self._rank(model, user_id, sessions)
         features_of = compute_features(sessions, model.items.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
@@ -89,6 +108,25 @@ class Recommender:
             ).decode()
             for user, event, when, start, features, items in records
         ]
+
+    def _rank(self, model: _Model, user_id: Sequence[str], sessions: Sessions) -> list[list[RankedItem]]:
+        """The model's answers, counted and timed."""
+        candidates, began, encoding = model.ranker.candidates, time.perf_counter(), 0.0
+
+        def encode(texts: Sequence[str]) -> Scores:
+            nonlocal encoding
+            started = time.perf_counter()
+            vectors = model.encoder.encode(texts)
+            encoding += time.perf_counter() - started
+            return vectors
+
+        ranked = model.ranker.answer(user_id, sessions, encode)
+        self.answered.batches += 1
+        self.answered.triggers += len(ranked)
+        self.answered.items += sum(map(len, ranked))
+        self.answered.candidates += model.ranker.candidates - candidates
+        self.answered.rank_us += round((time.perf_counter() - began - encoding) * 1e6)
+        return ranked
 
 
 def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:

@@ -40,6 +40,7 @@ class Segments:
 
     def __init__(self, bundles: Path) -> None:
         self._folder = bundles / FOLDER
+        self.files_read = 0  #: by the last call of `new`
         self._read: set[str] = set()
         self._versions: dict[str, tuple[int, int]] = {}
 
@@ -47,6 +48,7 @@ class Segments:
         """Changes since the last call, columns of SCHEMA: the latest of each item."""
         present = {file.name for file in files(self._folder)}
         tables = [self._table(name) for name in sorted(present - self._read)]
+        self.files_read = len(tables)
         self._read &= present
         table = pa.concat_tables([SCHEMA.empty_table(), *tables])
         latest: dict[str, int] = {}

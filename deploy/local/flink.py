@@ -80,13 +80,15 @@ class LocalFlink:
     """A cluster whose configuration, logs, pids, checkpoints and temporary files live in `home`, a folder of its own.
 
     `port` is that of REST and the web UI, `slots` the task slots, `task_memory` what the task manager's JVM may take
-    in all; the Python workers' memory comes on top.
+    in all; the Python workers' memory comes on top. `metrics_ports`, as in 9249-9250 or 9249,9260: where the two
+    processes answer Prometheus, on all of this machine's addresses; none: nowhere.
     """
 
     home: Path
     port: int = 8081
     slots: int = 2
     task_memory: str = "2048m"
+    metrics_ports: str | None = None
 
     def __post_init__(self) -> None:
         self.home = self.home.absolute()
@@ -182,7 +184,12 @@ class LocalFlink:
         (self.home / "conf" / "config.yaml").write_text("".join(lines), encoding="utf-8")
 
     def _settings(self) -> dict[str, Any]:
+        reporter = {
+            "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+            "metrics.reporter.prom.port": self.metrics_ports,
+        }
         return {
+            **(reporter if self.metrics_ports else {}),
             "jobmanager.rpc.address": process.HOST,
             "jobmanager.rpc.port": process.free_port(),
             "jobmanager.bind-host": process.HOST,

@@ -18,7 +18,7 @@ START = 1_700_000_000_000
 VIEW, UTF8 = "Invalid enum value 'stare' - at `$.event_type`", "'utf-8' codec can't decode byte 0xff in position 3"
 
 
-def errors(topic: str, message: str, partition: int = 0, offset: int = 7) -> list[tuple[str, bytes]]:
+def errors(topic: str, message: str, partition: int | str = 0, offset: int = 7) -> list[tuple[str, bytes]]:
     """Headers as our jobs write them."""
     told = {
         "topic": topic, "partition": str(partition), "offset": str(offset), "stage": "VALUE_CONVERTER",
@@ -54,7 +54,7 @@ def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
         {"key": b"b", "value": b"\xff\xfe", "headers": errors(origin, UTF8), "timestamp_ms": START + 1},
         {"key": None, "value": b"{", "headers": errors(origin, UTF8.replace("3", "44"), 1), "timestamp_ms": 0},
         {"key": b"c", "value": None, "headers": errors(origin, "the record has no value"), "timestamp_ms": START},
-        {"key": b"d", "value": b"far", "headers": errors(origin, VIEW, 99), "timestamp_ms": START},
+        {"key": b"d", "value": b"far", "headers": errors(origin, VIEW, "9" * 5000), "timestamp_ms": START},
         {"key": b"e", "value": b"?", "headers": [("whose", b"nobody's")], "timestamp_ms": START},
     ]
     put(settings, told)

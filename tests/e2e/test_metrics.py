@@ -1,4 +1,4 @@
-"""The encoder's metrics, read where an operator reads them: from Flink."""
+"""The jobs' metrics, read where an operator reads them: from Flink, and as Prometheus does."""
 
 import json
 import re
@@ -6,12 +6,15 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import as_options, run_command
+from monitoring import Selector, expressions, scrape, selectors
+from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
 from flink_jobs.submit import cancel
+from udfs.bundle import current_id
 
 pytestmark = pytest.mark.e2e
 
@@ -35,25 +38,104 @@ def encoder_metrics(address: str, job: str) -> dict[str, float]:
     return found
 
 
-def test_the_encoder_is_measured_in_flink(
-    own: Callable[..., list[str]], flink: str, bundles: Path, shop: Path, tmp_path
-):
-    events = tmp_path / "events.jsonl"
-    events.write_text("".join((shop / "events.jsonl").read_text().splitlines(keepends=True)[:500]))
-    assignments = own(f"bundles={bundles}", f"flink.address={flink}", "checkpoint.interval=500ms")
-    options = as_options(assignments)
-    submitted = run_command("submit", "recommend", *options, "--json")
+def log_lines(address: str) -> list[str]:
+    """The log of the task manager."""
+    (manager,) = get(address, "/taskmanagers")["taskmanagers"]
+    with urllib.request.urlopen(f"http://{address}/taskmanagers/{manager['id']}/log", timeout=30) as answer:
+        return answer.read().decode().splitlines()
+
+
+def submit(name: str, assignments: list[str]) -> str:
+    submitted = run_command("submit", name, *as_options(assignments), "--json")
     assert submitted.code == 0, submitted.err
-    job = str(submitted.json()["job_id"])
+    return str(submitted.json()["job_id"])
+
+
+def total(samples: list[Any], job: str, name: str, **labels: str) -> float:
+    """The sum of an operator's metric over its series of a job."""
+    selector = Selector(f"flink_taskmanager_job_task_operator_{name}", (("job_id", "=", job), *_regexes(labels)))
+    return sum(sample.value for sample in samples if selector.finds(sample.name, sample.labels))
+
+
+def _regexes(labels: dict[str, str]) -> list[tuple[str, str, str]]:
+    return [(label, "=~", value) for label, value in labels.items()]
+
+
+def test_what_the_jobs_tell_flink_and_prometheus(
+    own: Callable[..., list[str]],
+    flink: str,
+    metrics_ports: tuple[int, int],
+    bundles: Path,
+    shop: Path,
+):
+    """Good, unreadable and repeated events: each is counted, and nothing is asked for that no job tells."""
+    values = [line.encode() for line in (shop / "events.jsonl").read_text().splitlines()[:500]]
+    keys = [json.loads(value)["user_id"].encode() for value in values]
+    bad = [(b"u", b"{"), (b"u", b"\xff"), (b"u", b"{}"), (b"u", None)]
+    repeated = list(zip(keys, values, strict=True))[-7:]
+    assignments = own(
+        f"bundles={bundles}", f"flink.address={flink}", "checkpoint.interval=500ms", "python.log_level=DEBUG"
+    )
+    settings = load_settings(None, assignments)
+    triggers = sum(json.loads(value)["event_type"] in settings.triggers for value in values)
+    wanted = {selector for expression in expressions().values() for selector in selectors(expression)}
+    jobs = []
     try:
-        assert run_command("replay", str(events), *options).code == 0
+        jobs += [submit("recommend", assignments), submit("session-features", assignments)]
+        job = jobs[0]
+        send(settings, [*zip(keys, values, strict=True), *bad, *repeated])
         for _ in range(120):
-            measured = encoder_metrics(flink, job)
-            if measured.get("texts") and measured.get("cached"):
+            samples, measured = scrape(metrics_ports), encoder_metrics(flink, job)
+            missing = {
+                selector for selector in wanted if not any(selector.finds(each.name, each.labels) for each in samples)
+            }
+            counted = total(samples, job, "recommend_triggers"), total(samples, jobs[1], "read_records")
+            if counted == (triggers, len(values) + 11) and not missing and measured.get("cached"):
                 break
             time.sleep(0.5)
+        time.sleep(3 * settings.checkpoint.interval / 1000)
+        answered = [
+            json.loads(each.value)["recommendation_id"] for each in read_all(settings, settings.topics.recommendations)
+        ]
+        logged = log_lines(flink)
     finally:
-        cancel(load_settings(None, assignments), job)
+        for each in jobs:
+            cancel(settings, each)
+    assert missing == set()
+    assert counted == (triggers, len(values) + 11)
+    assert len(answered) == triggers
+    lines = [json.loads(line.partition("answered ")[2]) for line in logged if "answered {" in line]
+    assert sorted(line["recommendation_id"] for line in lines if line["recommendation_id"] in set(answered)) == sorted(
+        answered
+    )
+    users = re.compile(rb"|".join(rb"\b%s\b" % key for key in set(keys)))
+    others = [line for line in logged if "PythonWorker" in line and " DEBUG " not in line]
+    assert others
+    assert not [line for line in others if users.search(line.encode())]
+    assert total(samples, job, "read_records") == len(values) + 11
+    assert total(samples, job, "read_reason_unreadable") == len(bad)
+    by_reason = {
+        reason: total(samples, job, "read_reason_unreadable", reason=reason)
+        for reason in ("DecodeError", "UnicodeDecodeError", "ValidationError", "ValueError", "RecursionError", "other")
+    }
+    assert by_reason == {
+        "DecodeError": 1, "UnicodeDecodeError": 1, "ValidationError": 1, "ValueError": 1, "RecursionError": 0,
+        "other": 0,
+    }  # fmt: skip
+    windows: dict[str, float] = {}
+    for each in samples:
+        if each.name.endswith("operator_numRecordsIn") and each.labels["job_id"] == job:
+            name = each.labels["operator_name"]
+            windows[name] = windows.get(name, 0) + each.value
+    over = [count for name, count in windows.items() if name.startswith("OverAggregate")]
+    assert max(over) - min(over) == len(repeated), windows
+    assert total(samples, job, "recommend_le_trigger_ms", le="Inf") == triggers
+    assert total(samples, job, "recommend_le_batch_ms", le="Inf") == total(samples, job, "recommend_batches") > 0
+    assert total(samples, job, "recommend_candidates") > total(samples, job, "recommend_items") > 0
+    assert 0 < total(samples, job, "recommend_rank_us") < total(samples, job, "recommend_us")
+    used = {each.labels["id"] for each in samples if each.name.endswith("bundle_id_used") and each.value == 1}
+    assert used == {current_id(bundles)}
+    assert 0 <= time.time() - total(samples, job, "bundle_written_s") < 86_400
     assert measured["texts"] > 0
     assert measured["tokens"] > 2 * measured["texts"]
     assert 0 < measured["batches"] <= measured["texts"]

@@ -140,10 +140,13 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(
 ):
     options = RankOptions(k=k)
     together = ranked(shop, options, *sessions)
+    assert ranked(shop, options, *sessions) == together
     for items, answer in zip(sessions, together, strict=True):
         assert ranked(shop, options, items) == [answer]
         assert [item.rank for item in answer] == list(range(1, len(answer) + 1))
-        assert len({item.item_id for item in answer}) == len(answer) == k
+        ids = {item.item_id for item in answer}
+        assert len(ids) == len(answer) == k
+        assert not ids & {f"i{item}" for item in (*items, 7)}  # seen, or sold out
         scores = [item.score for item in answer]
         assert scores == sorted(scores, reverse=True)
 
