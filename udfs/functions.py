@@ -13,6 +13,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.following import Followed
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
 from udfs.session_features import RULES, Closer, ClosingOptions, close_columns, closed_schema
 
@@ -41,7 +42,7 @@ def parse(values: "pd.Series[Any]") -> pd.DataFrame:
 class _EncoderMetrics:
     """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
 
-    COUNTERS = ("texts", "tokens", "truncated", "cached", "batches", "model_us")
+    COUNTERS = ("texts", "tokens", "truncated", "failed", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
         self._of = self._before = Stats()
@@ -62,12 +63,20 @@ class _EncoderMetrics:
             self._batch_us.update(took_us)
 
 
+def _measure(followed: Followed, group: MetricGroup) -> None:
+    """What came of following CURRENT, as gauges in the group `bundle`: of a process since it began."""
+    group = group.add_group("bundle")
+    group.gauge("taken_up", lambda: followed.taken_up)
+    group.gauge("refused", lambda: followed.refused)
+
+
 class _Recommend(ScalarFunction):
     def __init__(self, options: RecommendOptions) -> None:
         self._options = options
 
     def open(self, function_context: FunctionContext) -> None:
         self._recommender = Recommender(self._options)
+        _measure(self._recommender.followed, function_context.get_metric_group())
         self._metrics = _EncoderMetrics(function_context.get_metric_group())
         self._metrics.update(self._recommender.encoder_stats)
 
@@ -88,6 +97,7 @@ class _ReadItems(ScalarFunction):
 
     def open(self, function_context: FunctionContext) -> None:
         self._encoder = ItemEncoder(self._options)
+        _measure(self._encoder.followed, function_context.get_metric_group())
         self._metrics = _EncoderMetrics(function_context.get_metric_group())
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]") -> pd.DataFrame:
@@ -107,6 +117,7 @@ class _CloseSessions(ScalarFunction):
 
     def open(self, function_context: FunctionContext) -> None:
         self._closer = Closer(self._options)
+        _measure(self._closer.followed, function_context.get_metric_group())
         group = function_context.get_metric_group().add_group("cleaning")
         self._counters = {rule: group.counter(rule) for rule in RULES}
 

@@ -13,7 +13,7 @@ from udfs.bundle import Bundle
 from udfs.contracts import Recommendation
 from udfs.encoder import CachedEncoder, Encoder, Stats
 from udfs.features import compute_features, load_modules
-from udfs.following import Following
+from udfs.following import Followed, Following
 from udfs.items import LiveItems
 from udfs.learned import open_ranker
 from udfs.ranking import RankOptions
@@ -61,6 +61,11 @@ class Recommender:
     def encoder_stats(self) -> Stats:
         """What the encoder of the bundle in use did."""
         return self._model.used.encoder.stats
+
+    @property
+    def followed(self) -> Followed:
+        """What came of following CURRENT."""
+        return self._model.stats
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions

@@ -15,7 +15,7 @@ from udfs.cleaning import BOUNDS, clean, unknown_items
 from udfs.contracts import EVENT_TYPES, SessionFeatures
 from udfs.encoder import Encoder
 from udfs.features import compute_batch, load_modules
-from udfs.following import Following
+from udfs.following import Followed, Following
 from udfs.items import LiveItems
 from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.runtimes import EncoderOptions
@@ -71,6 +71,11 @@ class Closer:
         self._options = options
         load_modules(options.feature_modules)
         self._known = Following(options.bundles, lambda bundle: _Known(bundle, options.encoder))
+
+    @property
+    def followed(self) -> Followed:
+        """What came of following CURRENT."""
+        return self._known.stats
 
     def close(self, user_id: Sequence[str], sessions: Sessions) -> tuple[pa.RecordBatch, dict[str, int]]:
         """Columns of closed_schema(), a row a session, and what each of RULES found in them all.
