@@ -1,4 +1,4 @@
-"""The encoder's metrics, read where an operator reads them: from Flink."""
+"""A job's metrics and what it tells of its transactions, read where an operator reads them: from Flink."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from support import as_options, run_command
 
 from flink_jobs.settings import load_settings
-from flink_jobs.submit import cancel
+from flink_jobs.submit import cancel, require_own_transactions
 
 pytestmark = pytest.mark.e2e
 
@@ -21,21 +21,21 @@ def get(address: str, path: str) -> dict[str, list[dict[str, str]]]:
         return json.load(answer)
 
 
-def encoder_metrics(address: str, job: str) -> dict[str, float]:
-    """Sums over subtasks, by the name behind `encoder.`."""
+def metrics(address: str, job: str, group: str) -> dict[str, float]:
+    """Sums over subtasks of our metrics in a group, by the name behind it."""
     found: dict[str, float] = {}
     for vertex in get(address, f"/jobs/{job}")["vertices"]:
         path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
-        names = [metric["id"] for metric in get(address, path) if ".encoder." in metric["id"]]
+        names = [metric["id"] for metric in get(address, path) if f".{group}." in metric["id"]]
         if names:
             for metric in get(address, f"{path}?get={','.join(names)}"):
-                name = metric["id"].rpartition(".encoder.")[2]
+                name = metric["id"].rpartition(f".{group}.")[2]
                 largest = re.search(r"max=(\d+)", metric["value"])  # a distribution, as PyFlink has it shown
                 found[name] = found.get(name, 0) + float(largest[1] if largest else metric["value"])
     return found
 
 
-def test_the_encoder_is_measured_in_flink(
+def test_flink_knows_what_the_job_does_and_whose_transactions_are_its_own(
     own: Callable[..., list[str]], flink: str, bundles: Path, shop: Path, tmp_path
 ):
     events = tmp_path / "events.jsonl"
@@ -48,17 +48,31 @@ def test_the_encoder_is_measured_in_flink(
     try:
         assert run_command("replay", str(events), *options).code == 0
         for _ in range(120):
-            measured = encoder_metrics(flink, job)
+            measured = metrics(flink, job, "encoder")
             if measured.get("texts") and measured.get("cached"):
                 break
             time.sleep(0.5)
+        followed = metrics(flink, job, "bundle")
+        again = run_command("submit", "recommend", *options)
+        for other in (
+            "sink.transactional_id_prefix=x",
+            "sink.guarantee=at-least-once",
+            "kafka.bootstrap=elsewhere:9092",
+        ):
+            require_own_transactions("recommend", load_settings(None, [*assignments, other]))
+        require_own_transactions("catalog", load_settings(None, assignments))
     finally:
         cancel(load_settings(None, assignments), job)
     assert measured["texts"] > 0
     assert measured["tokens"] > 2 * measured["texts"]
     assert 0 < measured["batches"] <= measured["texts"]
     assert measured["cached"] > 0
-    assert measured["truncated"] == 0
+    assert measured["truncated"] == measured["failed"] == 0
     assert measured["load_ms"] > 0
     assert measured["batch_texts"] >= 1
     assert 0 < measured["batch_us"] <= measured["model_us"]
+    assert followed == {"taken_up": 0, "refused": 0}
+    assert again.code == 1
+    refusal = again.err.splitlines()[-1]
+    assert refusal.startswith(f"error: job {job} (running) on the cluster at {flink} writes to the same Kafka")
+    assert "sink.transactional_id_prefix" in refusal
