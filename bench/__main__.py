@@ -13,6 +13,7 @@ from bench.pipeline_latency import run_latency
 from bench.quality_data import PREPARED, prepare
 from bench.rank import SIZES
 from bench.rank import run as run_rank
+from bench.soak import run_soak
 from udfs.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -103,6 +104,22 @@ def pipeline(
         run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:
         pipelines.run(options, as_json=as_json, chart=chart)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long events are sent.")] = 30,
+    capacity: Annotated[
+        float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="what ours does")
+    ] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw it to this .svg or .png file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
+) -> None:
+    """Our job at half of its capacity for long: do memory, open files or lag grow? Exit code 1 if answers are lost."""
+    run_soak(minutes, capacity, bundles, chart, as_json=as_json)
 
 
 @app.command()

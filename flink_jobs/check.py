@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich.progress import Progress
 
 from flink_jobs import brokers, catalog_records
 from flink_jobs.console import notes
+from flink_jobs.replay import messages
 from flink_jobs.settings import Settings
 from udfs.contracts import Recommendation
 from udfs.datasets import read_events
+from udfs.events import EVENT_COLUMNS, parse_events
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,20 @@ class Outcome:
 def expected_ids(
     settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str, limit: int | None
 ) -> set[str]:
-    """The recommendation ids that are due for the trigger events of a file, read as `replay` reads it."""
+    """The recommendation ids that are due for the trigger events of a file, read as `replay` reads it.
+
+    None is due for what the job refuses: each row becomes the record that `replay` sends, and that is parsed.
+    """
     expected: set[str] = set()
     left = limit
     for batch in read_events(file, mapping=mapping, preset=preset):
         rows = batch if left is None else batch.slice(0, left)
         left = None if left is None else left - len(rows)
-        triggers = rows.filter(pc.is_in(rows["event_type"], value_set=pa.array(sorted(settings.triggers))))
-        expected.update(pc.binary_join_element_wise(triggers["user_id"], triggers["event_id"], "/").to_pylist())
+        parsed = parse_events([value for _, value, _ in messages(rows)])
+        events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]
+        expected.update(
+            f"{each['user_id']}/{each['event_id']}" for each in events if each["event_type"] in settings.triggers
+        )
         if left == 0:
             break
     return expected

@@ -223,6 +223,7 @@ def submit(
     if dry_run:
         console.result({"command": command}, "checked; nothing was submitted", as_json)
         return
+    submitting.require_own_transactions(job, settings)
     job_id = submitting.submit(command, settings)
     text = f"job {job_id} runs: http://{settings.flink.address}/#/job/{job_id}/overview"
     console.result({"job": job, "job_id": job_id, "command": command}, text, as_json)

@@ -5,6 +5,7 @@ Run by `shopstream submit recommend`, which builds the `flink run` for it, or on
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pyflink.common import Configuration
 from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 
 from flink_jobs import tables
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.settings import BROKERS_TOLD, PREFIX_TOLD, Settings, load_settings
 from udfs import functions
 from udfs.recommend import RecommendOptions
 
@@ -43,6 +44,9 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
     }
     if settings.sink.guarantee == "at-least-once":
         options["execution.checkpointing.mode"] = "AT_LEAST_ONCE"
+    else:
+        told = {PREFIX_TOLD: settings.sink.transactional_id_prefix, BROKERS_TOLD: settings.kafka.bootstrap}
+        options["pipeline.global-job-parameters"] = json.dumps(told)
     folder = settings.checkpoint.folder
     if jars:
         # The mini-cluster keeps checkpoints in memory, 5 MB at most, and retries for ever, unless told otherwise.

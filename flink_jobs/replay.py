@@ -50,7 +50,7 @@ def replay(
         try:
             for batch in batches:
                 batch = batch if limit is None else batch.slice(0, limit - sent)
-                for key, value, when in _messages(batch):
+                for key, value, when in messages(batch):
                     if speed is not None:
                         first = when if first is None else first
                         wait = (when - first) / 1000 / speed - (time.monotonic() - started)
@@ -71,7 +71,7 @@ def replay(
     return Replayed(sent, time.monotonic() - started)
 
 
-def _messages(batch: pa.RecordBatch) -> Iterator[tuple[bytes, bytes, int]]:
+def messages(batch: pa.RecordBatch) -> Iterator[tuple[bytes, bytes, int]]:
     """Key, JSON value and event time of each row; what is unknown is left out."""
     encode = msgspec.json.Encoder().encode
     rows: list[dict[str, Any]] = batch.to_pylist()

@@ -23,6 +23,8 @@ from udfs.recommend import RecommendOptions
 from udfs.runtimes import EncoderOptions
 from udfs.session_features import ClosingOptions
 
+#: What a job with transactions tells of them to Flink, and so to whoever submits another: parameters of the job.
+PREFIX_TOLD, BROKERS_TOLD = "shopstream.transactional_id_prefix", "shopstream.kafka_bootstrap"
 #: Names of the settings that are shown with a unit.
 _DURATIONS = ("gap", "ttl", "transaction_timeout", "interval", "bundle_time", "delay", "idle", "ahead")
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -18,7 +18,7 @@ from deploy.local.jars import jars
 from deploy.local.java import child_env
 from flink_jobs import brokers
 from flink_jobs.security import FILES
-from flink_jobs.settings import Settings
+from flink_jobs.settings import BROKERS_TOLD, PREFIX_TOLD, Settings
 from udfs.bundle import open_bundle
 from udfs.errors import ShopstreamError
 from udfs.runtimes import choose
@@ -123,6 +123,30 @@ def cluster(settings: Settings, path: str) -> Any:
             f"no Flink cluster answers at {address} (setting flink.address): {reason}; "
             "a local one is started by `shopstream flink start`"
         ) from None
+
+
+def require_own_transactions(name: str, settings: Settings) -> None:
+    """ShopstreamError when the job `name` runs on the cluster with the same transactional ids at the same Kafka.
+
+    That is: with our prefix, and an address in common among its brokers and ours.
+    """
+    if settings.sink.guarantee != "exactly-once":
+        return
+    prefix, brokers_here = settings.sink.transactional_id_prefix, _addresses(settings.kafka.bootstrap)
+    for job in cluster(settings, "/jobs/overview")["jobs"]:
+        if job["name"] != f"shopstream-{name}" or job["state"] in ("FINISHED", "CANCELED", "FAILED"):
+            continue
+        told = cluster(settings, f"/jobs/{job['jid']}/config").get("execution-config", {}).get("user-config", {})
+        if told.get(PREFIX_TOLD) == prefix and brokers_here & _addresses(told.get(BROKERS_TOLD, "")):
+            raise ShopstreamError(
+                f"job {job['jid']} ({job['state'].lower()}) on the cluster at {settings.flink.address} writes to the "
+                f"same Kafka with the same sink.transactional_id_prefix={prefix}, and two would undo each other's "
+                "transactions: stop that job first, or give this one another prefix and another kafka.group"
+            )
+
+
+def _addresses(bootstrap: str) -> set[str]:
+    return {address.strip().lower() for address in bootstrap.split(",")}
 
 
 def submit(command: Sequence[str], settings: Settings) -> str:

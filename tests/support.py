@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,10 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
+from udfs.bundle import MANIFEST, FileEntry, open_bundle
+from udfs.checksum import sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +86,25 @@ def send(
         producer.send(topic or settings.topics.clickstream, key=key, value=value, **extra)
     producer.flush()
     producer.close()
+
+
+def another_bundle(folder: Path, model: bytes | None = None, kept: int = 1, variant: str = "int8") -> str:
+    """The id of a new bundle, which shares no file with the current one: that with another model, or without one given
+    with its first `kept` items alone in stock. model: of the encoder's `variant`.
+    """
+    bundle = open_bundle(folder)
+    draft = folder / "draft"
+    shutil.copytree(bundle.path, draft)
+    if model is None:
+        name, table = "items.parquet", bundle.items().table
+        stock = pa.array([row < kept for row in range(len(table))])
+        pq.write_table(table.set_column(table.schema.get_field_index("in_stock"), "in_stock", stock), draft / name)
+    else:
+        name = bundle.manifest.encoder.variants[variant].file
+        (draft / name).write_bytes(model)
+    entry = FileEntry(sha256(draft / name), (draft / name).stat().st_size)
+    manifest = msgspec.structs.replace(bundle.manifest, files=bundle.manifest.files | {name: entry})
+    manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
+    (draft / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    draft.rename(folder / manifest.id)
+    return manifest.id

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -259,12 +260,12 @@ class Bundle:
 def current_id(folder: Path) -> str:
     """The id in `folder`/CURRENT; ShopstreamError when there is none."""
     try:
-        name = (folder / CURRENT).read_text().strip()
+        name = (folder / CURRENT).read_text(errors="replace").strip()
     except FileNotFoundError:
         raise ShopstreamError(
             f"no model bundle in {folder} (it has no {CURRENT} file): {EXPORT_HINT} --out {folder}"
         ) from None
-    if not name or "/" in name or name.startswith("."):
+    if not re.fullmatch("[0-9a-f]{16}", name):
         raise ShopstreamError(f"{folder / CURRENT} names {name!r}, which is no bundle id")
     return name
 

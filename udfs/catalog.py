@@ -13,7 +13,7 @@ import pyarrow as pa
 from udfs.bundle import Bundle
 from udfs.contracts import CatalogItem
 from udfs.encoder import CachedEncoder, Encoder, Stats
-from udfs.following import Following
+from udfs.following import Followed, Following
 from udfs.runtimes import EncoderOptions
 from udfs.segments import SCHEMA, compact
 
@@ -88,6 +88,11 @@ class ItemEncoder:
     def encoder_stats(self) -> Stats:
         """What the encoder of the bundle in use did."""
         return self._known.used.encoder.stats
+
+    @property
+    def followed(self) -> Followed:
+        """What came of following CURRENT."""
+        return self._known.followed
 
     def read(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> pa.RecordBatch:
         """Columns of ITEM_SCHEMA, a row a record of `catalog`."""

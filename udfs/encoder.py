@@ -27,7 +27,7 @@ WARM_UP = ["", "mug", "stoneware mug", "stoneware mug, speckled blue", "stonewar
 @dataclass
 class Stats:
     """What an encoder did since it was made: texts encoded, texts found in the cache, calls of the model and
-    the microseconds that they took.
+    the microseconds that they took; failed: texts that have no vector.
 
     last_batches: (texts, microseconds) of the last calls, for whoever takes them off.
     """
@@ -35,6 +35,7 @@ class Stats:
     texts: int = 0
     tokens: int = 0
     truncated: int = 0
+    failed: int = 0
     cached: int = 0
     batches: int = 0
     model_us: int = 0
@@ -47,7 +48,8 @@ class Encoder:
 
     Texts are put into batches of one exact token count, so that there is no padding at all, and a batch stays
     under TOKEN_BUDGET tokens. Longer texts are cut at the model's limit; what cannot be written in UTF-8 (a lone
-    surrogate) becomes a question mark.
+    surrogate) becomes a question mark. A text that tokenizer or model fail on, or that gets no finite vector, has a
+    vector of zeros, which says nothing of it; where they fail on any text, that is an error.
     """
 
     def __init__(self, bundle: Bundle, options: EncoderOptions | None = None) -> None:
@@ -100,19 +102,30 @@ class Encoder:
         self._calls = calls_at_a_time(choice.provider, options)
         self._pool = ThreadPoolExecutor(self._calls, "encoder") if self._calls > 1 else None
         self.stats = Stats()
-        self.encode(WARM_UP)
+        self._encode(WARM_UP)
         self.stats = Stats(load_seconds=time.perf_counter() - start)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """float32 [texts, dimensions]; unit length if the model normalises."""
-        out = np.empty((len(texts), self.info.dimensions), dtype=np.float32)
+        """float32 [texts, dimensions]; unit length if the model normalises, zeros for a text without a vector."""
         if not texts:
-            return out
+            return np.empty((0, self.info.dimensions), dtype=np.float32)
+        try:
+            return self._encode(texts)
+        except Exception as error:
+            if len(texts) > 1:
+                half = len(texts) // 2
+                return np.concatenate((self.encode(texts[:half]), self.encode(texts[half:])))
+            self._encode(["mug"])  # it is the text's fault alone if another one has a vector
+            if not self.stats.failed:
+                log.warning("a text of %s characters, the first one, has no vector: %s", len(texts[0]), error)
+            self.stats.failed += 1
+            return np.zeros((1, self.info.dimensions), dtype=np.float32)
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 [texts, dimensions], all finite; raises whatever tokenizer or model raise on any of the texts."""
+        out = np.empty((len(texts), self.info.dimensions), dtype=np.float32)
         encodings = self._tokenize(texts)
         lengths = np.array([len(encoding) for encoding in encodings])
-        self.stats.texts += len(texts)
-        self.stats.tokens += int(lengths.sum())
-        self.stats.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         batches = []
         order = np.argsort(lengths, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
@@ -135,6 +148,11 @@ class Encoder:
             self.stats.batches += 1
             self.stats.model_us += took_us
             self.stats.last_batches.append((len(rows), took_us))
+        if not np.isfinite(out).all():
+            raise ShopstreamError(f"encoder variant {self.variant} gives a vector that is not finite")
+        self.stats.texts += len(texts)
+        self.stats.tokens += int(lengths.sum())
+        self.stats.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         return out
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:

@@ -10,13 +10,14 @@ from typing import Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from udfs.bundle import MANIFEST, Bundle, current_id, open_bundle
+from udfs.errors import ShopstreamError
 from udfs.segments import Segments
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at CURRENT and at the segments.
 CHECK_S = 1.0
-#: Seconds until a bundle that failed is tried again: it may have been half copied.
+#: Seconds until a bundle that failed is tried again: it may have been half copied. Another one is tried at once.
 RETRY_S = 10.0
 
 
@@ -29,12 +30,18 @@ class Follower(Protocol):
 
 @dataclass
 class Followed:
-    """The bundle in use, when its manifest was written (epoch s), and what was taken up of the catalogue's changes."""
+    """The bundle in use, when its manifest was written (epoch s), and what was taken up since the process began.
+
+    Of the catalogue's changes: files read, and items changed. Of bundles: those taken up after the first, and looks
+    (one each CHECK_S at most) that found something unusable.
+    """
 
     bundle: str = ""
     written_s: int = 0
-    segments: int = 0  #: files read
-    changes: int = 0  #: items changed
+    segments: int = 0
+    changes: int = 0
+    taken_up: int = 0
+    refused: int = 0
 
 
 T = TypeVar("T", bound=Follower)
@@ -43,45 +50,59 @@ T = TypeVar("T", bound=Follower)
 class Following(Generic[T]):
     """What is made of the bundle that CURRENT names, made anew as CURRENT changes, with the changes of its items.
 
-    A new bundle that cannot be used is logged, and tried again later; the one in use stays. Without `changes`, those of
-    its items are left alone.
+    A new bundle that cannot be used is logged once, and tried again later; the one in use stays, and takes up changes.
+    Without `changes`, those of its items are left alone.
     """
 
     def __init__(self, folder: Path, make: Callable[[Bundle], T], *, changes: bool = True) -> None:
         self._folder, self._make, self._changes = folder, make, changes
         self.followed = Followed()
         self._use(open_bundle(folder))
-        self._next_check = time.monotonic() + CHECK_S
-        self._complaint = ""
+        self._next_look = time.monotonic() + CHECK_S
+        self._tried, self._retry, self._refusal = "", 0.0, ""
+        self._complaints = {self._take_up_bundle: "", self._take_up_changes: ""}
 
     def latest(self) -> T:
         """What there is, after a look at CURRENT and at the segments if one is due."""
         now = time.monotonic()
-        if now < self._next_check:
+        if now < self._next_look:
             return self.used
-        self._next_check = now + CHECK_S
-        try:
-            wanted = current_id(self._folder)
-            if wanted != self._id:
-                self._use(open_bundle(self._folder, wanted))
-                log.info("now using bundle %s", wanted)
-            self._take_up()
-            self._complaint = ""
-        except Exception as error:  # whatever is wrong with what is new, the old one goes on
-            self._next_check = now + RETRY_S
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("%s cannot be followed, staying with bundle %s: %s", self._folder, self._id, error)
+        self._next_look = now + CHECK_S
+        for take_up, complaint in self._complaints.items():
+            try:
+                take_up()
+                self._complaints[take_up] = ""
+            except Exception as error:  # whatever is wrong with what is new, the old one goes on
+                self.followed.refused += 1
+                self._complaints[take_up] = str(error)
+                if str(error) != complaint:
+                    log.error("%s cannot be followed, staying with bundle %s: %s", self._folder, self._id, error)
         return self.used
+
+    def _take_up_bundle(self) -> None:
+        wanted, now = current_id(self._folder), time.monotonic()
+        if wanted == self._id:
+            self._tried = ""
+            return
+        if wanted == self._tried and now < self._retry:
+            raise ShopstreamError(self._refusal)
+        self._tried, self._retry = wanted, now + RETRY_S
+        try:
+            self._use(open_bundle(self._folder, wanted))
+        except Exception as error:
+            self._refusal = str(error)
+            raise
+        self.followed.taken_up += 1
+        log.info("now using bundle %s", wanted)
 
     def _use(self, bundle: Bundle) -> None:
         used, segments = self._make(bundle), Segments(self._folder)
         self.used, self._segments, self._id = used, segments, bundle.id
         self.followed.bundle = bundle.id
         self.followed.written_s = int((bundle.path / MANIFEST).stat().st_mtime)
-        self._take_up()
+        self._take_up_changes()
 
-    def _take_up(self) -> None:
+    def _take_up_changes(self) -> None:
         if self._changes and len(changes := self._segments.new()):
             self.used.take_up(changes)
             self.followed.segments += self._segments.files_read

@@ -95,7 +95,7 @@ class _Buckets:
 class _EncoderMetrics:
     """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
 
-    COUNTERS = ("texts", "tokens", "truncated", "cached", "batches", "model_us")
+    COUNTERS = ("texts", "tokens", "truncated", "failed", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
         self._of = Stats()
@@ -119,7 +119,7 @@ class _BundleMetrics:
     def __init__(self, group: MetricGroup) -> None:
         self._group = group.add_group("bundle")
         self._followed = Followed()
-        self._added = _Added(self._group, ("segments", "changes"))
+        self._added = _Added(self._group, ("segments", "changes", "taken_up", "refused"))
         self._group.gauge("written_s", lambda: self._followed.written_s)
         self._known: set[str] = set()
 
@@ -197,12 +197,13 @@ class _ReadItems(ScalarFunction):
     def open(self, function_context: FunctionContext) -> None:
         self._encoder = ItemEncoder(self._options)
         group = function_context.get_metric_group()
-        self._read, self._metrics = _ReadMetrics(group), _EncoderMetrics(group)
+        self._read, self._metrics, self._bundle = _ReadMetrics(group), _EncoderMetrics(group), _BundleMetrics(group)
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]") -> pd.DataFrame:
         items = self._encoder.read(keys, values).to_pandas()
         self._read.update(items["error_class"])
         self._metrics.update(self._encoder.encoder_stats)
+        self._bundle.update(self._encoder.followed)
         return items
 
 

@@ -1,4 +1,4 @@
-"""The jobs' metrics, read where an operator reads them: from Flink, and as Prometheus does."""
+"""A job's metrics and transactions, read where an operator reads them: from Flink, and as Prometheus does."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from monitoring import Selector, expressions, scrape, selectors
 from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
-from flink_jobs.submit import cancel
+from flink_jobs.submit import cancel, require_own_transactions
 from udfs.bundle import current_id
 
 pytestmark = pytest.mark.e2e
@@ -24,15 +24,15 @@ def get(address: str, path: str) -> dict[str, list[dict[str, str]]]:
         return json.load(answer)
 
 
-def encoder_metrics(address: str, job: str) -> dict[str, float]:
-    """Sums over subtasks, by the name behind `encoder.`."""
+def metrics(address: str, job: str, group: str) -> dict[str, float]:
+    """Sums over subtasks of our metrics in a group, by the name behind it."""
     found: dict[str, float] = {}
     for vertex in get(address, f"/jobs/{job}")["vertices"]:
         path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
-        names = [metric["id"] for metric in get(address, path) if ".encoder." in metric["id"]]
+        names = [metric["id"] for metric in get(address, path) if f".{group}." in metric["id"]]
         if names:
             for metric in get(address, f"{path}?get={','.join(names)}"):
-                name = metric["id"].rpartition(".encoder.")[2]
+                name = metric["id"].rpartition(f".{group}.")[2]
                 largest = re.search(r"max=(\d+)", metric["value"])  # a distribution, as PyFlink has it shown
                 found[name] = found.get(name, 0) + float(largest[1] if largest else metric["value"])
     return found
@@ -85,7 +85,7 @@ def test_what_the_jobs_tell_flink_and_prometheus(
         job = jobs[0]
         send(settings, [*zip(keys, values, strict=True), *bad, *repeated])
         for _ in range(120):
-            samples, measured = scrape(metrics_ports), encoder_metrics(flink, job)
+            samples, measured = scrape(metrics_ports), metrics(flink, job, "encoder")
             missing = {
                 selector for selector in wanted if not any(selector.finds(each.name, each.labels) for each in samples)
             }
@@ -98,6 +98,14 @@ def test_what_the_jobs_tell_flink_and_prometheus(
             json.loads(each.value)["recommendation_id"] for each in read_all(settings, settings.topics.recommendations)
         ]
         logged = log_lines(flink)
+        again = run_command("submit", "recommend", *as_options(assignments))
+        for other in (
+            "sink.transactional_id_prefix=x",
+            "sink.guarantee=at-least-once",
+            "kafka.bootstrap=elsewhere:9092",
+        ):
+            require_own_transactions("recommend", load_settings(None, [*assignments, other]))
+        require_own_transactions("catalog", load_settings(None, assignments))
     finally:
         for each in jobs:
             cancel(settings, each)
@@ -140,7 +148,12 @@ def test_what_the_jobs_tell_flink_and_prometheus(
     assert measured["tokens"] > 2 * measured["texts"]
     assert 0 < measured["batches"] <= measured["texts"]
     assert measured["cached"] > 0
-    assert measured["truncated"] == 0
+    assert measured["truncated"] == measured["failed"] == 0
     assert measured["load_ms"] > 0
     assert measured["batch_texts"] >= 1
     assert 0 < measured["batch_us"] <= measured["model_us"]
+    assert total(samples, job, "bundle_taken_up") == total(samples, job, "bundle_refused") == 0
+    assert again.code == 1
+    refusal = again.err.splitlines()[-1]
+    assert refusal.startswith(f"error: job {job} (running) on the cluster at {flink} writes to the same Kafka")
+    assert "sink.transactional_id_prefix" in refusal

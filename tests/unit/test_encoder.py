@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from udfs.bundle import open_bundle
 from udfs.encoder import CHARACTERS_PER_TOKEN, CachedEncoder, Encoder
@@ -34,6 +36,27 @@ def test_every_text_gets_a_unit_vector(encoder: Encoder):
     assert vectors.shape == (len(TEXTS), 384)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def any_encoder(bundles: Path) -> Encoder:
+    return Encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
+
+
+#: Any code point, lone surrogates and what no character has among them; and what tokenizers treat in ways of their own.
+ANYTHING = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\x00\x7f\x85\xad\u0301\u200d\u202e\ufeff\uffff🏽")
+)
+MARKED = st.sampled_from(
+    ["[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]", "##", "\u0301" * 5000, "x" * 5000, "猫" * 5000, "🧦" * 5000]
+)
+
+
+@given(st.lists(st.lists(ANYTHING | MARKED, max_size=5).map("".join), max_size=20))
+def test_no_text_is_without_a_vector(any_encoder: Encoder, texts: list[str]):
+    vectors = any_encoder.encode(texts)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert any_encoder.stats.failed == 0
 
 
 def test_a_vector_depends_on_its_text_alone(encoder: Encoder):

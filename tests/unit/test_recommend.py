@@ -1,19 +1,23 @@
 import json
 import logging
+import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import numpy_helper
+from support import another_bundle
 
 from flink_jobs.settings import load_settings
-from udfs import features, following
-from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current
-from udfs.checksum import sha256
-from udfs.encoder import EncoderOptions
+from udfs import features, following, segments
+from udfs.bundle import CURRENT, current_id, open_bundle, set_current
+from udfs.encoder import WARM_UP, Encoder, EncoderOptions
 from udfs.errors import ShopstreamError
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
@@ -32,40 +36,30 @@ def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
     return Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
 
 
-def another_bundle(folder: Path, model: bytes | None = None) -> str:
-    """The current bundle with nothing in stock but its first item, or another int8 model, under an id of its own."""
-    bundle = open_bundle(folder)
-    changed = folder / "changed"
-    shutil.copytree(bundle.path, changed)
-    table = bundle.items().table
-    stock = pa.array([row == 0 for row in range(len(table))])
-    table = table.set_column(table.schema.get_field_index("in_stock"), "in_stock", stock)
-    pq.write_table(table, changed / "items.parquet")
-    if model is not None:
-        (changed / "encoder" / "int8.onnx").write_bytes(model)
-    names = ("items.parquet", "encoder/int8.onnx")
-    entries = {name: FileEntry(sha256(changed / name), (changed / name).stat().st_size) for name in names}
-    manifest = msgspec.structs.replace(bundle.manifest, files=bundle.manifest.files | entries)
-    manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
-    (changed / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    changed.rename(folder / manifest.id)
-    return manifest.id
+def answer(
+    recommender: Recommender, kind: str = "search", item: str | None = None, query: str = "stoneware mug"
+) -> dict[str, Any]:
+    (found,) = answers(recommender, [(kind, item, query)])
+    return found
 
 
-def answer(recommender: Recommender, kind: str = "search", item: str | None = None) -> dict[str, object]:
-    unknown = [np.array([np.nan])]
-    text = [np.array(["stoneware mug"], object)]
-    kinds, items = [np.array([kind], object)], [np.array([item], object)]
-    sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], kinds, items, text, *[unknown] * 4)
-    (value,) = recommender.recommend(["u"], ["e"], [5], sessions)
-    return dict(json.loads(value))
+def answers(recommender: Recommender, triggers: Sequence[tuple[str, str | None, str]]) -> list[dict[str, Any]]:
+    """To triggers of one batch, each by its type, item and query, and of a session of its own."""
+    count = len(triggers)
+    unknown = [np.array([np.nan])] * count
+    kinds, items, texts = ([np.array([value], object) for value in column] for column in zip(*triggers, strict=True))
+    sessions = Sessions.from_arrays(
+        [5] * count, [5] * count, [1] * count, [np.array([5])] * count, kinds, items, texts, *[unknown] * 4
+    )
+    values = recommender.recommend(["u"] * count, [f"e{place}" for place in range(count)], [5] * count, sessions)
+    return [json.loads(value) for value in values]
 
 
 def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     found = answer(recommender)
-    assert found["recommendation_id"] == "u/e"
+    assert found["recommendation_id"] == "u/e0"
     assert found["session_id"] == "u/5"
-    assert found["trigger_event_id"] == "e"
+    assert found["trigger_event_id"] == "e0"
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
@@ -108,22 +102,89 @@ def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, fo
     assert len(found["items"]) == 1
 
 
-@pytest.mark.parametrize("broken", ["items.parquet", "manifest.json", "CURRENT", "encoder/int8.onnx"])
-def test_a_broken_bundle_is_passed_over_and_said(
+@pytest.mark.parametrize(
+    "broken",
+    ["items.parquet", "manifest.json", "no manifest", "no folder", "encoder/int8.onnx", "../elsewhere", "", "\xff\0"],
+)
+def test_a_broken_bundle_is_passed_over_and_said_once(
     recommender: Recommender, folder: Path, caplog: pytest.LogCaptureFixture, broken: str
 ):
     before = answer(recommender)
-    new = another_bundle(folder)
-    if broken == "CURRENT":
-        (folder / "CURRENT").write_text("../elsewhere\n")
-    elif broken == "encoder/int8.onnx":
-        set_current(folder, another_bundle(folder, b"no model, but with its right hash"))
+    new, good = another_bundle(folder), another_bundle(folder, kept=2)
+    if broken == "encoder/int8.onnx":
+        new = another_bundle(folder, b"no model, but with its right hash")
+    elif broken == "no manifest":
+        (folder / new / "manifest.json").unlink()
+    elif broken == "no folder":
+        shutil.rmtree(folder / new)
+    elif broken.endswith((".parquet", ".json")):
+        content = (folder / new / broken).read_bytes()
+        (folder / new / broken).write_bytes(content[: len(content) // 2])
+    if broken in ("../elsewhere", "", "\xff\0"):
+        (folder / CURRENT).write_text(broken, encoding="latin-1")
     else:
-        (folder / new / broken).write_bytes(b"broken")
         set_current(folder, new)
     with caplog.at_level(logging.ERROR):
-        assert answer(recommender) == before
-    assert "staying with bundle" in caplog.text
+        assert [answer(recommender) for _ in range(3)] == [before] * 3
+    assert caplog.text.count("staying with bundle") == 1
+    assert recommender.followed.refused == 3
+    set_current(folder, good)
+    assert answer(recommender)["model"] == good
+    assert (recommender.followed.taken_up, recommender.followed.refused) == (1, 3)
+
+
+def test_items_change_while_a_new_bundle_is_broken(recommender: Recommender, folder: Path):
+    first = answer(recommender)["items"][0]["item_id"]
+    (folder / CURRENT).write_text("broken")
+    (folder / segments.FOLDER).mkdir()
+    gone = pa.Table.from_pylist([{"item_id": first, "written": 1, "offset": 0}], segments.SCHEMA)
+    pq.write_table(gone, folder / segments.FOLDER / "one")
+    assert first not in [item["item_id"] for item in answer(recommender)["items"]]
+
+
+def test_no_batch_mixes_two_bundles(recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    old, new = current_id(folder), another_bundle(folder)
+    encode = Encoder.encode
+
+    def encode_as_current_changes(encoder: Encoder, texts: Sequence[str]) -> Any:
+        set_current(folder, new)
+        return encode(encoder, texts)
+
+    monkeypatch.setattr(Encoder, "encode", encode_as_current_changes)
+    batch = [("search", None, f"mug {number}") for number in range(300)]
+    assert {each["model"] for each in answers(recommender, batch)} == {old}
+    assert {each["model"] for each in answers(recommender, batch)} == {new}
+
+
+@pytest.mark.parametrize("fault", ["no row for its token", "not a number"])
+def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
+    folder: Path, fault: str, caplog: pytest.LogCaptureFixture
+):
+    """A model that knows fewer tokens than its tokenizer, and one with a vector that is not finite."""
+    bundle = open_bundle(folder)
+    options = RecommendOptions(folder, EncoderOptions(variant="fp32", provider="cpu", threads=1))
+    encoder = Encoder(bundle, options.encoder)
+    token = max(encoder.token_ids(["beige"])[0])
+    assert token > max(max(tokens) for tokens in encoder.token_ids(WARM_UP))
+    model = onnx.load(bundle.variant_file("fp32"))
+    embeddings = max(model.graph.initializer, key=lambda each: math.prod(each.dims))  # of words, the largest by far
+    table = numpy_helper.to_array(embeddings).copy()
+    if fault == "not a number":
+        table[token] = np.nan
+    else:
+        table = table[:token]
+    embeddings.CopyFrom(numpy_helper.from_array(table, embeddings.name))
+    batch = [("search", None, "stoneware mug"), ("search", None, "beige mug"), ("search", None, "mug")] * 40
+    whole = answers(Recommender(options), batch)
+    set_current(folder, another_bundle(folder, model.SerializeToString(), variant="fp32"))
+    recommender = Recommender(options)
+    found = answers(recommender, batch)
+    assert recommender.encoder_stats.failed == 1  # once for each text: what came of it is kept
+    assert caplog.text.count("has no vector") == 1
+    for place, (before, after) in enumerate(zip(whole, found, strict=True)):
+        assert after.pop("model") != before.pop("model")
+        assert len(after["items"]) == 10
+        assert (after == before) == (place % 3 != 1)
 
 
 def test_a_bundle_that_was_mended_is_taken_up_later(
