@@ -18,6 +18,7 @@ from flink_jobs.settings import Settings
 from udfs.contracts import EVENT_TYPES, MAX_TIME_MS, MIN_TIME_MS
 from udfs.datasets import read_events
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten, usable
 from udfs.lake import events_schema
 
 
@@ -78,7 +79,8 @@ def backfill(
 @contextmanager
 def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset: str) -> Iterator[Recorded]:
     """A file's events as Parquet in a folder of home, which goes at the end. ShopstreamError where nothing fits."""
-    batches = read_events(file, mapping=mapping, preset=preset)
+    events = read_events(file, mapping=mapping, preset=preset)
+    batches = usable(events, settings.keys(), Forgotten.read(settings.bundle_folder))
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home.absolute()) as folder:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")

@@ -47,9 +47,11 @@ def expected_ids(
 ) -> set[str]:
     """The recommendation ids that are due for the trigger events of a file, read as `replay` reads it."""
     expected: set[str] = set()
+    keys = settings.keys()
     left = limit
     for batch in read_events(file, mapping=mapping, preset=preset):
         rows = batch if left is None else batch.slice(0, left)
+        rows = keys.named(rows) if keys else rows
         left = None if left is None else left - len(rows)
         triggers = rows.filter(pc.is_in(rows["event_type"], value_set=pa.array(sorted(settings.triggers))))
         expected.update(pc.binary_join_element_wise(triggers["user_id"], triggers["event_id"], "/").to_pylist())

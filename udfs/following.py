@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from udfs.bundle import Bundle, current_id, open_bundle
+from udfs.forgotten import Forgotten, ForgottenFile
 from udfs.segments import Segments
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,18 @@ class Following(Generic[T]):
     """What is made of the bundle that CURRENT names, made anew as CURRENT changes, with the changes of its items.
 
     A new bundle that cannot be used is logged, and tried again later; the one in use stays. Without `changes`, those of
-    its items are left alone.
+    its items are left alone. forget: is told of the shoppers who are to be forgotten, as their file changes.
     """
 
-    def __init__(self, folder: Path, make: Callable[[Bundle], T], *, changes: bool = True) -> None:
-        self._folder, self._make, self._changes = folder, make, changes
+    def __init__(
+        self,
+        folder: Path,
+        make: Callable[[Bundle], T],
+        *,
+        changes: bool = True,
+        forget: Callable[[T, Forgotten], None] | None = None,
+    ) -> None:
+        self._folder, self._make, self._changes, self._forget = folder, make, changes, forget
         self._use(open_bundle(folder))
         self._next_check = time.monotonic() + CHECK_S
         self._complaint = ""
@@ -63,11 +71,14 @@ class Following(Generic[T]):
         return self.used
 
     def _use(self, bundle: Bundle) -> None:
-        used, segments = self._make(bundle), Segments(self._folder)
-        self.used, self._segments, self._id = used, segments, bundle.id
+        used, segments, forgotten = self._make(bundle), Segments(self._folder), ForgottenFile(self._folder)
+        self.used, self._segments, self._forgotten, self._id = used, segments, forgotten, bundle.id
         self._take_up()
 
     def _take_up(self) -> None:
         if self._changes and len(changes := self._segments.new()):
             self.used.take_up(changes)
             log.info("took up changes of %s items", len(changes))
+        if self._forget and (forgotten := self._forgotten.new()):
+            self._forget(self.used, forgotten)
+            log.info("forgot shoppers, as of %s ids", len(forgotten.shopper))

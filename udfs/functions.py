@@ -1,6 +1,7 @@
 """The PyFlink functions: the one module of udfs that needs Flink."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.privacy import KeysFile
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
 from udfs.session_features import RULES, Closer, ClosingOptions, close_columns, closed_schema
 
@@ -29,13 +31,43 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
     pa.bool_(): DataTypes.BOOLEAN(),
     pa.binary(): DataTypes.BYTES(),
 }
+_LETTER = {"key": pa.binary(), "value": pa.binary()}
 _EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
 
-@udf(result_type=_EVENT_ROW, func_type="pandas")
-def parse(values: "pd.Series[Any]") -> pd.DataFrame:
-    """BYTES to a ROW of EVENT_COLUMNS."""
-    return pd.DataFrame(parse_events(values), columns=list(EVENT_COLUMNS), dtype=object)
+class _Parse(ScalarFunction):
+    def __init__(self, keys_file: Path | None) -> None:
+        self._keys_file = keys_file
+
+    def open(self, function_context: FunctionContext) -> None:  # noqa: ARG002
+        self._keys = KeysFile(self._keys_file) if self._keys_file else None
+
+    def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
+        pseudonyms = self._keys.latest().pseudonyms if self._keys else None
+        return pd.DataFrame(parse_events(values, pseudonyms), columns=list(EVENT_COLUMNS), dtype=object)
+
+
+def parse(keys_file: Path | None) -> Any:
+    """A function of BYTES that gives a ROW of EVENT_COLUMNS, with pseudonyms by the keys of a file, if one is named."""
+    return udf(_Parse(keys_file), result_type=_EVENT_ROW, func_type="pandas")
+
+
+class _Mask(ScalarFunction):
+    def __init__(self, keys_file: Path) -> None:
+        self._keys_file = keys_file
+
+    def open(self, function_context: FunctionContext) -> None:  # noqa: ARG002
+        self._keys = KeysFile(self._keys_file)
+
+    def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]", moments: "pd.Series[Any]") -> pd.DataFrame:
+        letter = self._keys.latest().letter
+        masked = [letter(*row) for row in zip(keys, values, moments.tolist(), strict=True)]
+        return pd.DataFrame(masked, columns=list(_LETTER), dtype=object)
+
+
+def mask(keys_file: Path) -> Any:
+    """A function of a record's key, value (BYTES) and time (BIGINT, epoch ms) that gives a ROW of a letter's."""
+    return udf(_Mask(keys_file), result_type=_row(pa.schema(_LETTER)), func_type="pandas")
 
 
 class _EncoderMetrics:

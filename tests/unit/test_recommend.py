@@ -12,9 +12,11 @@ import pytest
 from flink_jobs.settings import load_settings
 from udfs import features, following
 from udfs.bundle import MANIFEST, FileEntry, current_id, open_bundle, set_current
+from udfs.candidates import shopper_hash
 from udfs.checksum import sha256
 from udfs.encoder import EncoderOptions
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
 
@@ -52,12 +54,14 @@ def another_bundle(folder: Path, model: bytes | None = None) -> str:
     return manifest.id
 
 
-def answer(recommender: Recommender, kind: str = "search", item: str | None = None) -> dict[str, object]:
+def answer(
+    recommender: Recommender, kind: str = "search", item: str | None = None, user: str = "u"
+) -> dict[str, object]:
     unknown = [np.array([np.nan])]
     text = [np.array(["stoneware mug"], object)]
     kinds, items = [np.array([kind], object)], [np.array([item], object)]
     sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], kinds, items, text, *[unknown] * 4)
-    (value,) = recommender.recommend(["u"], ["e"], [5], sessions)
+    (value,) = recommender.recommend([user], ["e"], [5], sessions)
     return dict(json.loads(value))
 
 
@@ -69,6 +73,20 @@ def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
+
+
+def test_forgotten_shoppers_become_strangers_without_a_restart(recommender: Recommender, folder: Path, shop: Path):
+    def items(user: str) -> object:
+        return answer(recommender, user=user)["items"]
+
+    lines = (shop / "sessions.jsonl").read_text().splitlines()
+    users = dict.fromkeys(json.loads(line)["user_id"] for line in lines)
+    stranger = items("nobody")
+    user = next(user for user in users if items(user) != stranger)
+    Forgotten.read(folder).with_more([shopper_hash(user)], 2**62).write(folder)
+    assert items(user) == stranger
+    set_current(folder, another_bundle(folder))
+    assert items(user) == items("nobody")
 
 
 def test_features_know_the_bundles_items(recommender: Recommender, folder: Path):
