@@ -33,6 +33,10 @@ Mapping = Annotated[
     typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
 ]
 Gap = Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for sessions with real ids."),
+]
 Calibration = Annotated[
     Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
 ]
@@ -58,6 +62,7 @@ def bundle(
     sessions: Annotated[Path | None, typer.Option(help="Past click events, for popularity and co-visits.")] = None,
     mapping: Mapping = None,
     session_gap: Gap = 30,
+    keys_file: KeysFile = None,
     calibration: Calibration = None,
     calibration_texts: CalibrationTexts = 1024,
     variants: Variants = DEFAULTS,
@@ -77,6 +82,7 @@ def bundle(
         gate=parse_gate(gate),
         variants=tuple(variants.split(",")),
         session_gap_minutes=session_gap,
+        keys_file=keys_file,
         set_current=not keep_current,
     )
     _export(options, as_json=as_json)
@@ -90,6 +96,7 @@ def train(
     model: Model = None,
     mapping: Mapping = None,
     session_gap: Gap = 30,
+    keys_file: KeysFile = None,
     calibration: Calibration = None,
     calibration_texts: CalibrationTexts = 1024,
     variants: Variants = DEFAULTS,
@@ -117,6 +124,7 @@ def train(
         gate=parse_gate(gate),
         variants=tuple(variants.split(",")),
         session_gap_minutes=session_gap,
+        keys_file=keys_file,
         set_current=not keep_current,
         learn=True,
         index_from=index_from,

@@ -29,7 +29,9 @@ from udfs.bundle import INDEX, Bundle, EncoderInfo, Variant
 from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
 from udfs.encoder import CachedEncoder, Encoder, Vectors
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten, usable
 from udfs.index import build_index
+from udfs.privacy import read_keys
 from udfs.runtimes import Choice, EncoderOptions, Provider, choose
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class ExportOptions:
     learn: bool = False  #: a ranker, from the sessions
     repeats: bool = False  #: that may recommend again what a session has met
     index_from: int = 50_000  #: items from which the ranker finds titles by an index
+    keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
 
 
 @dataclass(frozen=True)
@@ -248,16 +251,23 @@ def _items(options: ExportOptions) -> tuple[pa.Table, int]:
 def _visits(options: ExportOptions, items: pa.Table) -> Visits:
     batches: Iterator[pa.RecordBatch] = iter(())
     if options.sessions is not None:
-        batches = read_events(options.sessions, mapping=_mapping(options, options.sessions, EVENTS))
+        batches = _events(options, options.sessions)
     return count_visits(batches, items["item_id"].combine_chunks(), round(options.session_gap_minutes * 60_000))
 
 
 def _interactions(options: ExportOptions, items: pa.Table) -> Interactions:
     if options.sessions is None:
         raise ShopstreamError("a ranker learns from past sessions: name a file with --sessions")
-    batches = read_events(options.sessions, mapping=_mapping(options, options.sessions, EVENTS))
+    batches = _events(options, options.sessions)
     ids, gap_ms = items["item_id"].to_pylist(), round(options.session_gap_minutes * 60_000)
     return interactions(batches, gap_ms, ids).of_items(len(ids))
+
+
+def _events(options: ExportOptions, file: Path) -> Iterator[pa.RecordBatch]:
+    """Past events, by the names that shoppers have in the job, of those who are not to be forgotten."""
+    keys = read_keys(options.keys_file) if options.keys_file else None
+    events = read_events(file, mapping=_mapping(options, file, EVENTS))
+    return usable(events, keys, Forgotten.read(options.out))
 
 
 def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str, str]:

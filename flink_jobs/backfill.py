@@ -21,6 +21,7 @@ from udfs.contracts import EVENT_TYPES, MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME
 from udfs.datasets import read_events
 from udfs.errors import ShopstreamError
 from udfs.events import PROPERTIES
+from udfs.forgotten import Forgotten, usable
 from udfs.lake import events_schema
 
 
@@ -81,7 +82,8 @@ def backfill(
 @contextmanager
 def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset: str) -> Iterator[Recorded]:
     """A file's events as Parquet in a folder of home, which goes at the end. ShopstreamError where nothing fits."""
-    batches = read_events(file, mapping=mapping, preset=preset)
+    events = read_events(file, mapping=mapping, preset=preset)
+    batches = usable(events, settings.keys(), Forgotten.read(settings.bundle_folder))
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home.absolute()) as folder:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 
 from flink_jobs.security import client_options
@@ -36,6 +36,8 @@ _connections.addHandler(_last_failure)
 
 BOOTSTRAP_TIMEOUT_MS = 4000
 DEFAULT_PARTITIONS = 2
+#: Kafka's default for how long a segment is written to.
+SEGMENT_MS = 7 * 86_400_000
 
 
 def _client_options(settings: Settings) -> dict[str, Any]:
@@ -121,6 +123,43 @@ def records(settings: Settings, topic: str, begin: Mapping[int, int] | None = No
             client.close()
 
 
+def committed(settings: Settings, topic: str, group: str) -> dict[int, Any]:
+    """By partition of a topic what a consumer group has committed (kafka-python's OffsetAndMetadata), or None."""
+    numbers = end_offsets(settings, topic)
+    with reachable(settings):
+        client = consumer(settings, group_id=group)
+        try:
+            return {number: client.committed(TopicPartition(topic, number), metadata=True) for number in numbers}
+        finally:
+            client.close()
+
+
+def kept_ms(settings: Settings, *topics: str) -> dict[str, int | None]:
+    """How long each topic keeps a record, at most: its retention and that of a whole segment; None for ever.
+
+    ShopstreamError for topics that do not say.
+    """
+    with reachable(settings):
+        client = admin(settings)
+        try:
+            asked = [ConfigResource("TOPIC", name) for name in topics]
+            found = client.describe_configs(asked, config_filter="all")["topic"]
+        finally:
+            client.close()
+    if silent := [name for name in topics if not found.get(name)]:
+        raise ShopstreamError(
+            f"Kafka at {settings.kafka.bootstrap} does not say how long it keeps {', '.join(silent)}: create topics by "
+            "`shopstream kafka topics`, or allow us to DESCRIBE_CONFIGS (docs/operations.md)"
+        )
+
+    def kept(topic: str) -> int | None:
+        said = {name: each["value"] for name, each in found[topic].items()}
+        deletes = "delete" in said["cleanup.policy"] and int(said["retention.ms"]) >= 0
+        return int(said["retention.ms"]) + int(said["segment.ms"]) if deletes else None
+
+    return {topic: kept(topic) for topic in topics}
+
+
 def topic_names(settings: Settings) -> list[str]:
     """All topics of the contract, by their names in the settings."""
     return list(settings.topics.model_dump().values())
@@ -154,12 +193,18 @@ def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> l
         try:
             missing = sorted(set(topic_names(settings)) - set(client.list_topics()))
             # Of an item's changes the latest by the record's timestamp holds: the broker's clock, not the senders'.
-            compacted = {
+            configs = {
                 settings.topics.catalog: {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+            }
+            kept = settings.retention.model_dump(exclude_none=True)
+            # Kafka deletes whole segments: none is open for longer than a record is to be kept.
+            configs |= {
+                getattr(settings.topics, name): {"retention.ms": str(ms), "segment.ms": str(min(ms, SEGMENT_MS))}
+                for name, ms in kept.items()
             }
             if missing:
                 client.create_topics(
-                    [NewTopic(name, partitions, 1, topic_configs=compacted.get(name, {})) for name in missing]
+                    [NewTopic(name, partitions, 1, topic_configs=configs.get(name, {})) for name in missing]
                 )
                 client.wait_for_topics(missing)
             return missing

@@ -1,6 +1,7 @@
 """The `shopstream` command."""
 
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,8 @@ app.add_typer(lake_app, name="lake")
 catalog_app = typer.Typer(help="Items as they change.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(dlq_app, name="dlq")
+privacy_app = typer.Typer(help="Pseudonyms for user ids, and requests to be forgotten.", no_args_is_help=True)
+app.add_typer(privacy_app, name="privacy")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
@@ -43,6 +46,9 @@ Columns = Annotated[
 ]
 Lake = Annotated[Path | None, typer.Option("--folder", help="Folder of the lake, by default that of the settings.")]
 Port = Annotated[int | None, typer.Option(help="Port, by default that of the settings.")]
+
+#: Seconds between two looks at what is to be forgotten.
+FOLLOW_S = 5.0
 
 
 def _settings(config: Path | None, assignments: list[str] | None) -> Settings:
@@ -427,6 +433,46 @@ def dlq_replay(
 
     done = dlq.replay(_settings(config, assignments), topic=topic, reason=reason, limit=limit)
     console.result(asdict(done), f"sent back {done.sent:,} dead letters; {done.left:,} are left", as_json)
+
+
+@privacy_app.command("pseudonym")
+def privacy_pseudonym(
+    user_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[USER_ID]...", help="None: one a line from standard input.")
+    ] = None,
+    config: Config = None,
+    assignments: Assignments = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="By the key of then (RFC 3339), not of now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the pseudonym that each user id has in the records, one a line."""
+    from flink_jobs.privacy import pseudonyms
+
+    settings = _settings(config, assignments)
+    ids = user_ids or [line.rstrip("\r\n") for line in sys.stdin]
+    made = list(pseudonyms(settings, ids, at))
+    console.result({"pseudonyms": made}, "\n".join(made), as_json)
+
+
+@privacy_app.command("forget")
+def privacy_forget(
+    config: Config = None,
+    assignments: Assignments = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with requests as they come, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Forget the shoppers that `privacy-requests` names, and acknowledge each request once; see docs/privacy.md."""
+    from flink_jobs import privacy
+
+    settings = _settings(config, assignments)
+    while True:
+        done = privacy.forget(settings)
+        text = f"acknowledged {done.requests:,} requests, {done.refused:,} of them unreadable"
+        if not follow or done.requests:
+            console.result(asdict(done), f"{text}; removed {done.lake_rows:,} rows from the lake", as_json)
+        if not follow:
+            return
+        time.sleep(FOLLOW_S)
 
 
 @app.command("settings")

@@ -30,6 +30,8 @@ from flink_jobs.watch import decode, describe, titles
 from udfs.bundle import CURRENT, open_bundle
 from udfs.contracts import ClickstreamEvent, Recommendation
 from udfs.errors import ShopstreamError
+from udfs.events import epoch_ms
+from udfs.privacy import Keys
 from udfs.runtimes import choose
 
 ITEMS, PAST_SESSIONS = 1500, 10_000
@@ -204,7 +206,7 @@ def _stream(
     settings: Settings, records: Iterator[simulate.Record], seconds: float, rate: float, title_of: Mapping[str, str]
 ) -> tuple[Seen, list[simulate.Record]]:
     """Send records at `rate` a second and read what comes of them until all is answered."""
-    seen, sent, stop = Seen(), [], threading.Event()
+    seen, sent, stop, keys = Seen(), [], threading.Event(), settings.keys()
     topics = settings.topics
     consumer = brokers.consumer(
         settings, topics.clickstream, topics.recommendations, topics.dlq, auto_offset_reset="earliest"
@@ -216,7 +218,7 @@ def _stream(
     def send(record: simulate.Record) -> None:
         producer.send(topics.clickstream, key=record.key, value=record.value)
         sent.append(record)
-        if (trigger := _trigger(settings, record)) is not None:
+        if (trigger := _trigger(settings, keys, record)) is not None:
             seen.expected.add(trigger)
 
     try:
@@ -252,12 +254,13 @@ def _bad(sent: list[simulate.Record]) -> int:
     return sum(record.kind == "bad" for record in sent)
 
 
-def _trigger(settings: Settings, record: simulate.Record) -> str | None:
+def _trigger(settings: Settings, keys: Keys | None, record: simulate.Record) -> str | None:
     """The id of the recommendation that a record is due, None if it is due none."""
     if record.kind != "valid" or record.value is None:
         return None
     event = msgspec.json.decode(record.value, type=ClickstreamEvent)
-    return f"{event.user_id}/{event.event_id}" if event.event_type in settings.triggers else None
+    user = keys.pseudonyms([event.user_id], [epoch_ms(event.event_time)])[0] if keys else event.user_id
+    return f"{user}/{event.event_id}" if event.event_type in settings.triggers else None
 
 
 def _read(settings: Settings, consumer: KafkaConsumer, seen: Seen, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ from flink_jobs import brokers
 from flink_jobs.settings import Settings
 from flink_jobs.tables import MAX_RECORD_BYTES
 from udfs.errors import ShopstreamError
+from udfs.privacy import WITHHELD
 
 #: What Kafka Connect, and so our jobs, put before the names of the headers that tell of the error.
 ERRORS = "__connect.errors."
@@ -115,9 +116,9 @@ def reason_of(headers: list[tuple[str, bytes | None]]) -> Reason:
 
 
 def can_go_back(letter: Any) -> bool:
-    """Whether it says where it came from, and kafka-python can send it: with a key or a value, and no empty header."""
-    complete = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
-    return complete and bool(reason_of(letter.headers).topic)
+    """Whether it says where it came from, is whole, and kafka-python can send it: not empty, and no empty header."""
+    sent = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
+    return sent and letter.value != WITHHELD and bool(reason_of(letter.headers).topic)
 
 
 def show(settings: Settings, limit: int | None = None) -> dict[Reason, Letters]:
@@ -229,17 +230,8 @@ def _letters(settings: Settings, begin: Mapping[int, int] | None = None) -> Iter
 
 def _remembered(settings: Settings) -> dict[int, Place]:
     """By partition of the dead letters."""
-    topic = settings.topics.dlq
-    ends = brokers.end_offsets(settings, topic)
-    with brokers.reachable(settings):
-        client = brokers.consumer(settings, group_id=_group(settings))
-        try:
-            return {
-                number: Place.committed(client.committed(TopicPartition(topic, number), metadata=True))
-                for number in ends
-            }
-        finally:
-            client.close()
+    found = brokers.committed(settings, settings.topics.dlq, _group(settings))
+    return {number: Place.committed(place) for number, place in found.items()}
 
 
 def _group(settings: Settings) -> str:

@@ -71,6 +71,13 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
     return table_env
 
 
+def create_parser(table_env: TableEnvironment, settings: Settings) -> None:
+    """The functions that read events, and with pseudonyms the one that makes letters."""
+    table_env.create_temporary_function("parse", functions.parse(settings.keys_file))
+    if settings.keys_file:
+        table_env.create_temporary_function("mask", functions.mask(settings.keys_file))
+
+
 def build(
     settings: Settings,
     jars: Sequence[Path] = (),
@@ -81,12 +88,13 @@ def build(
     recommend: makes the function of RECOMMEND_COLUMNS that answers.
     """
     table_env = table_environment(flink_configuration(settings, jars))
-    table_env.create_temporary_function("parse", functions.parse)
+    create_parser(table_env, settings)
     table_env.create_temporary_function("recommend", recommend(settings.recommend_options()))
     table_env.execute_sql(tables.clickstream_table(settings))
     table_env.execute_sql(tables.recommendations_table(settings))
     table_env.execute_sql(tables.dead_letter_table(settings))
-    for name, query in (tables.session_views(settings) | tables.answer_views(settings)).items():
+    views = tables.session_views(settings) | tables.answer_views(settings) | tables.dead_letter_view(settings)
+    for name, query in views.items():
         table_env.execute_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
     statements = table_env.create_statement_set()
     statements.add_insert_sql(tables.INSERT_RECOMMENDATIONS)

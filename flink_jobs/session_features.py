@@ -15,7 +15,7 @@ from pyflink.table import StatementSet, TableEnvironment
 
 from flink_jobs import tables
 from flink_jobs.backfill import LAKE
-from flink_jobs.recommend import flink_configuration, job_parser, run, table_environment
+from flink_jobs.recommend import create_parser, flink_configuration, job_parser, run, table_environment
 from flink_jobs.settings import Settings, load_settings
 from udfs import functions, lake
 from udfs.features import DAY_MS, load_modules
@@ -26,7 +26,7 @@ BACKFILL_NAME = "shopstream-backfill"
 
 def build(table_env: TableEnvironment, settings: Settings) -> StatementSet:
     """The stream's branches as one statement set: session features, late events, the lake's sessions and events."""
-    table_env.create_temporary_function("parse", functions.parse)
+    create_parser(table_env, settings)
     table_env.execute_sql(tables.timed_clickstream_table(settings))
     table_env.execute_sql(tables.session_features_table(settings))
     table_env.execute_sql(tables.late_table(settings))

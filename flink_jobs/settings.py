@@ -18,6 +18,7 @@ from pydantic_settings import (
 from udfs.catalog import CatalogOptions
 from udfs.contracts import EventType
 from udfs.errors import ShopstreamError
+from udfs.privacy import Keys, read_keys
 from udfs.ranking import RankOptions
 from udfs.recommend import RecommendOptions
 from udfs.runtimes import EncoderOptions
@@ -130,6 +131,30 @@ class TopicSettings(_Group):
     catalog: str = Field("catalog", description="Items, by item_id.")
     session_features: str = Field("session-features", description="Closed sessions.")
     late: str = Field("clickstream.late", description="Events too late for their window.")
+    privacy_requests: str = Field("privacy-requests", description="Shoppers who are to be forgotten.")
+    privacy_acknowledgements: str = Field("privacy-acknowledgements", description="What became of those requests.")
+
+
+class RetentionSettings(_Group):
+    """How long Kafka keeps records, on topics that `shopstream kafka topics` creates; none: as the broker is set up."""
+
+    clickstream: PositiveDuration | None = Field(None, description="Retention of events; none: the broker's.")
+    recommendations: PositiveDuration | None = Field(None, description="Retention of recommendations.")
+    dlq: PositiveDuration | None = Field(None, description="Retention of dead letters.")
+    session_features: PositiveDuration | None = Field(None, description="Retention of closed sessions.")
+    late: PositiveDuration | None = Field(None, description="Retention of late events.")
+    privacy_requests: PositiveDuration | None = Field(None, description="Retention of requests to forget.")
+    privacy_acknowledgements: PositiveDuration | None = Field(None, description="Retention of their acknowledgements.")
+
+
+class PrivacySettings(_Group):
+    """Who a shopper is."""
+
+    keys_file: Path | None = Field(
+        None,
+        description="File of the keys of pseudonyms, which then stand for user ids in all that is written; none: ids "
+        "travel as they come. On every machine.",
+    )
 
 
 class SessionSettings(_Group):
@@ -259,6 +284,8 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     flink: FlinkSettings = FlinkSettings()
     topics: TopicSettings = TopicSettings()
+    retention: RetentionSettings = RetentionSettings()
+    privacy: PrivacySettings = PrivacySettings()
     session: SessionSettings = SessionSettings()
     dedup: DedupSettings = DedupSettings()
     watermark: WatermarkSettings = WatermarkSettings()
@@ -301,6 +328,15 @@ class Settings(BaseSettings):
         """The folder of the lake, absolute."""
         return (self.lake.folder or self.home / "lake").absolute()
 
+    @property
+    def keys_file(self) -> Path | None:
+        """The file of the keys of pseudonyms, absolute."""
+        return self.privacy.keys_file and self.privacy.keys_file.absolute()
+
+    def keys(self) -> Keys | None:
+        """The keys of pseudonyms; ShopstreamError for a file that does not fit."""
+        return read_keys(self.keys_file) if self.keys_file else None
+
     def closing_options(self) -> ClosingOptions:
         """What the function on closed sessions needs of this."""
         return ClosingOptions(
@@ -329,6 +365,10 @@ class Settings(BaseSettings):
     def state_ttl_ms(self) -> int:
         """How long state outlives its last use: at least dedup.ttl, and two gaps for a session under way."""
         return max(self.dedup.ttl, 2 * self.session.gap)
+
+    def settled_ms(self) -> int:
+        """How long until what came from a shopper is in no job's state any more, but in the lake, if events go on."""
+        return self.state_ttl_ms() + self.watermark.delay + self.watermark.idle + self.lake.interval
 
 
 def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> Settings:

@@ -73,7 +73,8 @@ def job_named(name: str) -> Job:
 
 
 def check(job: Job, settings: Settings) -> None:
-    """Everything that would make the job fail later: bundle, broker, topics. ShopstreamError names the first."""
+    """Everything that would make the job fail later: keys, bundle, broker, topics. ShopstreamError names the first."""
+    settings.keys()
     bundle = open_bundle(settings.bundle_folder)
     if job.encodes:
         choose(bundle.manifest.encoder.variants, settings.recommend_options().encoder)
@@ -88,6 +89,7 @@ def job_arguments(settings: Settings, config: Path | None, assignments: Sequence
     paths = [f"home={home}", f"bundles={bundles}", f"lake.folder={lake}"]
     secured = {name: getattr(settings.kafka, name) for name in FILES}
     paths += [f"kafka.{name}={file.absolute()}" for name, file in secured.items() if file]
+    paths += [f"privacy.keys_file={settings.keys_file}"] if settings.keys_file else []
     for assignment in (*assignments, *paths):
         arguments += ["--set", assignment]
     return arguments

@@ -1,6 +1,6 @@
 """All DDL and SQL in one place: tables over the topics, and the views that turn events into sessions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -213,7 +213,25 @@ SELECT `key`, `value`, MAP_UNION(`headers`, MAP[
 ]), `timestamp` FROM {view} WHERE {parsed}.error IS NOT NULL"""
 
 
-INSERT_DEAD_LETTERS = insert_dead_letters("parsed", "event", "udfs.events.parse_event")
+INSERT_DEAD_LETTERS = insert_dead_letters("unreadable", "event", "udfs.events.parse_event")
+
+
+def dead_letter_view(settings: Settings) -> dict[str, str]:
+    """`unreadable`: events that could not be read, as letters have them."""
+    columns = ("headers", "topic", "partition", "offset", "timestamp", "event")
+    moment = f"COALESCE(event.event_time, {_epoch_ms('`timestamp`')})"
+    return {"unreadable": _letters(settings, "parsed", "event.error IS NOT NULL", columns, moment)}
+
+
+def _letters(settings: Settings, view: str, condition: str, columns: Sequence[str], moment: str) -> str:
+    """SQL: columns of records, and key and value as letters have them. moment: of an event whose time is unreadable."""
+    rest = ", ".join(f"`{name}`" for name in columns)
+    if settings.keys_file is None:
+        return f"SELECT `key`, `value`, {rest} FROM {view} WHERE {condition}"
+    return f"""SELECT letter.`key` AS `key`, letter.`value` AS `value`, {rest} FROM (
+  SELECT mask(`key`, `value`, {moment}) AS letter, {rest} FROM {view} WHERE {condition}
+)"""
+
 
 ITEMS_VIEW = "SELECT *, read_items(`key`, `value`) AS item FROM catalog_records"
 
@@ -314,6 +332,9 @@ def window_views(settings: Settings) -> dict[str, str]:
         "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {_parsed_fields()},
   CURRENT_WATERMARK(rowtime) AS closed_to, {late} AS is_late
 FROM parsed WHERE event.error IS NULL""",
+        "belated": _letters(
+            settings, "readable", "is_late", ("headers", "timestamp", "closed_to", "event_time"), "event_time"
+        ),
         "on_time": f"SELECT {', '.join(FIELDS)}, rowtime FROM readable WHERE NOT is_late",
         "closed": f"""SELECT user_id, {_collected()}
 FROM SESSION(TABLE on_time PARTITION BY user_id, DESCRIPTOR(rowtime), {milliseconds(gap)})
@@ -384,4 +405,4 @@ INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.
 INSERT_LATE = f"""INSERT INTO late
 SELECT `key`, `value`, MAP_UNION(`headers`, MAP['lateness_ms', CAST(CAST(COALESCE(
   {_epoch_ms("closed_to")} - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
-FROM readable WHERE is_late"""
+FROM belated"""

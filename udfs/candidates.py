@@ -8,7 +8,7 @@ and sums run over one session's own entries in their own order, so that a pair's
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -471,7 +471,8 @@ class Finder:
     def __init__(self, bundle: Bundle, items: LiveItems, *, repeats: bool, k: int = 10) -> None:
         """items: the bundle's as they are now; k: items that there should be candidates for, whatever was met."""
         past, room = bundle.past_sessions(), items.room
-        self.items, self._shoppers, self._repeats = items, past.shoppers, repeats
+        self.items, self._past, self._shoppers, self._repeats = items, past, past.shoppers, repeats
+        self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
         self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
         self._sources: list[tuple[str, Source]] = [
@@ -492,6 +493,12 @@ class Finder:
         """To be called after the items have changed."""
         self._popular.refresh()
 
+    def forget(self, until: Callable[[Ints], Ints]) -> None:
+        """Take those for strangers whose sessions end no later than `until` says of their hashes (epoch ms, [n])."""
+        last = np.full(len(self._shoppers), np.iinfo(np.int64).min)
+        np.maximum.at(last, self._past.shopper, self._past.end)
+        self._forgotten = last <= until(self._shoppers)
+
     def query(self, user_id: Sequence[str], sessions: Sessions, rows: Ints, signals: Signals, grid: Scores) -> Query:
         """What sources look at. rows: int64 [E], rows in the catalogue; grid: the signals' vectors on the grid."""
         met = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression", "search"))
@@ -505,7 +512,9 @@ class Finder:
         recent = newest[nth_of(session[newest]) < RECENT]
         hashed = np.fromiter(map(shopper_hash, user_id), np.int64, len(sessions))
         place = np.minimum(np.searchsorted(self._shoppers, hashed), max(len(self._shoppers) - 1, 0))
-        known = self._shoppers[place] == hashed if len(self._shoppers) else np.zeros(len(hashed), dtype=bool)
+        known = np.zeros(len(hashed), dtype=bool)
+        if len(self._shoppers):
+            known = (self._shoppers[place] == hashed) & ~self._forgotten[place]
         centre = np.zeros((len(sessions), self.items.vectors.shape[1]))
         last_text = np.zeros_like(centre)
         if len(signals.session):

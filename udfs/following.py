@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from udfs.bundle import MANIFEST, Bundle, current_id, open_bundle
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten, ForgottenFile
 from udfs.segments import Segments
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,19 @@ class Following(Generic[T]):
     """What is made of the bundle that CURRENT names, made anew as CURRENT changes, with the changes of its items.
 
     A new bundle that cannot be used is logged once, and tried again later; the one in use stays, and takes up changes.
-    Without `changes`, those of its items are left alone.
+    Without `changes`, those of its items are left alone. forget: is told of the shoppers who are to be forgotten, as
+    their file changes.
     """
 
-    def __init__(self, folder: Path, make: Callable[[Bundle], T], *, changes: bool = True) -> None:
-        self._folder, self._make, self._changes = folder, make, changes
+    def __init__(
+        self,
+        folder: Path,
+        make: Callable[[Bundle], T],
+        *,
+        changes: bool = True,
+        forget: Callable[[T, Forgotten], None] | None = None,
+    ) -> None:
+        self._folder, self._make, self._changes, self._forget = folder, make, changes, forget
         self.followed = Followed()
         self._use(open_bundle(folder))
         self._next_look = time.monotonic() + CHECK_S
@@ -96,8 +105,8 @@ class Following(Generic[T]):
         log.info("now using bundle %s", wanted)
 
     def _use(self, bundle: Bundle) -> None:
-        used, segments = self._make(bundle), Segments(self._folder)
-        self.used, self._segments, self._id = used, segments, bundle.id
+        used, segments, forgotten = self._make(bundle), Segments(self._folder), ForgottenFile(self._folder)
+        self.used, self._segments, self._forgotten, self._id = used, segments, forgotten, bundle.id
         self.followed.bundle = bundle.id
         self.followed.written_s = int((bundle.path / MANIFEST).stat().st_mtime)
         self._take_up_changes()
@@ -108,3 +117,6 @@ class Following(Generic[T]):
             self.followed.segments += self._segments.files_read
             self.followed.changes += len(changes)
             log.info("took up changes of %s items", len(changes))
+        if self._forget and (forgotten := self._forgotten.new()):
+            self._forget(self.used, forgotten)
+            log.info("forgot shoppers, as of %s ids", len(forgotten.shopper))

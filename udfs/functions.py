@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
 from udfs.events import EVENT_COLUMNS, parse_events
 from udfs.following import Followed
+from udfs.privacy import KeysFile
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
 from udfs.session_features import RULES, Closer, ClosingOptions, close_columns, closed_schema
 
@@ -35,6 +37,7 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
     pa.bool_(): DataTypes.BOOLEAN(),
     pa.binary(): DataTypes.BYTES(),
 }
+_LETTER = {"key": pa.binary(), "value": pa.binary()}
 _EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
 
@@ -92,6 +95,44 @@ class _Buckets:
             counter.inc(times if took_ms <= bound else 0)
 
 
+class _Parse(ScalarFunction):
+    def __init__(self, keys_file: Path | None) -> None:
+        self._keys_file = keys_file
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._keys = KeysFile(self._keys_file) if self._keys_file else None
+        self._metrics = _ReadMetrics(function_context.get_metric_group())
+
+    def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
+        pseudonyms = self._keys.latest().pseudonyms if self._keys else None
+        events = pd.DataFrame(parse_events(values, pseudonyms), columns=list(EVENT_COLUMNS), dtype=object)
+        self._metrics.update(events["error_class"])
+        return events
+
+
+def parse(keys_file: Path | None) -> Any:
+    """A function of BYTES that gives a ROW of EVENT_COLUMNS, with pseudonyms by the keys of a file, if one is named."""
+    return udf(_Parse(keys_file), result_type=_EVENT_ROW, func_type="pandas")
+
+
+class _Mask(ScalarFunction):
+    def __init__(self, keys_file: Path) -> None:
+        self._keys_file = keys_file
+
+    def open(self, function_context: FunctionContext) -> None:  # noqa: ARG002
+        self._keys = KeysFile(self._keys_file)
+
+    def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]", moments: "pd.Series[Any]") -> pd.DataFrame:
+        letter = self._keys.latest().letter
+        masked = [letter(*row) for row in zip(keys, values, moments.tolist(), strict=True)]
+        return pd.DataFrame(masked, columns=list(_LETTER), dtype=object)
+
+
+def mask(keys_file: Path) -> Any:
+    """A function of a record's key, value (BYTES) and time (BIGINT, epoch ms) that gives a ROW of a letter's."""
+    return udf(_Mask(keys_file), result_type=_row(pa.schema(_LETTER)), func_type="pandas")
+
+
 class _EncoderMetrics:
     """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
 
@@ -132,20 +173,6 @@ class _BundleMetrics:
 
     def _used(self, bundle: str) -> int:
         return int(bundle == self._followed.bundle)
-
-
-class _Parse(ScalarFunction):
-    def open(self, function_context: FunctionContext) -> None:
-        self._metrics = _ReadMetrics(function_context.get_metric_group())
-
-    def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
-        events = pd.DataFrame(parse_events(values), columns=list(EVENT_COLUMNS), dtype=object)
-        self._metrics.update(events["error_class"])
-        return events
-
-
-#: A function of BYTES that gives a ROW of EVENT_COLUMNS.
-parse = udf(_Parse(), result_type=_EVENT_ROW, func_type="pandas")
 
 
 class _Recommend(ScalarFunction):

@@ -15,8 +15,9 @@ from udfs.contracts import RankedItem, Recommendation
 from udfs.encoder import CachedEncoder, Encoder, Stats
 from udfs.features import compute_features, load_modules
 from udfs.following import Followed, Following
+from udfs.forgotten import Forgotten
 from udfs.items import LiveItems
-from udfs.learned import open_ranker
+from udfs.learned import LearnedRanker, open_ranker
 from udfs.ranking import RankOptions, Scores
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions
@@ -42,11 +43,20 @@ class _Model:
         self.items = LiveItems(bundle)
         self.ranker = open_ranker(bundle, self.items, options.rank)
         self._bundle, self._rank = bundle, options.rank
+        self._forgotten: Forgotten | None = None
+
+    def forget(self, forgotten: Forgotten) -> None:
+        """Rank these shoppers as ones who were never met."""
+        self._forgotten = forgotten
+        if isinstance(self.ranker, LearnedRanker):  # the blend knows nobody
+            self.ranker.finder.forget(forgotten.at_of)
 
     def take_up(self, changes: pa.Table) -> None:
         """Rank items as changed."""
         if self.items.apply(changes, self.encoder.encode):
             self.ranker = open_ranker(self._bundle, self.items, self._rank)
+            if self._forgotten:
+                self.forget(self._forgotten)
         self.ranker.refresh()
 
 
@@ -68,7 +78,7 @@ class Recommender:
         load_modules(options.feature_modules)
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
-        self._model = Following(options.bundles, lambda bundle: _Model(bundle, options))
+        self._model = Following(options.bundles, lambda bundle: _Model(bundle, options), forget=_Model.forget)
         self.answered = Answered()
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from secured import Secured, authority, secured_broker
-from support import ROOT, Ran, as_options, read_all, run_command
+from support import ROOT, Ran, as_options, read_all, run_command, send
 
 from flink_jobs import brokers, submit
 from flink_jobs.settings import load_settings
@@ -243,6 +243,20 @@ def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
     assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 1
     assert succeeds("dlq", "replay", "--reason", "as planted", "--json", *replayed).json()["sent"] == 0
     assert "1 sent back" in succeeds("dlq", "show", *shown).out
+
+
+def test_requests_to_be_forgotten_by_whom_it_is_allowed(shop_kafka: Shop, tmp_path: Path):
+    request = b'{"request_id": "r", "user_id": "u"}'
+    send(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]), [(b"u", request)], "privacy-requests")
+    grants = documented_grants("privacy-forget")
+    shop_kafka.user("privacy-forget", grants)
+    shop_kafka.user("cannot-ask", [grant for grant in grants if grant[3] != "DESCRIBE_CONFIGS"])
+    home = f"home={tmp_path}"
+    fails(
+        "privacy", "forget", *as_options([*shop_kafka.scram("cannot-ask"), home]), says="allow us to DESCRIBE_CONFIGS"
+    )
+    done = succeeds("privacy", "forget", "--json", *as_options([*shop_kafka.scram("privacy-forget"), home])).json()
+    assert done == {"requests": 1, "refused": 0, "lake_rows": 0}
 
 
 def test_the_catalogue_by_whom_it_is_allowed(shop_kafka: Shop, bundles: Path, tmp_path: Path):

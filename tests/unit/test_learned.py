@@ -20,6 +20,7 @@ from udfs.bundle import INDEX, Bundle, FileEntry
 from udfs.candidates import ByContent, Finder, Pairs, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten
 from udfs.index import VectorIndex, build_index
 from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
@@ -168,6 +169,24 @@ def test_columns_of_a_pair_by_hand(tmp_path: Path):
     assert row[4]["content_last"] == 0
     assert row[1]["price"] == pytest.approx(np.log(2))
     assert row[1]["price_against_session"] == 0  # what a costs is unknown
+
+
+def test_a_forgotten_shopper_is_a_stranger(tmp_path: Path):
+    def described(user: str) -> np.ndarray:
+        vectors = np.eye(6, dtype=np.float32)
+        sofar = tiny((user, "a"))
+        return candidates(finder, sofar, lambda texts: vectors[[ord(text) - 97 for text in texts]]).columns
+
+    finder = bundle_of(tmp_path, tiny(("u", "abc"), ("v", "adb"), ("w", "ef"), ("u", "ad")))
+    strangers, before = described("x"), {user: described(user) for user in "uv"}
+    assert not any(np.array_equal(known, strangers) for known in before.values())
+    hour = 3_600_000
+    forgotten = Forgotten.read(tmp_path).with_more(map(shopper_hash, "uvy"), 2 * hour)
+    finder.forget(forgotten.at_of)
+    assert np.array_equal(described("v"), strangers)
+    assert np.array_equal(described("u"), before["u"])  # has come back since: the bundle was made later
+    finder.forget(forgotten.with_more([shopper_hash("u")], 4 * hour).at_of)
+    assert np.array_equal(described("u"), strangers)
 
 
 def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):

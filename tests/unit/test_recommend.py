@@ -17,8 +17,10 @@ from support import another_bundle
 from flink_jobs.settings import load_settings
 from udfs import features, following, segments
 from udfs.bundle import CURRENT, current_id, open_bundle, set_current
+from udfs.candidates import shopper_hash
 from udfs.encoder import WARM_UP, Encoder, EncoderOptions
 from udfs.errors import ShopstreamError
+from udfs.forgotten import Forgotten
 from udfs.recommend import Recommender, RecommendOptions
 from udfs.sessions import Sessions
 
@@ -37,13 +39,19 @@ def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
 
 
 def answer(
-    recommender: Recommender, kind: str = "search", item: str | None = None, query: str = "stoneware mug"
+    recommender: Recommender,
+    kind: str = "search",
+    item: str | None = None,
+    query: str = "stoneware mug",
+    user: str = "u",
 ) -> dict[str, Any]:
-    (found,) = answers(recommender, [(kind, item, query)])
+    (found,) = answers(recommender, [(kind, item, query)], user)
     return found
 
 
-def answers(recommender: Recommender, triggers: Sequence[tuple[str, str | None, str]]) -> list[dict[str, Any]]:
+def answers(
+    recommender: Recommender, triggers: Sequence[tuple[str, str | None, str]], user: str = "u"
+) -> list[dict[str, Any]]:
     """To triggers of one batch, each by its type, item and query, and of a session of its own."""
     count = len(triggers)
     unknown = [np.array([np.nan])] * count
@@ -51,7 +59,7 @@ def answers(recommender: Recommender, triggers: Sequence[tuple[str, str | None, 
     sessions = Sessions.from_arrays(
         [5] * count, [5] * count, [1] * count, [np.array([5])] * count, kinds, items, texts, *[unknown] * 4
     )
-    values = recommender.recommend(["u"] * count, [f"e{place}" for place in range(count)], [5] * count, sessions)
+    values = recommender.recommend([user] * count, [f"e{place}" for place in range(count)], [5] * count, sessions)
     return [json.loads(value) for value in values]
 
 
@@ -63,6 +71,20 @@ def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
+
+
+def test_forgotten_shoppers_become_strangers_without_a_restart(recommender: Recommender, folder: Path, shop: Path):
+    def items(user: str) -> object:
+        return answer(recommender, user=user)["items"]
+
+    lines = (shop / "sessions.jsonl").read_text().splitlines()
+    users = dict.fromkeys(json.loads(line)["user_id"] for line in lines)
+    stranger = items("nobody")
+    user = next(user for user in users if items(user) != stranger)
+    Forgotten.read(folder).with_more([shopper_hash(user)], 2**62).write(folder)
+    assert items(user) == stranger
+    set_current(folder, another_bundle(folder))
+    assert items(user) == items("nobody")
 
 
 def test_features_know_the_bundles_items(recommender: Recommender, folder: Path):
