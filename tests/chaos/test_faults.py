@@ -281,13 +281,15 @@ def full_checkpoint_disk(trial: Trial) -> None:
     ballast = Path(trial.settings.checkpoint.folder.removeprefix("file://")) / "ballast"
     _fill(ballast)
 
-    def failed() -> bool:
-        return bool(trial.machine.rest(f"/jobs/{trial.job}/checkpoints")["counts"]["failed"])
+    def failed() -> int:
+        return int(trial.machine.rest(f"/jobs/{trial.job}/checkpoints")["counts"]["failed"])
 
-    trial.send_until(failed, "failed checkpoint")
+    trial.send_until(lambda: bool(failed()), "failed checkpoint")
     time.sleep(trial.chance.uniform(5, 20))
     with pytest.raises(OSError, match="No space left"):
         ballast.with_name("more").write_bytes(bytes(1 << 20))
+    (restarts,) = trial.machine.rest(f"/jobs/{trial.job}/metrics?get=numRestarts")
+    trial.note = f"{failed()} checkpoints failed, {restarts['value']} restarts"
     ballast.unlink()
     ballast.with_name("more").unlink()
     trial.strike()
