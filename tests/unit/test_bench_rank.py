@@ -26,7 +26,8 @@ def test_a_shop_is_enlarged_by_copies_with_pasts_of_their_own(bundles: Path):
 def test_a_quick_run(bundles: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rank, "ALONE", 20)
     monkeypatch.setattr(rank, "BATCHED", 64)
-    main(["rank", "--items", "600,2000", "--index-from", "1000", "--bundles", str(bundles), "--json"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["rank", "--items", "600,2000", "--index-from", "1000", "--bundles", str(bundles), "--json"])
     small, large = json.loads(capsys.readouterr().out)
     assert (small["items"], small["recall"], small["index_s"]) == (600, None, None)
     assert large["recall"] > 0.9
