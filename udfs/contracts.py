@@ -18,7 +18,7 @@ MAX_TIME_MS = 253_402_300_799_999
 Text = Annotated[str, Meta(min_length=1)]
 #: Most characters of ids and queries. An answer has its user's id four times, and the jobs' rows have the last events
 #: of a session each: what had no bounds there would be more than a broker takes, or than a worker has memory.
-MAX_ID, MAX_QUERY = 1024, 65_536
+MAX_ID, MAX_QUERY = 1024, 1_000_000
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 NonNegative = Annotated[float, Meta(ge=0)]
 EpochMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
