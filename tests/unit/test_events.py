@@ -97,7 +97,7 @@ def test_times_with_a_zone_become_epoch_milliseconds(text: str, milliseconds: in
         (GOOD.replace(b"}", b',"properties":{"a":1}}'), "properties"),
         (GOOD.replace(b"}", b',"properties":{"device":"%s"}}' % (b"x" * 1025)), "1024"),
         (GOOD.replace(b'"u1"', b'"%s"' % (b"x" * 1025)), "1024"),
-        (GOOD.replace(b"view", b"search").replace(b'"item_id"', b'"query":"%s","item_id"' % (b"x" * 1_000_001)), "1000000"),
+        (GOOD.replace(b'view"', b'search","query":"%s"' % (b"x" * 1_000_001)), "1000000"),
         (b"[" * 100_000, "object"),
         (b'{"x":' * 100_000, "recursion"),
     ],
