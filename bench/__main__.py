@@ -179,7 +179,7 @@ def rank(
     bundles: Annotated[
         Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
     ] = None,
-    index_from: Annotated[int, typer.Option(min=1, help="Items from which an index finds titles.")] = 50_000,
+    index_from: Annotated[int, typer.Option(min=1, help="Items from which an index finds titles.")] = 5_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
     """What one prediction takes by the size of the catalogue: milliseconds alone and in batches, recall, memory.

@@ -107,7 +107,7 @@ def train(
     ] = False,
     index_from: Annotated[
         int, typer.Option(min=1, help="Items from which titles are found by an index, not by comparing with all.")
-    ] = 50_000,
+    ] = 5_000,
     report: Annotated[Path | None, typer.Option(help="Write what was learned to this Markdown file.")] = None,
     keep_current: KeepCurrent = False,
     as_json: AsJson = False,

@@ -72,7 +72,7 @@ class ExportOptions:
     set_current: bool = True
     learn: bool = False  #: a ranker, from the sessions
     repeats: bool = False  #: that may recommend again what a session has met
-    index_from: int = 50_000  #: items from which the ranker finds titles by an index
+    index_from: int = 5_000  #: items from which the ranker finds titles by an index
     keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
 
 

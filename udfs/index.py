@@ -61,6 +61,6 @@ def _unit(vectors: Scores) -> Scores:
 
 
 def _faiss() -> Any:
-    import faiss  # here: it takes 0.2 s, and few catalogues are so large
+    import faiss  # here: it takes 0.2 s, which small catalogues do not need
 
     return faiss
