@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +20,7 @@ from bench.pipeline import export_shop
 from export.interactions import Interactions
 from export.learn import prefixes, sessions_of, write_past
 from udfs.bundle import INDEX, Bundle, FileEntry, open_bundle
-from udfs.candidates import BY_CONTENT
+from udfs.candidates import BY_CONTENT, ragged
 from udfs.index import build_index
 from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
@@ -155,11 +155,10 @@ def enlarged(bundle: Bundle, size: int) -> tuple[Interactions, pa.Table, npt.NDA
 
 def _ordered(log: Interactions, order: Ints) -> Interactions:
     """The same sessions in this order."""
-    lengths = np.diff(log.offsets)[order]
-    event = np.repeat(log.offsets[order] - np.append(0, np.cumsum(lengths)[:-1]), lengths) + np.arange(lengths.sum())
+    event, _ = ragged(log.offsets[order], log.offsets[order + 1])
     columns = {name: getattr(log, name)[event] for name in ("item", "time", "type_code")}
-    offsets = np.append(0, np.cumsum(lengths))
-    return Interactions(items=log.items, users=log.users, offsets=offsets, user=log.user[order], **columns)
+    offsets = np.append(0, np.cumsum(np.diff(log.offsets)[order]))
+    return replace(log, offsets=offsets, user=log.user[order], **columns)
 
 
 def _jittered(real: npt.NDArray[np.float32], row: Ints, rng: np.random.Generator) -> npt.NDArray[np.float32]:

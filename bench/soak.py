@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
 import numpy as np
 import psutil
 from kafka import TopicPartition
@@ -21,9 +20,9 @@ from bench.chart import OURS, PEERS, require_drawing
 from bench.encode import machine
 from bench.pipeline import Options, broker, bundle_for, catch_up, cores, flink, read_records, settings_for
 from flink_jobs import brokers, simulate
+from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings, load_settings
 from udfs.bundle import Bundle
-from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
 
 #: Of the capacity; seconds between two looks, and for the first and the last answers.
@@ -110,8 +109,7 @@ def soak(
 ) -> Soaked:
     """Send events at LOAD × capacity for so long, from the first answer on; roots: pids of the job and task manager."""
     records = simulate.simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
-    decode = msgspec.json.Decoder(ClickstreamEvent).decode
-    rate = capacity * LOAD
+    keys, rate = settings.keys(), capacity * LOAD
     due = set[str]()
     sent = 0
     looks: list[Look] = []
@@ -122,9 +120,8 @@ def soak(
         for _ in range(count):
             record = next(records)
             producer.send(settings.topics.clickstream, key=record.key, value=record.value)
-            event = decode(record.value or b"")
-            if event.event_type in settings.triggers:
-                due.add(f"{event.user_id}/{event.event_id}")
+            if (trigger := trigger_of(settings, keys, record)) is not None:
+                due.add(trigger)
         sent += max(count, 0)
 
     def lag() -> int:

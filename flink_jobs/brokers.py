@@ -1,13 +1,14 @@
 """Talking to Kafka from outside Flink: clients from settings, topics, and errors in one line."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.structs import ConsumerGroupMetadata
 
 from flink_jobs.security import client_options
 from flink_jobs.settings import KafkaSettings, Settings
@@ -132,6 +133,32 @@ def committed(settings: Settings, topic: str, group: str) -> dict[int, Any]:
             return {number: client.committed(TopicPartition(topic, number), metadata=True) for number in numbers}
         finally:
             client.close()
+
+
+@contextmanager
+def transaction(producer: KafkaProducer, group: str) -> Iterator[tuple[Callable[..., None], dict[TopicPartition, Any]]]:
+    """One transaction of what is sent within, and of offsets of a consumer group; whatever fails undoes both.
+
+    Gives what sends a record, called as KafkaProducer.send is, and a dictionary that takes the offsets
+    (OffsetAndMetadata).
+    """
+    failures: list[Exception] = []
+    offsets: dict[TopicPartition, Any] = {}
+
+    def send(topic: str, **record: Any) -> None:
+        producer.send(topic, **record).add_errback(failures.append)
+
+    producer.begin_transaction()
+    try:
+        yield send, offsets
+        producer.flush()
+        if failures:
+            raise failures[0]
+        producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata(group))
+        producer.commit_transaction()
+    except BaseException:
+        producer.abort_transaction()
+        raise
 
 
 def kept_ms(settings: Settings, *topics: str) -> dict[str, int | None]:

@@ -218,7 +218,7 @@ def _stream(
     def send(record: simulate.Record) -> None:
         producer.send(topics.clickstream, key=record.key, value=record.value)
         sent.append(record)
-        if (trigger := _trigger(settings, keys, record)) is not None:
+        if (trigger := trigger_of(settings, keys, record)) is not None:
             seen.expected.add(trigger)
 
     try:
@@ -254,7 +254,7 @@ def _bad(sent: list[simulate.Record]) -> int:
     return sum(record.kind == "bad" for record in sent)
 
 
-def _trigger(settings: Settings, keys: Keys | None, record: simulate.Record) -> str | None:
+def trigger_of(settings: Settings, keys: Keys | None, record: simulate.Record) -> str | None:
     """The id of the recommendation that a record is due, None if it is due none."""
     if record.kind != "valid" or record.value is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
@@ -197,31 +197,21 @@ def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], 
     """One transaction: the letters to their topics, and where each partition of the dead letters stands."""
     for origin in {reason_of(letter.headers).topic for letter in letters}:
         brokers.require_topics(settings, origin)
-    producer.begin_transaction()
-    failures: list[Exception] = []
-    try:
+    with brokers.transaction(producer, _group(settings)) as (send, offsets):
         for letter in letters:
             origin = reason_of(letter.headers).topic
             told = dict(letter.headers).get(f"{ERRORS}partition", b"")
             partition = int(told) if told.isdigit() and len(told) < 10 else None
-            producer.send(
+            send(
                 origin,
                 key=letter.key,
                 value=letter.value,
                 headers=[(name, value) for name, value in letter.headers if not name.startswith(ERRORS)],
                 partition=partition if partition in producer.partitions_for(origin) else None,
                 timestamp_ms=letter.timestamp,
-            ).add_errback(failures.append)
+            )
             places[letter.partition].add(letter.offset)
-        producer.flush()
-        if failures:
-            raise failures[0]
-        offsets = {TopicPartition(settings.topics.dlq, number): place.to_commit() for number, place in places.items()}
-        producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata(_group(settings)))
-        producer.commit_transaction()
-    except BaseException:
-        producer.abort_transaction()
-        raise
+        offsets |= {TopicPartition(settings.topics.dlq, number): place.to_commit() for number, place in places.items()}
 
 
 def _letters(settings: Settings, begin: Mapping[int, int] | None = None) -> Iterator[Any]:

@@ -1,10 +1,8 @@
 """`shopstream privacy`: pseudonyms for who has to look shoppers up, and requests to forget a shopper."""
 
-import fcntl
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -16,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
@@ -24,6 +22,7 @@ from udfs.candidates import shopper_hash
 from udfs.contracts import DeleteRequest, PrivacyAcknowledgement
 from udfs.errors import ShopstreamError
 from udfs.events import epoch_ms
+from udfs.exclusive import exclusive
 from udfs.forgotten import Forgotten, hashes
 from udfs.lake import TABLES, TIME_OF, data_files
 from udfs.privacy import Keys
@@ -74,7 +73,8 @@ def forget(settings: Settings) -> Done:
     topics = settings.topics
     brokers.require_topics(settings, topics.privacy_requests, topics.privacy_acknowledgements)
     kept_ms, keys = brokers.kept_ms(settings, *(getattr(topics, name) for name in HOLDING)), settings.keys()
-    with _alone(settings.bundle_folder), brokers.reachable(settings):
+    # One run at a time replaces the list of who is forgotten.
+    with exclusive(settings.bundle_folder / ".forgetting.lock"), brokers.reachable(settings):
         producer = brokers.producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-privacy")
         try:
             producer.init_transactions()
@@ -145,30 +145,10 @@ def _acknowledge(settings: Settings, producer: Any, chunk: list[Any], told: list
     """One transaction: what is said to each request, and how far they have been read."""
     topics = settings.topics
     read_to = {TopicPartition(topics.privacy_requests, each.partition): each.offset + 1 for each in chunk}
-    failures: list[Exception] = []
-    producer.begin_transaction()
-    try:
+    with brokers.transaction(producer, _group(settings)) as (send, offsets):
         for record, each in zip(chunk, told, strict=True):
-            value = msgspec.json.encode(each)
-            producer.send(topics.privacy_acknowledgements, key=record.key, value=value).add_errback(failures.append)
-        producer.flush()
-        if failures:
-            raise failures[0]
-        offsets = {place: OffsetAndMetadata(offset, "", -1) for place, offset in read_to.items()}
-        producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata(_group(settings)))
-        producer.commit_transaction()
-    except BaseException:
-        producer.abort_transaction()
-        raise
-
-
-@contextmanager
-def _alone(bundles: Path) -> Iterator[None]:
-    """One run at a time replaces the list of who is forgotten."""
-    bundles.mkdir(parents=True, exist_ok=True)
-    with (bundles / ".forgetting.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            send(topics.privacy_acknowledgements, key=record.key, value=msgspec.json.encode(each))
+        offsets |= {place: OffsetAndMetadata(offset, "", -1) for place, offset in read_to.items()}
 
 
 def _group(settings: Settings) -> str:

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
+from udfs.index import VectorIndex
 from udfs.items import LiveItems
 from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
 from udfs.sessions import Bools, Floats, Ints, Sessions, added
@@ -295,8 +296,9 @@ class ByContent(Source):
 
     def propose(self) -> Ints:
         known = np.flatnonzero(self._query.last_text.any(axis=1))
-        find = self._nearest if self._live.index is None else self._nearest_by_index
-        return np.concatenate([find(text, known, min(BY_CONTENT, self._query.items)) for text in (0, 1)])
+        index, count = self._live.index, min(BY_CONTENT, self._query.items)
+        find = self._nearest if index is None else partial(self._nearest_by_index, index)
+        return np.concatenate([find(text, known, count) for text in (0, 1)])
 
     def _nearest(self, text: int, known: Ints, count: int) -> Ints:
         """Keys of the `count` items nearest to one of the texts of each of these sessions, int64 [n]."""
@@ -307,11 +309,11 @@ class ByContent(Source):
         row, item = np.nonzero(score >= least)
         return top(known[row] * items + item, score[row, item], count, items)
 
-    def _nearest_by_index(self, text: int, known: Ints, count: int) -> Ints:
+    def _nearest_by_index(self, index: VectorIndex, text: int, known: Ints, count: int) -> Ints:
         """The same from the index, which is asked for more while sold-out items leave too few."""
-        index, items, wanted = self._live.index, self._query.items, 2 * count
+        items, wanted = self._query.items, 2 * count
         key = np.empty(0, dtype=np.int64)
-        while len(known) and index is not None:
+        while len(known):
             rows = index.nearest(self._texts[text, known], wanted)
             usable = (rows >= 0) & self._live.in_stock[rows]
             key = np.unique((known[:, None] * items + rows)[usable])

@@ -91,7 +91,7 @@ class ItemEncoder:
 
     @property
     def followed(self) -> Followed:
-        """What came of following CURRENT."""
+        """Which bundle is in use, and what was taken up beside it."""
         return self._known.followed
 
     def read(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> pa.RecordBatch:

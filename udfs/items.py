@@ -27,7 +27,8 @@ class LiveItems:
     vectors float32 [room, dimensions], on the ranking's grid. index: of the vectors, if the bundle has one.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, indexed: bool = True) -> None:
+        """indexed: open the index; whoever looks for nothing has no use for it."""
         items = bundle.items()
         table, vectors = items.table, bundle.item_vectors()
         if len(vectors) != len(table):
@@ -40,7 +41,7 @@ class LiveItems:
         self.vectors: Scores = np.empty_like(vectors)
         for first in range(0, len(vectors), GRID_ROWS):
             self.vectors[first : first + GRID_ROWS] = to_grid(vectors[first : first + GRID_ROWS])
-        self.index = None if bundle.index is None else VectorIndex(bundle.index)
+        self.index = VectorIndex(bundle.index) if indexed and bundle.index else None
         self._codes: dict[str, dict[str, int]] = {}
         groups = []
         for name in ("category", "brand"):

@@ -56,7 +56,7 @@ class _Known:
     """A bundle's items in memory."""
 
     def __init__(self, bundle: Bundle, options: EncoderOptions) -> None:
-        self.id, self.items = bundle.id, LiveItems(bundle)
+        self.id, self.items = bundle.id, LiveItems(bundle, indexed=False)
         self._bundle, self._options = bundle, options
 
     def take_up(self, changes: pa.Table) -> None:

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from deploy.local import process
 from deploy.local.java import child_env, java
 from udfs.errors import ShopstreamError
+from udfs.exclusive import exclusive
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
@@ -101,7 +102,7 @@ class LocalFlink:
         Raises:
             ShopstreamError: the port is taken, the cluster runs on another port, or it did not come up.
         """
-        with process.exclusive(self.home):
+        with exclusive(self.home / "lock"):
             status = self.status()
             if status.job_manager_pid is not None and status.url != self._url(self.port):
                 raise ShopstreamError(
@@ -122,7 +123,7 @@ class LocalFlink:
 
     def stop(self) -> Status:
         """Stops both processes and every Python worker, and waits until they are gone; fine if nothing runs."""
-        with process.exclusive(self.home):
+        with exclusive(self.home / "lock"):
             self._stop()
             return self.status()
 

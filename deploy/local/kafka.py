@@ -15,6 +15,7 @@ from deploy.local import process
 from deploy.local.jars import jars
 from deploy.local.java import child_env, java
 from udfs.errors import ShopstreamError
+from udfs.exclusive import exclusive
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
@@ -108,7 +109,7 @@ class LocalKafka:
         Raises:
             ShopstreamError: the port is taken, it runs on another port, or it did not come up (its last error is told).
         """
-        with process.exclusive(self.home):
+        with exclusive(self.home / "lock"):
             status = self.status()
             if status.running:
                 if status.bootstrap != self._bootstrap(self.port):
@@ -126,7 +127,7 @@ class LocalKafka:
 
     def stop(self) -> Status:
         """Stops the broker and waits until it is gone; fine if it does not run. Data is kept."""
-        with process.exclusive(self.home):
+        with exclusive(self.home / "lock"):
             record = process.read_record(self._pid_file)
             if record is not None:
                 process.terminate(record.pid, STOP_TIMEOUT_S)

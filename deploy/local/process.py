@@ -5,13 +5,12 @@ since is never taken for ours.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -164,15 +163,6 @@ def _holder(port: int) -> str | None:
             if listening and connection.laddr and connection.laddr[1] == port:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return None
-
-
-@contextlib.contextmanager
-def exclusive(home: Path) -> Iterator[None]:
-    """Makes the folder and holds it against other starts and stops of the same server, waiting for its turn."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def set_aside(log: Path) -> None:
