@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from export.interactions import Interactions, Ints
-from udfs.sessions import Bools, Floats
+from export.interactions import Interactions
+from udfs.sessions import Bools, Floats, Ints
 
 #: Cells of a dense array of prefixes × items; bounds memory.
 CELLS = 1 << 19

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bench.environment import ROOT
-from export.interactions import COLUMNS, Interactions, Ints, interactions
+from export.interactions import COLUMNS, Interactions, interactions
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
-from udfs.sessions import Bools, coded
+from udfs.sessions import Bools, Ints, coded
 
 #: Without test_sessions.csv, the share of the sessions, the last by start, that are the test.
 TEST_SHARE = 0.2

@@ -10,9 +10,7 @@ import pyarrow.compute as pc
 
 from udfs.contracts import EVENT_TYPES
 from udfs.datasets import EVENTS
-from udfs.sessions import TYPE_CODE, coded, first_of_each
-
-Ints = npt.NDArray[np.int64]
+from udfs.sessions import TYPE_CODE, Bools, Ints, coded
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
 _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
@@ -51,6 +49,12 @@ class Interactions:
         """int64 [S], epoch ms."""
         return np.asarray(self.time[self.offsets[1:] - 1])
 
+    @property
+    def first_of_item(self) -> Bools:
+        """bool [N]: an item's first event in each session."""
+        pair, _ = coded(self.session * (len(self.items) + 1) + self.item)
+        return np.diff(np.maximum.accumulate(pair), prepend=-1) > 0
+
     def part(self, first: int, last: int) -> "Interactions":
         """The sessions from `first` up to `last`, which is left out; items and users keep their numbers."""
         events = slice(*self.offsets[[first, last]])
@@ -65,7 +69,7 @@ class Interactions:
 
     def without_repeats(self) -> "Interactions":
         """The same with an item's first event in each session alone."""
-        return self._keep(first_of_each(coded(self.session * (len(self.items) + 1) + self.item)[0]))
+        return self._keep(self.first_of_item)
 
     def of_items(self, items: int) -> "Interactions":
         """The same with the events of the first `items` items alone, which are then all there are."""

@@ -27,7 +27,7 @@ from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
 from udfs.learned import SHORTLIST
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
-from udfs.sessions import Sessions, coded, first_of_each
+from udfs.sessions import Sessions
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -207,7 +207,7 @@ def _groups(
     """The candidates at up to `most` positions of sessions, drawn at random."""
     asked = np.arange(len(log.item)) > log.offsets[:-1][log.session]
     if not repeats:
-        asked &= first_of_each(coded(log.session * (len(log.items) + 1) + log.item)[0])
+        asked &= log.first_of_item
     places = np.flatnonzero(asked)
     if len(places) > most:
         places = np.sort(rng.choice(places, most, replace=False))

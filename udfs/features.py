@@ -41,7 +41,7 @@ _C = TypeVar("_C", bound=Column)
 
 ARROW_TYPES: dict[Dtype, pa.DataType] = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 #: Events computed at once: more would leave the processor's cache, fewer would spend the time on calls.
-BLOCK = 65_536
+BLOCK = 131_072
 #: Texts that come out are cut to this many characters, so that none makes a record too large for Kafka.
 LONGEST_TEXT = 256
 #: More pieces than a cart can hold.
@@ -61,7 +61,7 @@ CENTRE_WEIGHT = {
 #: grid below 2^24, which float32 adds exactly in any order.
 MOST_CENTRED = 1024
 #: Vectors gathered at once for centres, and how many a session may have: to the next of these it is filled up.
-CENTRE_ROWS = 256
+CENTRE_ROWS = 512
 CENTRE_WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, MOST_CENTRED])
 DAY_MS = 86_400_000
 
@@ -420,7 +420,7 @@ def cart_value(e: Events) -> Floats:
 def purchase_value(e: Events) -> Floats:
     """Price times quantity (1 if unknown) over purchases."""
     value = e.price * np.where(np.isnan(e.quantity), 1.0, e.quantity)
-    return e.sum_of(np.where(e.is_type("purchase"), value, 0.0))
+    return e.sum_of(np.where(e.is_type("purchase"), value, np.nan))
 
 
 # --- items, categories, brands ----------------------------------------------------------------------------------------
@@ -546,19 +546,18 @@ class _Prices(NamedTuple):
 
 @shared
 def _prices(e: Events) -> _Prices:
-    known = np.flatnonzero(~np.isnan(e.price))
-    session, price = e.session[known], e.price[known]
-    n = np.bincount(session, minlength=len(e))
+    _, session, price, n = e.known(e.price)
     first = (np.cumsum(n) - n)[session]
-    return _Prices(session, np.arange(len(known)) - first, price - price[first], n)
+    return _Prices(session, np.arange(len(price)) - first, price - price[first], n)
 
 
 @shared
 def _item_prices(e: Events) -> Floats:
     """float64 [groups of e.item]: the latest known price of each item of each session."""
     price = np.full(len(e.item.session), np.nan)
-    known = np.flatnonzero(~np.isnan(e.price) & (e.item.of >= 0))
-    price[e.item.of[known]] = e.price[known]  # the last write wins
+    known = e.known(e.price)
+    item = e.item.of[known.event]
+    price[item[item >= 0]] = known.values[item >= 0]  # the last write wins
     return price
 
 
@@ -605,21 +604,26 @@ def _centre(e: Events) -> _Centre:
         return _Centre(np.full(len(e), np.nan), np.full(len(e), np.nan))
     vectors, squares = e.catalogue.vectors, e.catalogue.squares
     weight = np.array([CENTRE_WEIGHT[name] for name in EVENT_TYPES], dtype=np.float64)[e.type_code]
-    known = np.append(e.item_row >= 0, False)[e.item.of]
-    speaks = np.flatnonzero(known & (weight > 0))
-    n = np.bincount(e.session[speaks], minlength=len(e))
-    speaks = speaks[np.cumsum(n)[e.session[speaks]] - np.arange(len(speaks)) <= MOST_CENTRED]
+    weight *= np.append(e.item_row >= 0, False)[e.item.of]
+    if np.diff(e.offsets).max() > MOST_CENTRED:
+        speaks = np.flatnonzero(weight)
+        n = np.bincount(e.session[speaks], minlength=len(e))
+        weight[speaks[np.cumsum(n)[e.session[speaks]] - np.arange(len(speaks)) > MOST_CENTRED]] = 0
     # Events of one item speak together.
-    weight = added(e.item.of[speaks], weight[speaks], len(e.item.session))
+    weight = added(e.item.of + 1, weight, len(e.item.session) + 1)[1:]
     items = np.flatnonzero(weight)
     row, weight, session = e.item_row[items], weight[items].astype(np.float32), e.item.session[items]
     n = np.bincount(session, minlength=len(e))
     first = np.cumsum(n) - n
     current = np.where(e.current >= 0, np.append(e.item_row, -1)[e.item.of[e.current]], -1)
     squared, product = np.zeros(len(e)), np.zeros(len(e))
-    width = CENTRE_WIDTHS[np.searchsorted(CENTRE_WIDTHS, n)]
-    for wide in np.unique(width[n > 0]):
-        sessions = np.flatnonzero((width == wide) & (n > 0))
+    alone = np.flatnonzero(n == 1)
+    alone = alone[row[first[alone]] == current[alone]]  # the current item alone: no vector is needed
+    product[alone] = weight[first[alone]] * squares[current[alone]]
+    squared[alone] = weight[first[alone]] * product[alone]
+    width = np.where((n == 0) | (squared > 0), 0, CENTRE_WIDTHS[np.searchsorted(CENTRE_WIDTHS, n)])
+    for wide in np.unique(width[width > 0]):
+        sessions = np.flatnonzero(width == wide)
         for some in np.array_split(sessions, len(sessions) * wide // CENTRE_ROWS + 1):
             own = np.arange(wide) < n[some, None]
             place = first[some, None] + np.where(own, np.arange(wide), 0)
@@ -647,7 +651,7 @@ def _searches(e: Events) -> _Searches:
     query, different = coded(e.query[searches])
     last = np.full(len(e), -1)
     last[session] = query  # the last write wins
-    return _Searches(session, query, _cut(different), last)
+    return _Searches(session, query, np.array([text[:LONGEST_TEXT] for text in different], dtype=object), last)
 
 
 @shared

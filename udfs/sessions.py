@@ -124,18 +124,20 @@ class Sessions:
         within = np.diff(session) == 0
         order = np.arange(len(session))
         if len(late := np.flatnonzero(within & (np.diff(self.event_time) < 0))):
-            rows = np.flatnonzero(np.isin(session, session[late]))
+            mixed = np.zeros(len(self), dtype=bool)
+            mixed[session[late]] = True
+            rows = np.flatnonzero(mixed[session])
             order[rows] = rows[np.lexsort((self.event_time[rows], session[rows]))]
         same = within & (np.diff(self.event_time[order]) == 0)
         if same.any():
             tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
             order[tied] = self._sorted(order[tied], np.cumsum(np.append(True, ~same))[tied])
-        ids, known = coded(self.event_id)
         stays = np.ones(len(order), dtype=bool)
-        if len(known) < len(ids):
-            ids = ids[order]
-            again = np.flatnonzero((ids >= 0) & (np.bincount(ids + 1)[ids + 1] > 1))
-            stays[again] = first_of_each(coded(session[again] * len(known) + ids[again])[0])
+        if len(again := np.flatnonzero(_alike(self.event_id)[order])):
+            ids, known = coded(self.event_id[order[again]])
+            again, ids = again[ids >= 0], ids[ids >= 0]
+            stays[again] = False
+            stays[again[numbered(session[again] * len(known) + ids)[1]]] = True
         if len(late) == 0 and not same.any() and stays.all():
             return self
         lengths = np.add.reduceat(stays, self.offsets[:-1], dtype=np.int64)
@@ -176,6 +178,15 @@ class Catalogue:
         return np.asarray(np.einsum("id,id->i", self.vectors, self.vectors, dtype=np.float64))
 
 
+class Known(NamedTuple):
+    """The known ones among values of events: N of them, in the events' order."""
+
+    event: Ints  #: int64 [N]
+    session: Ints  #: int64 [N]
+    values: Floats  #: float64 [N]
+    n: Ints  #: int64 [S], of each session
+
+
 class Groups(NamedTuple):
     """The events of a session that have something in common, such as the item: G groups in all.
 
@@ -188,8 +199,8 @@ class Groups(NamedTuple):
 
     def sizes(self, where: Bools | None = None) -> Ints:
         """int64 [G]: events of each group, or those of them that are in `where` (bool [E])."""
-        known = self.of >= 0
-        return np.bincount(self.of[known if where is None else known & where], minlength=len(self.session))
+        of = self.of + 1
+        return np.bincount(of if where is None else of * where, minlength=len(self.session) + 1)[1:]
 
 
 class Shares(NamedTuple):
@@ -273,14 +284,17 @@ class Events(Sessions):
     def _items(self) -> tuple[Ints, npt.NDArray[Any]]:
         return coded(self.item_id)
 
+    @cached_property
+    def _met_sizes(self) -> Ints:
+        return self.item.sizes(self.met)
+
     def _shares(self, codes: Ints | None) -> "Shares":
-        met = self.item.sizes(self.met)
+        met = self._met_sizes
         code = np.append([] if codes is None else codes, -1).astype(np.int64)[self.item_row]
         known = np.flatnonzero((met > 0) & (code >= 0))
         session = self.item.session[known]
-        of, pairs = coded(session * (code.max(initial=0) + 1) + code[known])
-        size = np.bincount(of, met[known], minlength=len(pairs)).astype(np.int64)
-        return Shares(session[first_of_each(of)], size)
+        of, first = numbered(session * (code.max(initial=0) + 1) + code[known])
+        return Shares(session[first], added(of, met[known], len(first)).astype(np.int64))
 
     # --- over sessions ------------------------------------------------------------------------------------------------
 
@@ -288,22 +302,32 @@ class Events(Sessions):
         """bool [E] to int64 [S]: how many."""
         return np.add.reduceat(mask, self.offsets[:-1], dtype=np.int64)
 
+    def known(self, values: Floats) -> Known:
+        """The known ones among values, float64 [E]. Looked for once in an array, which must not change."""
+        if id(values) not in self.memo:
+            event = np.flatnonzero(~np.isnan(values))
+            session = self.session[event]
+            found = Known(event, session, values[event], np.bincount(session, minlength=len(self)))
+            self.memo[id(values)] = values, found  # which keeps the id from being another's
+        known: Known = self.memo[id(values)][1]
+        return known
+
     def sum_of(self, values: Floats) -> Floats:
         """float64 [E] to float64 [S]; unknown values count nothing."""
-        return added(self.session, np.where(np.isnan(values), 0.0, values), len(self))
+        known = self.known(values)
+        return added(known.session, known.values, len(self))
 
     def mean_of(self, values: Floats) -> Floats:
         """float64 [E] to float64 [S]: the mean of the known values, NaN without one."""
-        return self.sum_of(values) / self.count_of(~np.isnan(values))
+        return self.sum_of(values) / self.known(values).n
 
     def min_of(self, values: Floats) -> Floats:
         """float64 [E] to float64 [S]: the least known value, NaN without one."""
-        least = np.minimum.reduceat(np.where(np.isnan(values), np.inf, values), self.offsets[:-1])
-        return np.where(least < np.inf, least, np.nan)
+        return self._reduced(np.minimum, values)
 
     def max_of(self, values: Floats) -> Floats:
         """float64 [E] to float64 [S]: the greatest known value, NaN without one."""
-        return -self.min_of(-values)
+        return self._reduced(np.maximum, values)
 
     def last_where(self, mask: Bools) -> Ints:
         """bool [E] to int64 [S]: the last such event of each session, -1 without one."""
@@ -314,8 +338,10 @@ class Events(Sessions):
 
     def last_of(self, values: Floats) -> Floats:
         """float64 [E] to float64 [S]: the last known value, NaN without one."""
-        last = self.last_where(~np.isnan(values))
-        return np.where(last >= 0, values[last], np.nan)
+        known = self.known(values)
+        last = np.full(len(self), np.nan)
+        last[known.session] = known.values  # the last write wins
+        return last
 
     def last_text(self, texts: Texts) -> Texts:
         """[E] to [S]: the last known text, None without one."""
@@ -325,13 +351,19 @@ class Events(Sessions):
             found = np.where(last >= 0, texts[last], np.array(None))
         return found
 
+    def _reduced(self, reduce: np.ufunc, values: Floats) -> Floats:
+        known = self.known(values)
+        some = known.n > 0
+        reduced = np.full(len(self), np.nan)
+        reduced[some] = reduce.reduceat(known.values, (np.cumsum(known.n) - known.n)[some])
+        return reduced
+
     def groups(self, codes: Ints) -> Groups:
         """Events of one session with one code; int64 [E], -1 for none. Which number stands for what is all the same."""
         events = np.flatnonzero(codes >= 0)
         of = np.full(len(codes), -1)
-        of[events], _ = coded(self.session[events] * (codes.max() + 1) + codes[events])
-        first = np.flatnonzero(first_of_each(of))
-        return Groups(of, first, self.session[first])
+        of[events], first = numbered(self.session[events] * (codes.max() + 1) + codes[events])
+        return Groups(of, events[first], self.session[events[first]])
 
     def distinct(self, groups: Groups, where: Bools | None = None) -> Ints:
         """int64 [S]: groups of each session, or those with an event in `where` (bool [E])."""
@@ -346,14 +378,35 @@ def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
     return codes, different
 
 
-def added(to: npt.NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
+def numbered(keys: Ints) -> tuple[Ints, Ints]:
+    """Numbers for n keys, int64 [n] from 0 on as they appear; and where each is met first, rising int64.
+
+    Keys are not negative, and below 2^63 / 2n. Sorting them, each with its place, takes half the time of hashing.
+    """
+    bits = len(keys).bit_length()
+    ordered = np.sort(keys << bits | np.arange(len(keys)))
+    place = ordered & ((1 << bits) - 1)
+    opens = np.flatnonzero(np.diff(ordered >> bits, prepend=-1))
+    is_first = np.zeros(len(keys), dtype=bool)
+    is_first[place[opens]] = True
+    numbers = np.empty(len(keys), dtype=np.int64)
+    number = (np.cumsum(is_first) - 1)[place[opens]]
+    numbers[place] = np.repeat(number, np.diff(opens, append=len(keys)))
+    return numbers, np.flatnonzero(is_first)
+
+
+def _alike(texts: Texts) -> Bools:
+    """bool [n]: a text (str or None [n]) that may well be there twice; one that is, always."""
+    hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+    ordered = np.sort(hashes)
+    crowded = np.zeros(1 << 20, dtype=bool)  # by a hash's last bits
+    crowded[ordered[1:][ordered[1:] == ordered[:-1]] & (len(crowded) - 1)] = True
+    return np.asarray(crowded[hashes & (len(crowded) - 1)])
+
+
+def added(to: npt.NDArray[np.integer[Any]], values: npt.NDArray[Any], size: int) -> Floats:
     """float64 [size]: the sum of the values [n] that go to each place (whole [n]), one added after the other."""
     return np.asarray(np.bincount(to, values, minlength=size), dtype=np.float64)
-
-
-def first_of_each(codes: Ints) -> Bools:
-    """bool [n]: where each code of `coded` is met first."""
-    return np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
 
 
 def _flat(arrays: Sequence[Any], dtype: Any) -> npt.NDArray[Any]:
