@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -76,9 +77,15 @@ def _vectors(expression: Any) -> Iterator[Any]:
 
 def scrape(ports: Iterable[int]) -> list[Any]:
     """The samples that processes on these ports of this machine give."""
-    samples = []
-    for port in ports:
+    return [sample for port in ports for family in _families(port) for sample in family.samples]
+
+
+def _families(port: int, tries: int = 20) -> list[Any]:
+    try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            samples += [sample for family in families for sample in family.samples]
-    return samples
+            return list(text_string_to_metric_families(answer.read().decode()))
+    except ConnectionError:  # Flink's reporter hangs up when a job's metrics come or go while it lists them
+        if tries == 1:
+            raise
+        time.sleep(0.5)
+        return _families(port, tries - 1)

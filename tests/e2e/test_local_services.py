@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -78,12 +79,14 @@ def test_broker_keeps_old_events_over_a_restart_on_another_port(kafka: LocalKafk
     assert kafka.start() == first
     assert time.monotonic() - begin < 1.0
 
-    admin = KafkaAdminClient(bootstrap_servers=first.bootstrap)
-    admin.create_topics([NewTopic("events", 2, 1)])
-    events = [ConfigResource(ConfigResourceType.TOPIC, "events")]
-    settings = admin.describe_configs(events, config_filter="all")["topic"]["events"]
+    with closing(KafkaAdminClient(bootstrap_servers=first.bootstrap)) as admin:
+        admin.create_topics([NewTopic("events", 2, 1)])
+        events = [ConfigResource(ConfigResourceType.TOPIC, "events")]
+        for _ in range(100):
+            if settings := admin.describe_configs(events, config_filter="all")["topic"]["events"]:
+                break
+            time.sleep(0.1)  # the broker does not know yet what its controller has made
     assert settings["retention.ms"]["value"] == "-1"  # its cleaner runs every five minutes: too rarely to wait for
-    admin.close()
     producer = KafkaProducer(bootstrap_servers=first.bootstrap)
     # A year of events, one a day: by default Kafka would open a segment a week.
     sent = {b"%d" % day: (b"view", YEAR_2010_MS + day * 86_400_000) for day in range(365)}
