@@ -137,7 +137,7 @@ class Sessions:
             ids, known = coded(self.event_id[order[again]])
             again, ids = again[ids >= 0], ids[ids >= 0]
             stays[again] = False
-            stays[again[numbered(session[again] * len(known) + ids)[1]]] = True
+            stays[again[grouped(session[again] * len(known) + ids)[1]]] = True
         if len(late) == 0 and not same.any() and stays.all():
             return self
         lengths = np.add.reduceat(stays, self.offsets[:-1], dtype=np.int64)
@@ -293,7 +293,7 @@ class Events(Sessions):
         code = np.append([] if codes is None else codes, -1).astype(np.int64)[self.item_row]
         known = np.flatnonzero((met > 0) & (code >= 0))
         session = self.item.session[known]
-        of, first = numbered(session * (code.max(initial=0) + 1) + code[known])
+        of, first = grouped(session * (code.max(initial=0) + 1) + code[known])
         return Shares(session[first], added(of, met[known], len(first)).astype(np.int64))
 
     # --- over sessions ------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ class Events(Sessions):
         """Events of one session with one code; int64 [E], -1 for none. Which number stands for what is all the same."""
         events = np.flatnonzero(codes >= 0)
         of = np.full(len(codes), -1)
-        of[events], first = numbered(self.session[events] * (codes.max() + 1) + codes[events])
+        of[events], first = grouped(self.session[events] * (codes.max() + 1) + codes[events])
         return Groups(of, events[first], self.session[events[first]])
 
     def distinct(self, groups: Groups, where: Bools | None = None) -> Ints:
@@ -378,7 +378,7 @@ def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
     return codes, different
 
 
-def numbered(keys: Ints) -> tuple[Ints, Ints]:
+def grouped(keys: Ints) -> tuple[Ints, Ints]:
     """Numbers for n keys, int64 [n] from 0 on as they appear; and where each is met first, rising int64.
 
     Keys are not negative, and below 2^63 / 2n. Sorting them, each with its place, takes half the time of hashing.
