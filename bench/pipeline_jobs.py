@@ -13,6 +13,7 @@ from pyflink.table.udf import udf
 
 from flink_jobs import recommend, tables
 from flink_jobs.settings import Settings, load_settings
+from udfs.events import PACKED, PROPERTIES
 from udfs.recommend import RecommendOptions
 
 #: Epoch ms of an event_time, a number or RFC 3339 in UTC with milliseconds, as the simulated shop writes both.
@@ -31,7 +32,7 @@ def identity(_: RecommendOptions) -> Any:
 
 
 def floor(settings: Settings) -> StatementSet:
-    """Sessions by the main job's views; the answer is the recommendation's id and how many values were collected."""
+    """Sessions by the main job's views; the answer is the recommendation's id and how many events were collected."""
     configuration = recommend.flink_configuration(settings)
     environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration)
     table_env = TableEnvironment.create(environment.build())
@@ -47,14 +48,14 @@ def floor(settings: Settings) -> StatementSet:
     table_env.execute_sql(tables.recommendations_table(settings))
     views = tables.session_views(settings) | tables.answer_views(settings)
     del views["parsed"]
-    properties = ("device", "timezone", "returning", "locale")
-    read = {name: name for name in tables.FIELDS} | {name: f"properties['{name}']" for name in properties}
-    read["event_time"] = FLOOR_TIME
+    listed = ", ".join(f"CAST({name} AS STRING)" for name in PACKED if name not in PROPERTIES)
+    told = ", ".join(f"properties['{name}']" for name in PROPERTIES)
+    read = {name: name for name in tables.PACKED_FIELDS}
+    read |= {"event_time": FLOOR_TIME, "packed": f"CONCAT_WS(',', {listed}, {told})"}
     fields = ", ".join(f"{sql} AS {name}" for name, sql in read.items())
     views["events"] = f"SELECT {fields}, arrival FROM clickstream"  # noqa: S608
-    values = " + ".join(f"CARDINALITY({array})" for array in tables.ARRAYS.values())  # keeps each array alive
-    started = """'{"recommendation_id":"' || user_id || '/' || event_id || '","values":'"""
-    answer = f"{started} || CAST({values} AS STRING) || '}}'"
+    started = """'{"recommendation_id":"' || user_id || '/' || event_id || '","events":'"""
+    answer = f"{started} || CAST(CARDINALITY(events) AS STRING) || '}}'"
     before, _, after = views["answered"].partition("recommend(")
     views["answered"] = f"{before}{answer}{after[after.index(')') + 1 :]}"
     for name, query in views.items():

@@ -71,9 +71,9 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
     return table_env
 
 
-def create_parser(table_env: TableEnvironment, settings: Settings) -> None:
-    """The functions that read events, and with pseudonyms the one that makes letters."""
-    table_env.create_temporary_function("parse", functions.parse(settings.keys_file))
+def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
+    """The functions that read events, packed or not, and with pseudonyms the one that makes letters."""
+    table_env.create_temporary_function("parse", functions.parse(settings.keys_file, packed=packed))
     if settings.keys_file:
         table_env.create_temporary_function("mask", functions.mask(settings.keys_file))
 
@@ -88,7 +88,7 @@ def build(
     recommend: makes the function of RECOMMEND_COLUMNS that answers.
     """
     table_env = table_environment(flink_configuration(settings, jars))
-    create_parser(table_env, settings)
+    create_parser(table_env, settings, packed=True)
     table_env.create_temporary_function("recommend", recommend(settings.recommend_options()))
     table_env.execute_sql(tables.clickstream_table(settings))
     table_env.execute_sql(tables.recommendations_table(settings))

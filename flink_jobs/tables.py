@@ -8,7 +8,7 @@ from flink_jobs.security import flink_options
 from flink_jobs.settings import Settings
 from udfs import lake, segments
 from udfs.contracts import MIN_TIME_MS
-from udfs.events import EVENT_COLUMNS
+from udfs.events import EVENT_COLUMNS, PACKED_COLUMNS
 from udfs.features import DAY_MS
 from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS
@@ -31,7 +31,9 @@ RAW_SOURCE = """  `key` BYTES,
   `timestamp` TIMESTAMP_LTZ(3) METADATA"""
 #: Columns of a readable event.
 FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error"))
-#: A session's arrays, by the column of an event that each of them collects.
+#: Columns of a readable event that is packed for its session.
+PACKED_FIELDS = tuple(name for name in PACKED_COLUMNS if not name.startswith("error"))
+#: A closed session's arrays, by the column of an event that each of them collects.
 ARRAYS = {
     "event_time": "event_times",
     "event_type": "event_types",
@@ -66,8 +68,8 @@ def _table(name: str, columns: str, options: Mapping[str, str], partitioned: str
     return f"CREATE TEMPORARY TABLE {name} (\n{columns}\n) {partitioned}WITH (\n  {listed}\n)"
 
 
-def _parsed_fields() -> str:
-    return ", ".join(f"event.{name} AS {name}" for name in FIELDS)
+def _parsed(fields: Sequence[str]) -> str:
+    return ", ".join(f"event.{name} AS {name}" for name in fields)
 
 
 def _kafka(settings: Settings, topic: str, key: str) -> dict[str, str]:
@@ -153,12 +155,11 @@ def session_views(settings: Settings) -> dict[str, str]:
     """
     gap, rows = settings.session.gap, settings.session.max_events
     look_back = max(LOOK_BACK, rows)
-    carried = ", ".join(FIELDS)
+    carried = ", ".join(PACKED_FIELDS)
     session = "PARTITION BY user_id, opening, is_late ORDER BY arrival"
-    collected = ",\n  ".join(f"ARRAY_AGG({column}) OVER w AS {array}" for column, array in ARRAYS.items())
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
-        "events": f"SELECT {_parsed_fields()}, arrival\nFROM parsed WHERE event.error IS NULL",
+        "events": f"SELECT {_parsed(PACKED_FIELDS)}, arrival\nFROM parsed WHERE event.error IS NULL",
         "arrivals": f"""SELECT {carried}, arrival,
   ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times
 FROM events
@@ -178,8 +179,7 @@ FROM opened""",
   MIN(event_time) OVER w AS session_start, MAX(event_time) OVER w AS session_end, COUNT(*) OVER w AS session_events
 FROM keyed WINDOW w AS ({session})""",
         "in_session": f"""SELECT user_id, event_id, event_type, event_time, arrival,
-  session_start, session_end, session_events,
-  {collected}
+  session_start, session_end, session_events, ARRAY_AGG(packed) OVER w AS events
 FROM placed WINDOW w AS ({session} ROWS BETWEEN {rows - 1} PRECEDING AND CURRENT ROW)""",
     }
 
@@ -329,7 +329,7 @@ def window_views(settings: Settings) -> dict[str, str]:
   OR rowtime <> TO_TIMESTAMP_LTZ(event.event_time, 3)"""
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
-        "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {_parsed_fields()},
+        "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {_parsed(FIELDS)},
   CURRENT_WATERMARK(rowtime) AS closed_to, {late} AS is_late
 FROM parsed WHERE event.error IS NULL""",
         "belated": _letters(

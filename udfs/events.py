@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -30,11 +31,21 @@ EVENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(PROPERTIES, "STRING"),
 }
 
+#: What an event is packed from, in order: all that says something of it but whose it is.
+PACKED = tuple(name for name in EVENT_COLUMNS if name not in ("error", "error_class", "user_id"))
+#: Columns of a parsed event that is packed for its session, and their SQL types.
+PACKED_COLUMNS: dict[str, str] = {
+    name: EVENT_COLUMNS[name] for name in ("error", "error_class", "event_id", "event_type", "user_id", "event_time")
+} | {"packed": "STRING"}
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _ERROR, _USER, _TIME = (list(EVENT_COLUMNS).index(name) for name in ("error", "user_id", "event_time"))
 _QUOTED = re.compile("'.*'", re.DOTALL)
 _decoder = msgspec.json.Decoder(ClickstreamEvent)
+_encode = msgspec.json.Encoder().encode
+_TYPES = {"STRING": str | None, "BIGINT": int | None, "DOUBLE": float | None}
+_packed_decoder = msgspec.json.Decoder(list[tuple[*(_TYPES[EVENT_COLUMNS[name]] for name in PACKED)]])  # type: ignore[misc]
 
 
 def epoch_ms(time: int | datetime) -> int:
@@ -98,4 +109,18 @@ def parse_events(
     names = pseudonyms([rows[place][_USER] for place in readable], [rows[place][_TIME] for place in readable])
     for place, name in zip(readable, names, strict=True):
         rows[place] = (*rows[place][:_USER], name, *rows[place][_USER + 1 :])
+    return rows
+
+
+def packed_events(rows: Iterable[Sequence[object]]) -> list[tuple[object, ...]]:
+    """Rows of EVENT_COLUMNS as rows of PACKED_COLUMNS: what SQL works with, and all of PACKED as one JSON array."""
+    places = [list(EVENT_COLUMNS).index(name) for name in PACKED]
+    told = [list(EVENT_COLUMNS).index(name) for name in PACKED_COLUMNS if name != "packed"]
+    of_packed, of_told = itemgetter(*places), itemgetter(*told)
+    return [(*of_told(row), None if row[_ERROR] else _encode(of_packed(row)).decode()) for row in rows]
+
+
+def unpacked_events(packed: Iterable[str]) -> list[tuple[Any, ...]]:
+    """PACKED of each packed event. One call of the decoder for all, about 1 µs each."""
+    rows: list[tuple[Any, ...]] = _packed_decoder.decode(f"[{','.join(packed)}]")
     return rows

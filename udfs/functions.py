@@ -18,7 +18,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
 from udfs.catalog import ITEM_SCHEMA, CatalogOptions, ItemEncoder
 from udfs.encoder import Stats
-from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.events import EVENT_COLUMNS, PACKED_COLUMNS, packed_events, parse_events
 from udfs.following import Followed
 from udfs.privacy import KeysFile
 from udfs.recommend import Recommender, RecommendOptions, recommend_columns
@@ -38,7 +38,6 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
     pa.binary(): DataTypes.BYTES(),
 }
 _LETTER = {"key": pa.binary(), "value": pa.binary()}
-_EVENT_ROW = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in EVENT_COLUMNS.items()])
 
 
 #: Classes of errors that unreadable records are counted by; what else there may be is counted as `other`.
@@ -96,8 +95,8 @@ class _Buckets:
 
 
 class _Parse(ScalarFunction):
-    def __init__(self, keys_file: Path | None) -> None:
-        self._keys_file = keys_file
+    def __init__(self, keys_file: Path | None, *, packed: bool) -> None:
+        self._keys_file, self._packed = keys_file, packed
 
     def open(self, function_context: FunctionContext) -> None:
         self._keys = KeysFile(self._keys_file) if self._keys_file else None
@@ -105,14 +104,22 @@ class _Parse(ScalarFunction):
 
     def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
         pseudonyms = self._keys.latest().pseudonyms if self._keys else None
-        events = pd.DataFrame(parse_events(values, pseudonyms), columns=list(EVENT_COLUMNS), dtype=object)
+        rows, columns = parse_events(values, pseudonyms), EVENT_COLUMNS
+        if self._packed:
+            rows, columns = packed_events(rows), PACKED_COLUMNS
+        events = pd.DataFrame(rows, columns=list(columns), dtype=object)
         self._metrics.update(events["error_class"])
         return events
 
 
-def parse(keys_file: Path | None) -> Any:
-    """A function of BYTES that gives a ROW of EVENT_COLUMNS, with pseudonyms by the keys of a file, if one is named."""
-    return udf(_Parse(keys_file), result_type=_EVENT_ROW, func_type="pandas")
+def parse(keys_file: Path | None, *, packed: bool = False) -> Any:
+    """A function of BYTES that gives a ROW of EVENT_COLUMNS, or PACKED_COLUMNS.
+
+    With pseudonyms by the keys of a file, if one is named.
+    """
+    columns = PACKED_COLUMNS if packed else EVENT_COLUMNS
+    row = DataTypes.ROW([DataTypes.FIELD(name, _SQL_TYPES[kind]) for name, kind in columns.items()])
+    return udf(_Parse(keys_file, packed=packed), result_type=row, func_type="pandas")
 
 
 class _Mask(ScalarFunction):

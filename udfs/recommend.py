@@ -142,10 +142,10 @@ class Recommender:
 def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:
     """Recommendations for columns in the order of RECOMMEND_COLUMNS, as the job hands them over."""
     user_id, event_id, time_ms, *rest = columns
-    return recommender.recommend(user_id, event_id, time_ms, Sessions.from_arrays(*rest))
+    return recommender.recommend(user_id, event_id, time_ms, Sessions.from_packed(*rest))
 
 
-#: What the recommending function takes, in order, and the SQL types; arrays are a session's events, oldest first.
+#: What the recommending function takes, in order, and the SQL types; events are a session's packed ones, oldest first.
 RECOMMEND_COLUMNS: dict[str, str] = {
     "user_id": "STRING",
     "event_id": "STRING",
@@ -153,17 +153,5 @@ RECOMMEND_COLUMNS: dict[str, str] = {
     "session_start": "BIGINT",
     "session_end": "BIGINT",
     "session_events": "BIGINT",
-    "event_times": "ARRAY<BIGINT>",
-    "event_types": "ARRAY<STRING>",
-    "item_ids": "ARRAY<STRING>",
-    "queries": "ARRAY<STRING>",
-    "prices": "ARRAY<DOUBLE>",
-    "quantities": "ARRAY<BIGINT>",
-    "ratings": "ARRAY<DOUBLE>",
-    "dwell_times": "ARRAY<BIGINT>",
-    "event_ids": "ARRAY<STRING>",
-    "devices": "ARRAY<STRING>",
-    "timezones": "ARRAY<STRING>",
-    "returnings": "ARRAY<STRING>",
-    "locales": "ARRAY<STRING>",
+    "events": "ARRAY<STRING>",
 }

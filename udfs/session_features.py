@@ -17,12 +17,29 @@ from udfs.encoder import Encoder
 from udfs.features import compute_batch, load_modules
 from udfs.following import Followed, Following
 from udfs.items import LiveItems
-from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import Sessions, Texts
 
 #: What the function on closed sessions takes, in order, and the SQL types; arrays are all of a session's events.
-CLOSING_COLUMNS = {name: kind for name, kind in RECOMMEND_COLUMNS.items() if name not in ("event_id", "event_time")}
+CLOSING_COLUMNS: dict[str, str] = {
+    "user_id": "STRING",
+    "session_start": "BIGINT",
+    "session_end": "BIGINT",
+    "session_events": "BIGINT",
+    "event_times": "ARRAY<BIGINT>",
+    "event_types": "ARRAY<STRING>",
+    "item_ids": "ARRAY<STRING>",
+    "queries": "ARRAY<STRING>",
+    "prices": "ARRAY<DOUBLE>",
+    "quantities": "ARRAY<BIGINT>",
+    "ratings": "ARRAY<DOUBLE>",
+    "dwell_times": "ARRAY<BIGINT>",
+    "event_ids": "ARRAY<STRING>",
+    "devices": "ARRAY<STRING>",
+    "timezones": "ARRAY<STRING>",
+    "returnings": "ARRAY<STRING>",
+    "locales": "ARRAY<STRING>",
+}
 #: What cleaning counts: a rule each.
 RULES = (*BOUNDS, "repeats", "unknown_items", "bots")
 #: Columns of the lake's events that are constant or said of the session.

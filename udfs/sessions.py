@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from udfs.cleaning import cleaned
 from udfs.contracts import EVENT_TYPES
+from udfs.events import PACKED, unpacked_events
 
 TYPE_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
 
@@ -93,6 +94,29 @@ class Sessions:
             timezone=texts(timezone),
             returning=texts(returning),
             locale=texts(locale),
+        )
+
+    @classmethod
+    def from_packed(
+        cls, start: Sequence[int], end: Sequence[int], count: Sequence[int], packed: Sequence[Sequence[str]]
+    ) -> "Sessions":
+        """From S sequences of packed events (udfs.events.packed_events), one at least."""
+        lengths = np.fromiter(map(len, packed), np.int64, len(packed))
+        columns = dict(zip(PACKED, zip(*unpacked_events(chain.from_iterable(packed)), strict=True), strict=True))
+        types = columns.pop("event_type")
+        numbers: dict[str, Any] = dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), np.float64)
+        numbers["event_time"] = np.int64
+        arrays: dict[str, Any] = {
+            name: np.array(column, numbers[name]) if name in numbers else np.fromiter(column, np.object_, len(column))
+            for name, column in columns.items()
+        }
+        return cls(
+            offsets=np.concatenate(([0], np.cumsum(lengths))),
+            start=np.asarray(start, dtype=np.int64),
+            end=np.asarray(end, dtype=np.int64),
+            count=np.asarray(count, dtype=np.int64),
+            type_code=np.fromiter(map(TYPE_CODE.__getitem__, types), np.int8, len(types)),
+            **arrays,
         )
 
     def __len__(self) -> int:

@@ -1,17 +1,34 @@
+import json
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs.contracts import EVENT_TYPES
-from udfs.events import EVENT_COLUMNS, PROPERTIES, parse_event, parse_events
+from udfs.events import (
+    EVENT_COLUMNS,
+    PACKED,
+    PACKED_COLUMNS,
+    PROPERTIES,
+    packed_events,
+    parse_event,
+    parse_events,
+    unpacked_events,
+)
+from udfs.sessions import Sessions
 
 GOOD = b'{"event_id":"e1","event_type":"view","user_id":"u1","event_time":1700000000000,"item_id":"i1"}'
 
 
 def parsed(value: bytes | None) -> dict[str, object]:
     return dict(zip(EVENT_COLUMNS, parse_event(value), strict=True))
+
+
+def event(**changed: Any) -> bytes:
+    return json.dumps(json.loads(GOOD) | changed).encode()
 
 
 def test_a_full_event_keeps_every_field():
@@ -48,8 +65,8 @@ def test_properties_that_are_not_there_are_none(properties: bytes):
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_every_event_type_is_read(kind: str):
-    event = GOOD.replace(b"view", kind.encode()).replace(b'"item_id"', b'"query":"mug","item_id"')
-    assert parsed(event)["event_type"] == kind
+    value = GOOD.replace(b"view", kind.encode()).replace(b'"item_id"', b'"query":"mug","item_id"')
+    assert parsed(value)["event_type"] == kind
 
 
 @pytest.mark.parametrize(
@@ -130,3 +147,36 @@ def test_numbers_are_taken_exactly_or_refused(value: bytes):
         assert math.isfinite(row["price"])
         assert isinstance(row["quantity"], int)
         assert 1 <= row["quantity"] < 2**63
+
+
+def test_a_packed_event_is_what_was_parsed():
+    values = [
+        event(),
+        event(event_type="search", item_id=None, query='a "mug", größer ☕\n'),
+        event(
+            price=0.1, quantity=2**53 + 1, rating=4.5, dwell_ms=2**62, properties={"device": "phone", "locale": "de"}
+        ),
+        b"{",
+    ]
+    rows = parse_events(values)
+    packed = [dict(zip(PACKED_COLUMNS, row, strict=True)) for row in packed_events(rows)]
+    parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
+    for mine, theirs in zip(packed, parsed, strict=True):
+        assert {name: mine[name] for name in PACKED_COLUMNS if name != "packed"}.items() <= theirs.items()
+    assert packed[-1]["packed"] is None
+    unpacked = unpacked_events(str(row["packed"]) for row in packed[:-1])
+    assert unpacked == [tuple(row[name] for name in PACKED) for row in parsed[:-1]]
+
+
+def test_sessions_of_packed_events_are_those_of_their_columns():
+    rows = parse_events([event(), event(event_type="search", query="q"), event(quantity=3, price=2.5)])
+    parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
+    packed = [str(row[-1]) for row in packed_events(rows)]
+    names = ("event_time", "event_type", "item_id", "query", "price", "quantity", "rating", "dwell_ms", "event_id")
+    columns = [[[row[name] for row in part] for part in (parsed[:1], parsed)] for name in (*names, *PROPERTIES)]
+    arrays = Sessions.from_arrays([1, 2], [3, 4], [5, 6], *columns)
+    of_packed = Sessions.from_packed([1, 2], [3, 4], [5, 6], [packed[:1], packed])
+    for name in Sessions.__dataclass_fields__:
+        mine, theirs = getattr(of_packed, name), getattr(arrays, name)
+        assert mine.dtype == theirs.dtype, name
+        np.testing.assert_array_equal(mine, theirs, err_msg=name)

@@ -11,7 +11,6 @@ from udfs import lake
 from udfs.bundle import open_bundle
 from udfs.features import FEATURES, compute_features
 from udfs.items import LiveItems
-from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS, RULES, Closer, ClosingOptions, close_columns, closed_schema
 from udfs.sessions import Sessions
 
@@ -51,12 +50,6 @@ def events(closer: Closer, count: int) -> list[dict[str, Any]]:
         }
         for number in range(count)
     ]
-
-
-def test_columns_are_those_of_the_recommending_function_but_for_the_trigger():
-    assert list(CLOSING_COLUMNS) == [name for name in RECOMMEND_COLUMNS if name not in ("event_id", "event_time")]
-    assert list(CLOSING_COLUMNS)[1:] == list(RECOMMEND_COLUMNS)[3:]
-    assert session([{"event_times": 1}])[4:].__len__() == len(CLOSING_COLUMNS) - 4
 
 
 @pytest.mark.parametrize("count", [1, MOST - 1, MOST, MOST + 1, 40])
