@@ -56,6 +56,9 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
         options["python.executable"] = options["python.client.executable"] = sys.executable
     if folder:
         options["execution.checkpointing.dir"] = folder
+    if settings.checkpoint.backend:
+        options["state.backend.type"] = settings.checkpoint.backend
+        options["execution.checkpointing.incremental"] = str(settings.checkpoint.backend == "rocksdb").lower()
     for name, value in options.items():
         config.set_string(name, value)
     return config

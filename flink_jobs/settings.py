@@ -219,6 +219,9 @@ class CheckpointSettings(_Group):
 
     interval: PositiveDuration = Field(1000, description="Time between checkpoints.")
     folder: str | None = Field(None, description="Path or URI of the checkpoints; none: as the cluster is set up.")
+    backend: Literal["hashmap", "rocksdb"] | None = Field(
+        None, description="Where state is: in the JVM's heap, or in RocksDB on disk; none: as the cluster is set up."
+    )
 
 
 class PythonSettings(_Group):
