@@ -25,7 +25,7 @@ from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
 from udfs.candidates import Candidates, Finder, Query, best_of, nth_of, ragged
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
-from udfs.learned import SHORTLIST
+from udfs.learned import shortlist
 from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
 from udfs.sessions import Sessions
 
@@ -45,7 +45,8 @@ OTHERS = 80
 PREFIX = 64
 #: A prefix's answer counts when it is among so many.
 CUT = 20
-TREES = 150
+#: Trees at most, and how many more are tried at a time.
+TREES, TREES_STEP = 150, 10
 #: Trees that choose the candidates for which it is worth to ask all.
 FIRST_TREES = 20
 PARAMETERS: dict[str, Any] = {
@@ -123,12 +124,13 @@ def learn(
     progress(0.85)
     if not booster.feature_importance("split").any():
         raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
-    model, sources = to_onnx(booster.dump_model()["tree_info"], finder.columns, finder.source_of)
-    gain = booster.feature_importance("gain")
     rest = _groups(
-        finder, measured, encode, rng, MEASURED, lambda share: progress(0.85 + 0.15 * share), repeats=repeats
+        finder, measured, encode, rng, MEASURED, lambda share: progress(0.85 + 0.14 * share), repeats=repeats
     )
-    quality = _quality(rest, _scores(booster, rest) if len(rest.item) else np.empty(0))
+    trees, quality = _best(booster, rest)
+    model, sources = to_onnx(booster.dump_model(num_iteration=trees)["tree_info"], finder.columns, finder.source_of)
+    gain = booster.feature_importance("gain", iteration=trees)
+    progress(1.0)
     importance = dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
     return Learned(model, RankerInfo(finder.columns, sources, repeats, quality), importance)
 
@@ -237,12 +239,25 @@ def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     return np.asarray(chosen & has[groups.position])
 
 
-def _scores(booster: Any, groups: _Groups) -> Floats:
-    """float64 [n]: as a job ranks; what the first trees leave out comes last."""
+def _best(booster: Any, groups: _Groups) -> tuple[int, dict[str, float]]:
+    """The number of trees with the highest mean reciprocal rank, and their quality; all where nothing is measured.
+
+    Further ones learn by heart what the positions of a small shop have by chance.
+    """
+    if not len(groups.item):
+        return TREES, _quality(groups, np.empty(0))
+    counts = range(FIRST_TREES, TREES + 1, TREES_STEP)
+    qualities = {trees: _quality(groups, _scores(booster, groups, trees)) for trees in counts}
+    trees = max(qualities, key=lambda trees: qualities[trees][f"mrr_{CUT}"])
+    return trees, qualities[trees]
+
+
+def _scores(booster: Any, groups: _Groups, trees: int) -> Floats:
+    """float64 [n]: as a job ranks with so many trees; what the first ones leave out comes last."""
     first = np.rint(booster.predict(groups.columns, num_iteration=FIRST_TREES) * MICRO)
-    asked = best_of(groups.position, first, SHORTLIST)
+    asked = best_of(groups.position, first, shortlist(CUT))
     score = np.full(len(groups.item), -np.inf)
-    score[asked] = booster.predict(groups.columns[asked])
+    score[asked] = booster.predict(groups.columns[asked], num_iteration=trees)
     return score
 
 

@@ -27,8 +27,11 @@ SAYINGS = {
 }
 #: Candidates of a session that rules may choose from, times k.
 BEYOND_K = 4
-#: Candidates of a session that all trees look at, at least: the best by the first of them.
-SHORTLIST = 48
+
+
+def shortlist(k: int) -> int:
+    """Candidates of a session that all trees look at, the best by the first of them, for k items."""
+    return max(32, 5 * k // 2)
 
 
 class LearnedRanker:
@@ -93,9 +96,9 @@ class LearnedRanker:
         if not len(candidates.item):
             return candidates.session, candidates.item, np.zeros((0, len(self._sources) + 1))
         if not self._groups:  # a cap may leave nothing of the best ones
-            fewest = options.k * (BEYOND_K if options.diversity else 1)
+            fewest = options.k * BEYOND_K if options.diversity else options.k
             first = self._run("first", pairs=candidates.columns)[:, 0]
-            candidates = candidates.at(best_of(candidates.session, first, max(SHORTLIST, fewest)))
+            candidates = candidates.at(best_of(candidates.session, first, max(shortlist(options.k), fewest)))
         weights = self._run("weights", shortlist=candidates.columns).astype(np.float64)
         score = weights.sum(axis=1)
         # Trees know steps only: of equal scores the title that is nearer to the latest text comes first.

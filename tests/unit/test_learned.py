@@ -243,6 +243,31 @@ def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
     assert np.abs(weights[:, 2]).mean() < 0.05 * np.abs(weights[:, 0]).mean()
 
 
+def test_trees_that_learn_by_heart_are_left_out():
+    rng = np.random.default_rng(2)
+    columns = rng.normal(size=(4000, 6)).astype(np.float32)
+    position = np.repeat(np.arange(200), 20)
+    told = columns[:, 0] + rng.normal(size=4000)  # the rest is chance
+    met = told == np.maximum.reduceat(told, np.arange(0, 4000, 20))[position]
+    groups = learning._Groups(columns, position, np.arange(4000) % 20, met, 200)
+    taught = position < 100
+    data = lgb.Dataset(columns[taught], met[taught], group=np.full(100, 20))
+    booster = lgb.train(learning.PARAMETERS | {"min_data_in_leaf": 5}, data, learning.TREES)
+    measured = learning._Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
+
+    trees, quality = learning._best(booster, measured)
+    by_count = {
+        count: learning._quality(measured, learning._scores(booster, measured, count))["mrr_20"]
+        for count in (learning.FIRST_TREES, 60, learning.TREES)
+    }
+    assert trees < learning.TREES
+    assert quality["mrr_20"] >= max(by_count.values())
+    assert quality["mrr_20"] > by_count[learning.TREES]
+
+    nothing = learning._Groups(columns[:0], position[:0], position[:0], met[:0], 0)
+    assert learning._best(booster, nothing)[0] == learning.TREES
+
+
 def test_a_threshold_never_rounds_past_a_value():
     value = np.float32(0.1)
     assert learning._not_above(float(value)) == value
