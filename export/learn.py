@@ -246,16 +246,20 @@ def _best(booster: Any, groups: _Groups) -> tuple[int, dict[str, float]]:
     """
     if not len(groups.item):
         return TREES, _quality(groups, np.empty(0))
-    counts = range(FIRST_TREES, TREES + 1, TREES_STEP)
-    qualities = {trees: _quality(groups, _scores(booster, groups, trees)) for trees in counts}
+    counts, asked = range(FIRST_TREES, TREES + 1, TREES_STEP), _asked(booster, groups)
+    qualities = {trees: _quality(groups, _scores(booster, groups, asked, trees)) for trees in counts}
     trees = max(qualities, key=lambda trees: qualities[trees][f"mrr_{CUT}"])
     return trees, qualities[trees]
 
 
-def _scores(booster: Any, groups: _Groups, trees: int) -> Floats:
-    """float64 [n]: as a job ranks with so many trees; what the first ones leave out comes last."""
+def _asked(booster: Any, groups: _Groups) -> Ints:
+    """int64 [m]: what the first trees leave for all of them, as in a job."""
     first = np.rint(booster.predict(groups.columns, num_iteration=FIRST_TREES) * MICRO)
-    asked = best_of(groups.position, first, shortlist(CUT))
+    return best_of(groups.position, first, shortlist(CUT))
+
+
+def _scores(booster: Any, groups: _Groups, asked: Ints, trees: int) -> Floats:
+    """float64 [n]: as a job ranks with so many trees; what is not asked comes last."""
     score = np.full(len(groups.item), -np.inf)
     score[asked] = booster.predict(groups.columns[asked], num_iteration=trees)
     return score

@@ -256,8 +256,9 @@ def test_trees_that_learn_by_heart_are_left_out():
     measured = learning._Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
 
     trees, quality = learning._best(booster, measured)
+    asked = learning._asked(booster, measured)
     by_count = {
-        count: learning._quality(measured, learning._scores(booster, measured, count))["mrr_20"]
+        count: learning._quality(measured, learning._scores(booster, measured, asked, count))["mrr_20"]
         for count in (learning.FIRST_TREES, 60, learning.TREES)
     }
     assert trees < learning.TREES

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flink_jobs import tables
 from udfs import lake
 from udfs.bundle import open_bundle
 from udfs.features import FEATURES, compute_features
@@ -50,6 +51,17 @@ def events(closer: Closer, count: int) -> list[dict[str, Any]]:
         }
         for number in range(count)
     ]
+
+
+def test_columns_are_those_that_sql_collects():
+    assert list(CLOSING_COLUMNS) == [
+        "user_id",
+        "session_start",
+        "session_end",
+        "session_events",
+        *tables.ARRAYS.values(),
+    ]
+    assert session([{"event_times": 1}])[4:].__len__() == len(CLOSING_COLUMNS) - 4
 
 
 @pytest.mark.parametrize("count", [1, MOST - 1, MOST, MOST + 1, 40])
