@@ -110,7 +110,7 @@ def pipeline(
 def soak(
     minutes: Annotated[float, typer.Option(min=0.5, help="How long events are sent.")] = 30,
     capacity: Annotated[
-        float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="what ours does")
+        float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="what it does")
     ] = None,
     bundles: Annotated[
         Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")

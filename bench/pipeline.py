@@ -42,6 +42,8 @@ from udfs.items import LiveItems
 from udfs.learned import open_ranker
 from udfs.ranking import RankOptions
 
+#: Where the same events are with a broken one after each 99.
+BAD_TOPIC, BAD_EACH = "clickstream-bad", 99
 _JOBS = submitting.Job(ROOT / "bench" / "pipeline_jobs.py", "a contender", topics=("clickstream", "recommendations"))
 #: Flink's contenders: the job, settings beside the defaults, and what only its file takes.
 FLINK: Mapping[str, tuple[submitting.Job, tuple[str, ...], tuple[str, ...]]] = {
@@ -49,6 +51,8 @@ FLINK: Mapping[str, tuple[submitting.Job, tuple[str, ...], tuple[str, ...]]] = {
     "floor": (_JOBS, (), ("--contender", "floor")),
     "identity": (_JOBS, (), ("--contender", "identity")),
     "ours-cold": (submitting.JOBS["recommend"], ("encoder.cache=0",), ()),
+    "ours-rocksdb": (submitting.JOBS["recommend"], ("checkpoint.backend=rocksdb",), ()),
+    "ours-bad": (submitting.JOBS["recommend"], (f"topics.clickstream={BAD_TOPIC}",), ()),
 }
 #: The others, and whether they run in the peers' environment; `encoder` is no pipeline, but the most that one can do.
 OTHERS: Mapping[str, bool] = {
@@ -178,13 +182,15 @@ def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[
     """What was prepared, and a row for each contender that ran; `folder` takes everything that is written."""
     bundle = bundle_for(options, folder, notes)
     shoppers = shoppers_of(options)
+    names = [name for name in NAMES if not options.only or name in options.only]
     with broker(folder) as address:
         base = settings_for(address, bundle)
         prepared = prepare(load_settings(None, base), bundle, options.events, shoppers, notes)
         notes.print(prepared.about, markup=False)
+        if "ours-bad" in names:
+            spoil(load_settings(None, [*base, *FLINK["ours-bad"][1]]), bundle, options.events, shoppers)
         runs: dict[str, list[Run]] = {}
         for turn in range(options.rounds):
-            names = [name for name in NAMES if not options.only or name in options.only]
             for name in names if turn % 2 == 0 else reversed(names):
                 notes.print(f"{name}: round {turn + 1} of {options.rounds}", markup=False)
                 own = folder / f"{name}-{turn}"
@@ -298,6 +304,22 @@ def prepare(settings: Settings, bundle: Bundle, events: int, shoppers: int, note
         f"{cores()} partitions, bundle {bundle.id}"
     )
     return Prepared(records, about, frozenset(due), first)
+
+
+def spoil(settings: Settings, bundle: Bundle, events: int, shoppers: int) -> None:
+    """Fill another topic with what `prepare` does, and a broken record after each BAD_EACH; as many answers are due."""
+    brokers.create_topics(settings, cores())
+    catalog = bundle.items().table.to_pylist()
+    bad = (record for record in simulate.simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
+    with brokers.reachable(settings):
+        producer = brokers.producer(settings)
+        for count, record in enumerate(
+            simulate.simulate(catalog, events=events, shoppers=shoppers, bad_share=0), start=1
+        ):
+            for each in (record, next(bad)) if count % BAD_EACH == 0 else (record,):
+                producer.send(settings.topics.clickstream, key=each.key, value=each.value)
+        producer.flush()
+        producer.close()
 
 
 # --- a contender's run ------------------------------------------------------------------------------------------------
