@@ -12,6 +12,7 @@ from rich.table import Table
 
 from export.bundle import DEFAULT_VARIANTS, VARIANTS, Exported, ExportOptions, export_bundle
 from export.parity import GATE, parse_gate
+from export.report import chart_of, write_report
 from udfs.datasets import parse_mapping
 from udfs.errors import exit_with_one_line
 
@@ -24,6 +25,7 @@ def commands() -> None:
 
 
 Catalog = Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")]
+PAST = "Past click events: a file, or the lake's folder"
 Out = Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")]
 Model = Annotated[
     str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
@@ -35,7 +37,7 @@ Mapping = Annotated[
 Gap = Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")]
 KeysFile = Annotated[
     Path | None,
-    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for sessions with real ids."),
+    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for a file with real ids."),
 ]
 Calibration = Annotated[
     Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
@@ -59,7 +61,7 @@ def bundle(
     catalog: Catalog,
     out: Out,
     model: Model = None,
-    sessions: Annotated[Path | None, typer.Option(help="Past click events, for popularity and co-visits.")] = None,
+    sessions: Annotated[Path | None, typer.Option(help=f"{PAST}, for popularity and co-visits.")] = None,
     mapping: Mapping = None,
     session_gap: Gap = 30,
     keys_file: KeysFile = None,
@@ -91,7 +93,7 @@ def bundle(
 @app.command()
 def train(
     catalog: Catalog,
-    sessions: Annotated[Path, typer.Option(help="Past click events, that the ranker learns from.")],
+    sessions: Annotated[Path, typer.Option(help=f"{PAST}, that the ranker learns from.")],
     out: Out,
     model: Model = None,
     mapping: Mapping = None,
@@ -108,7 +110,9 @@ def train(
     index_from: Annotated[
         int, typer.Option(min=1, help="Items from which titles are found by an index, not by comparing with all.")
     ] = 5_000,
-    report: Annotated[Path | None, typer.Option(help="Write what was learned to this Markdown file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was learned to this .md file, and a chart beside it.")
+    ] = None,
     keep_current: KeepCurrent = False,
     as_json: AsJson = False,
 ) -> None:
@@ -130,9 +134,11 @@ def train(
         index_from=index_from,
         repeats=repeats,
     )
-    exported = _export(options, as_json=as_json)
     if report is not None:
-        report.write_text(_report(exported))
+        chart_of(report)
+    exported = _export(options, as_json=as_json)
+    if report is not None and exported.learned is not None:
+        write_report(report, exported.bundle.manifest, exported.learned)
 
 
 def _export(options: ExportOptions, *, as_json: bool) -> Exported:
@@ -142,31 +148,6 @@ def _export(options: ExportOptions, *, as_json: bool) -> Exported:
     else:
         _say(exported, options)
     return exported
-
-
-def _report(exported: Exported) -> str:
-    """What a ranker learned, for people."""
-    manifest = exported.bundle.manifest
-    quality = manifest.ranker.quality if manifest.ranker else {}
-    lines = [
-        f"# Ranker of bundle {manifest.id}",
-        "",
-        f"{manifest.items:,} items, {manifest.sessions:,} past sessions, encoder {manifest.source_model}.",
-        "",
-        "Measured on the latest sessions, which taught neither the trees nor what they look at:",
-        "",
-        "| figure | |",
-        "|---|---:|",
-        *(f"| {name} | {value:g} |" for name, value in quality.items()),
-        "",
-        "What the trees look at, by their share of what the splits gained:",
-        "",
-        "| column | share | |",
-        "|---|---:|---|",
-    ]
-    ordered = sorted(exported.importance.items(), key=lambda each: -each[1])
-    lines += [f"| {name} | {share:.1%} | {'█' * round(share * 50)} |" for name, share in ordered]
-    return "\n".join(lines) + "\n"
 
 
 def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:

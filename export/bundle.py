@@ -20,7 +20,7 @@ from rich.console import Console
 
 from export.co_visits import Visits, count_visits
 from export.interactions import Interactions, interactions
-from export.learn import learn, write_past
+from export.learn import Learned, learn, write_past
 from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
 from export.quantize import Activation, calibrate, quantize
@@ -31,6 +31,7 @@ from udfs.encoder import CachedEncoder, Encoder, Vectors
 from udfs.errors import ShopstreamError
 from udfs.forgotten import Forgotten, usable
 from udfs.index import build_index
+from udfs.lake import past_events
 from udfs.privacy import read_keys
 from udfs.runtimes import Choice, EncoderOptions, Provider, choose
 
@@ -92,7 +93,7 @@ class Exported:
     texts_per_second: dict[str, float]
     seconds: dict[str, float]
     warnings: list[str]
-    importance: dict[str, float] = field(default_factory=dict)  #: of the learned ranker's columns
+    learned: Learned | None = None
 
 
 class Steps:
@@ -199,8 +200,7 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
             ranker = learned.info if learned else None
             counts = (len(items), visits.sessions)
             bundle = publish(draft, options.out, source.name, info, counts, ranker, current=options.set_current)
-    importance = learned.importance if learned else {}
-    return Exported(bundle, source.layers, fused, torch_cosine, speeds, step.seconds, notes, importance)
+    return Exported(bundle, source.layers, fused, torch_cosine, speeds, step.seconds, notes, learned)
 
 
 def _unfused(source: SourceModel, fused: Mapping[str, int]) -> list[str]:
@@ -257,16 +257,22 @@ def _visits(options: ExportOptions, items: pa.Table) -> Visits:
 
 def _interactions(options: ExportOptions, items: pa.Table) -> Interactions:
     if options.sessions is None:
-        raise ShopstreamError("a ranker learns from past sessions: name a file with --sessions")
+        raise ShopstreamError("a ranker learns from past sessions: name a file or the lake with --sessions")
     batches = _events(options, options.sessions)
     ids, gap_ms = items["item_id"].to_pylist(), round(options.session_gap_minutes * 60_000)
     return interactions(batches, gap_ms, ids).of_items(len(ids))
 
 
-def _events(options: ExportOptions, file: Path) -> Iterator[pa.RecordBatch]:
-    """Past events, by the names that shoppers have in the job, of those who are not to be forgotten."""
-    keys = read_keys(options.keys_file) if options.keys_file else None
-    events = read_events(file, mapping=_mapping(options, file, EVENTS))
+def _events(options: ExportOptions, source: Path) -> Iterator[pa.RecordBatch]:
+    """Past events, by the names that shoppers have in the job, of those who are not to be forgotten.
+
+    In a lake, which is a folder, shoppers have these names already.
+    """
+    if source.is_dir():
+        keys, events = None, past_events(source)
+    else:
+        keys = read_keys(options.keys_file) if options.keys_file else None
+        events = read_events(source, mapping=_mapping(options, source, EVENTS))
     return usable(events, keys, Forgotten.read(options.out))
 
 

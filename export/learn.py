@@ -5,6 +5,7 @@ udfs.candidates, which are made for training by the code that makes them in a jo
 with sources that know only what was there before: as in a job, where the bundle is older than the session.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,11 +70,15 @@ LARGEST_SCORE = 16.0
 
 @dataclass(frozen=True)
 class Learned:
-    """A ranker and what its making showed. importance: each column's share of what the splits gained."""
+    """A ranker and what its making showed.
+
+    importance: each column's share of what the splits gained; mrr: on the measured part, by number of trees.
+    """
 
     model: bytes
     info: RankerInfo
     importance: dict[str, float]
+    mrr: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,14 @@ def learn(
     rest = _groups(
         finder, measured, encode, rng, MEASURED, lambda share: progress(0.85 + 0.14 * share), repeats=repeats
     )
-    trees, quality = _best(booster, rest)
+    qualities = _qualities(booster, rest)
+    mrr = {trees: quality[f"mrr_{CUT}"] for trees, quality in qualities.items()}
+    trees = max(mrr, key=mrr.__getitem__)  # further ones learn by heart what positions of a small shop have by chance
     model, sources = to_onnx(booster.dump_model(num_iteration=trees)["tree_info"], finder.columns, finder.source_of)
     gain = booster.feature_importance("gain", iteration=trees)
     progress(1.0)
     importance = dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return Learned(model, RankerInfo(finder.columns, sources, repeats, quality), importance)
+    return Learned(model, RankerInfo(finder.columns, sources, repeats, qualities[trees]), importance, mrr)
 
 
 def write_past(folder: Path, log: Interactions, items: pa.Table, vectors: Vectors) -> None:
@@ -189,6 +196,8 @@ def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
 
 
 def _lightgbm() -> Any:
+    # Read as it loads. Threads that wait sleep: where they spin, a busy machine takes 60 s for what is done in 3.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import lightgbm
     except OSError as error:  # its wheel brings no OpenMP along
@@ -239,17 +248,12 @@ def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     return np.asarray(chosen & has[groups.position])
 
 
-def _best(booster: Any, groups: _Groups) -> tuple[int, dict[str, float]]:
-    """The number of trees with the highest mean reciprocal rank, and their quality; all where nothing is measured.
-
-    Further ones learn by heart what the positions of a small shop have by chance.
-    """
+def _qualities(booster: Any, groups: _Groups) -> dict[int, dict[str, float]]:
+    """By number of trees; of all of them alone where there is nothing to measure on."""
     if not len(groups.item):
-        return TREES, _quality(groups, np.empty(0))
+        return {TREES: _quality(groups, np.empty(0))}
     counts, asked = range(FIRST_TREES, TREES + 1, TREES_STEP), _asked(booster, groups)
-    qualities = {trees: _quality(groups, _scores(booster, groups, asked, trees)) for trees in counts}
-    trees = max(qualities, key=lambda trees: qualities[trees][f"mrr_{CUT}"])
-    return trees, qualities[trees]
+    return {trees: _quality(groups, _scores(booster, groups, asked, trees)) for trees in counts}
 
 
 def _asked(booster: Any, groups: _Groups) -> Ints:

@@ -8,13 +8,14 @@ A column is only ever added, never renamed, removed or given another type: what 
 means changes with VERSION only, which every row carries in `schema_version`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
 from udfs.events import EVENT_COLUMNS
 from udfs.features import arrow_schema
@@ -114,6 +115,19 @@ def read(
     if newest is not None and newest > VERSION:
         raise ShopstreamError(f"{Path(folder, table)} has rows of version {newest}, this package reads up to {VERSION}")
     return rows.select(wanted)
+
+
+def past_events(folder: Path | str) -> Iterator[pa.RecordBatch]:
+    """The events (schema udfs.datasets.EVENTS) of all sessions but those of bots, day by day, by time and id.
+
+    Raises ShopstreamError as `read` does.
+    """
+    sessions = read(folder, "sessions", columns=["session_id", "bot"])
+    bots = sessions["session_id"].filter(pc.fill_null(sessions["bot"], False)).combine_chunks()
+    for day in data_files(folder, "events"):
+        events = read(folder, "events", days=[day], columns=EVENTS.names)
+        human = events.filter(pc.invert(pc.is_in(events["session_id"], bots)))
+        yield from human.sort_by([("event_time", "ascending"), ("event_id", "ascending")]).to_batches()
 
 
 def columns_of(table: str) -> pa.Schema:

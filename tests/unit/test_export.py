@@ -325,6 +325,7 @@ def test_errors_are_one_line_that_says_what_is_wrong(tmp_path, capsys, monkeypat
     assert "has to name fp32" in error_of(capsys, "--catalog", good, "--out", out, "--variants", "int8")
     assert "--gate 'cosine=1'" in error_of(capsys, "--catalog", good, "--out", out, "--gate", "cosine=1")
     assert "cannot be read" in error_of(capsys, "--catalog", good, "--out", out, "--calibration", tmp_path / "none")
+    assert "a job or a backfill makes it" in error_of(capsys, "--catalog", good, "--out", out, "--sessions", tmp_path)
     assert "cannot be written to" in error_of(capsys, "--catalog", good, "--out", good)
     assert not out.exists()
 

@@ -18,13 +18,17 @@ import pytest
 from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
+from export.bundle import ExportOptions, _events
 from flink_jobs import lake as tools
 from flink_jobs import simulate
 from udfs import features
+from udfs.candidates import shopper_hash
 from udfs.cleaning import clean
+from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
 from udfs.features import compute_batch, feature
-from udfs.lake import DAY, TIME_OF, VERSION, events_schema, flink_columns, read, sessions_schema
+from udfs.forgotten import Forgotten
+from udfs.lake import DAY, TIME_OF, VERSION, events_schema, flink_columns, past_events, read, sessions_schema
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 DAY_MS = 86_400_000
@@ -97,6 +101,24 @@ def test_what_was_written_is_read(lake: Path, rows: dict[str, pa.Table]):
     assert same(some, expected)
     assert some.schema.names == ["event_id", "day"]
     assert read(lake, "events", days=["1999-01-01"]).num_rows == 0
+
+
+def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa.Table], tmp_path: Path):
+    sessions = rows["sessions"]
+    bots = sessions["session_id"].to_pylist()[::7]
+    column = sessions.schema.get_field_index("bot")
+    marked = sessions.set_column(column, "bot", pc.is_in(sessions["session_id"], pa.array(bots)))
+    shutil.rmtree(lake / "sessions")
+    put(lake, "sessions", marked)
+    expected = rows["events"].filter(pc.invert(pc.is_in(rows["events"]["session_id"], pa.array(bots))))
+    assert 0 < len(expected) < len(rows["events"])
+    found = pa.Table.from_batches(past_events(lake))
+    assert found.equals(expected.sort_by([("event_time", "ascending"), ("event_id", "ascending")]).select(EVENTS.names))
+
+    forgotten = found["user_id"][0].as_py()
+    Forgotten.read(tmp_path).with_more([shopper_hash(forgotten)], 2**60).write(tmp_path)
+    trained = pa.Table.from_batches(_events(ExportOptions(lake, tmp_path), lake))
+    assert trained.equals(found.filter(pc.not_equal(found["user_id"], forgotten)))
 
 
 @pytest.fixture

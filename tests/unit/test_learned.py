@@ -8,14 +8,27 @@ from typing import Any
 import lightgbm as lgb
 import msgspec
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pyarrow as pa
 import pytest
+from support import run_command
 
 from export import learn as learning
 from export.interactions import Interactions, interactions
-from export.learn import bare_manifest, candidates, learn, prefixes, query_of, sessions_of, to_onnx, write_past
+from export.learn import (
+    Learned,
+    bare_manifest,
+    candidates,
+    learn,
+    prefixes,
+    query_of,
+    sessions_of,
+    to_onnx,
+    write_past,
+)
 from export.past import near, past_sessions
+from export.report import SHOWN, heaviest, write_report
 from udfs.bundle import INDEX, Bundle, FileEntry
 from udfs.candidates import ByContent, Finder, Pairs, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
@@ -66,12 +79,15 @@ def walks(sessions: int, seed: int) -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    return learn(walks(900, 1), catalogue(7), VECTORS, encode, tmp_path_factory.mktemp("learning"))
+
+
+@pytest.fixture(scope="module")
+def learned(made: Learned, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a ranker, without an encoder."""
     folder = tmp_path_factory.mktemp("learned")
-    log, items = walks(900, 1), catalogue(7)
-    made = learn(log, items, VECTORS, encode, tmp_path_factory.mktemp("learning"))
-    write_past(folder, log, items, VECTORS)
+    write_past(folder, walks(900, 1), catalogue(7), VECTORS)
     (folder / "ranker.onnx").write_bytes(made.model)
     return Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=made.info))
 
@@ -255,18 +271,45 @@ def test_trees_that_learn_by_heart_are_left_out():
     booster = lgb.train(learning.PARAMETERS | {"min_data_in_leaf": 5}, data, learning.TREES)
     measured = learning._Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
 
-    trees, quality = learning._best(booster, measured)
-    asked = learning._asked(booster, measured)
-    by_count = {
-        count: learning._quality(measured, learning._scores(booster, measured, asked, count))["mrr_20"]
-        for count in (learning.FIRST_TREES, 60, learning.TREES)
-    }
-    assert trees < learning.TREES
-    assert quality["mrr_20"] >= max(by_count.values())
-    assert quality["mrr_20"] > by_count[learning.TREES]
+    mrr = {trees: quality["mrr_20"] for trees, quality in learning._qualities(booster, measured).items()}
+    assert list(mrr) == list(range(learning.FIRST_TREES, learning.TREES + 1, learning.TREES_STEP))
+    assert max(mrr.values()) > mrr[learning.TREES]
 
     nothing = learning._Groups(columns[:0], position[:0], position[:0], met[:0], 0)
-    assert learning._best(booster, nothing)[0] == learning.TREES
+    assert list(learning._qualities(booster, nothing)) == [learning.TREES]
+
+
+def test_those_trees_stay_with_which_the_measured_part_ranks_best(made: Learned):
+    ensembles = {node.output[0]: node.attribute for node in onnx.load_model_from_string(made.model).graph.node}
+    (numbers,) = (each.ints for each in ensembles["weights"] if each.name == "nodes_treeids")
+    trees = len(set(numbers))
+    assert made.info.quality["mrr_20"] == made.mrr[trees] == max(made.mrr.values())
+
+
+def test_the_report_has_a_chart_and_the_same_bytes_again(made: Learned, tmp_path: Path):
+    written = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_report(tmp_path / name / "ranker.md", bare_manifest(DIMENSIONS), made)
+        written.append([(tmp_path / name / f"ranker.{kind}").read_text() for kind in ("md", "svg")])
+    assert written[0] == written[1]
+    page, chart = written[0]
+    assert "](ranker.svg)" in page
+    assert all(f"| {name} |" in page for name in made.info.columns)
+    assert f"| mrr_20 | {made.info.quality['mrr_20']:g} |" in page
+    assert all(name in chart for name, _ in heaviest(made)[:SHOWN])
+    assert f"trees: {max(made.mrr.values()):.4f}" in chart
+
+
+@pytest.mark.parametrize(("report", "says"), [("ranker.txt", "ends in .md"), ("none/ranker.md", "there is no folder")])
+def test_a_report_that_cannot_be_written_is_refused_at_once(report: str, says: str, tmp_path: Path):
+    files = [str(tmp_path / name) for name in ("catalog.csv", "sessions.csv", "out", report)]
+    given = [
+        part for pair in zip(("--catalog", "--sessions", "--out", "--report"), files, strict=True) for part in pair
+    ]
+    ran = run_command("export", "train", *given)
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert says in ran.err
 
 
 def test_a_threshold_never_rounds_past_a_value():
