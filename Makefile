@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit chaos soak check audit format lock clean
+.PHONY: help setup demo test unit chaos fuzz soak check audit format lock clean
 
 help: ## this list
 	@$(or $(PYTHON),false) -c "import re; [print(f'make {m[1]:8} {m[2]}') for m in re.finditer(r'^(\w+):.*## (.*)', open('Makefile').read(), re.M)]"
@@ -27,6 +27,9 @@ unit: setup ## the tests that need neither Java nor Kafka
 chaos: export SHOPSTREAM_CHAOS_EVENTS ?= 4000
 chaos: setup ## kill processes, fill disks, break bundles, send hostile records in mid-work, half an hour
 	$(BIN)/pytest -m '' tests/chaos
+
+fuzz: setup ## a million inputs for the parsers, guided by what they reach
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py
 
 soak: setup ## the job at half of its capacity for half an hour: what grows
 	$(BIN)/python -m bench soak --minutes 30 --chart docs/soak.svg

@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import os
 import random
 import string
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,71 +19,17 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kafka.structs import OffsetAndMetadata
+from support import ROOT
+from unreadable import ITEM, check_item, check_rows, good, refused
 
 from flink_jobs.backfill import write_recorded
 from flink_jobs.check import expected_ids
 from flink_jobs.cli import main
 from flink_jobs.dlq import Place, can_go_back, reason_of
 from flink_jobs.settings import Settings, load_settings, settings_table
-from udfs.catalog import parse_item
-from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS, CatalogItem
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
-from udfs.events import EVENT_COLUMNS, parse_events
-
-ARROW = {"STRING": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
-ROWS = pa.schema([(name, ARROW[kind]) for name, kind in EVENT_COLUMNS.items()])
-
-
-def good(count: int) -> list[tuple[bytes, bytes, int]]:
-    """Views of a few shoppers, a second apart."""
-    return [
-        (
-            b"u%d" % (number % 7),
-            json.dumps(
-                {
-                    "event_id": f"e{number}",
-                    "event_type": "view",
-                    "user_id": f"u{number % 7}",
-                    "event_time": 1_700_000_000_000 + 1000 * number,
-                    "item_id": f"i{number % 50}",
-                    "price": 2.5,
-                    "properties": {"device": "phone"},
-                }
-            ).encode(),
-            1_700_000_000_000 + 1000 * number,
-        )
-        for number in range(count)
-    ]
-
-
-def refused(call: Callable[[], object], errors: type[Exception] | tuple[type[Exception], ...]) -> str | None:
-    """What the error says with which a call is refused; None where it is not."""
-    try:
-        call()
-    except errors as error:
-        return str(error)
-    return None
-
-
-def check_rows(values: list[bytes | None]) -> pa.Table:
-    """A row a value, each readable or with its reason, and all of them as Flink will have them: in Arrow."""
-    rows = parse_events(values)
-    assert len(rows) == len(values)
-    table = pa.table(list(zip(*rows, strict=True)) or [[] for _ in ROWS], schema=ROWS)
-    table.validate(full=True)
-    used = [row for row in rows if row[0] is None]
-    dead = [row for row in rows if row[0] is not None]
-    assert len(used) + len(dead) == len(values)
-    for row in dead:
-        assert row[1]
-        assert row[2:] == (None,) * (len(EVENT_COLUMNS) - 2)
-    for row in used:
-        fields = dict(zip(EVENT_COLUMNS, row, strict=True))
-        assert fields["event_id"]
-        assert fields["user_id"]
-        assert MIN_TIME_MS <= fields["event_time"] <= MAX_TIME_MS
-    return table
+from udfs.events import EVENT_COLUMNS
 
 
 @given(st.lists(st.binary(max_size=300) | st.none(), max_size=30))
@@ -123,22 +70,6 @@ def test_a_third_is_hostile_and_most_of_that_is_refused():
         assert record.how or error is None
 
 
-ITEM = {"item_id": "a", "title": "Mug", "category": "Kitchen", "price": 3.5, "in_stock": True, "image_vector": [0]}
-
-
-def check_item(key: bytes | None, value: bytes | None) -> None:
-    """An item as Arrow can hold it, a removal, or one of the errors that become dead letters."""
-
-    found: list[tuple[str, CatalogItem | None]] = []
-    assert refused(lambda: found.append(parse_item(key, value)), (ValueError, RecursionError)) != ""
-    for item_id, item in found:
-        assert item_id.encode() == key
-        assert (item is None) == (value is None)
-        if item is not None:
-            pa.array([item_id, item.title, item.category, item.brand], pa.string()).validate(full=True)
-            pa.array([item.price], pa.float64()).validate(full=True)
-
-
 @given(st.binary(max_size=30) | st.none(), st.binary(max_size=200) | st.none())
 @example(b"a", None)
 def test_any_catalogue_record_is_an_item_or_a_reason(key: bytes | None, value: bytes | None):
@@ -148,6 +79,27 @@ def test_any_catalogue_record_is_an_item_or_a_reason(key: bytes | None, value: b
 @given(st.sampled_from([*ITEM, "updated_at", "new"]), ANY_JSON)
 def test_any_json_in_a_catalogue_record_is_an_item_or_a_reason(field: str, content: Any):
     check_item(b"a", json.dumps(ITEM | {field: content}).encode())
+
+
+def fuzz(cwd: Path, *before: str) -> "subprocess.CompletedProcess[str]":
+    """Run tests/fuzz.py after these lines of Python."""
+    pytest.importorskip("atheris", reason="has no package for this platform")
+    lines = [*before, "import runpy", f"runpy.run_path({str(ROOT / 'tests' / 'fuzz.py')!r}, run_name='__main__')"]
+    command = [sys.executable, "-c", "\n".join(lines), "--runs", "5000", "--seed", "1"]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_fuzzer_finds_no_bytes_without_a_row_or_a_reason(tmp_path: Path):
+    ran = fuzz(tmp_path)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "Done 5000 runs" in ran.stderr
+
+
+def test_the_fuzzer_finds_a_parser_that_is_wrong(tmp_path: Path):
+    ran = fuzz(tmp_path, "import udfs.catalog", "udfs.catalog.parse_item = lambda key, value: ('', None)")
+    assert ran.returncode == 77
+    assert [each.name[:6] for each in tmp_path.iterdir()] == ["crash-"]
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
