@@ -281,15 +281,14 @@ def full_checkpoint_disk(trial: Trial) -> None:
     ballast = Path(trial.settings.checkpoint.folder.removeprefix("file://")) / "ballast"
     _fill(ballast)
 
-    def failed() -> int:
-        return int(trial.machine.rest(f"/jobs/{trial.job}/checkpoints")["counts"]["failed"])
+    def counts() -> dict[str, int]:
+        return dict(trial.machine.rest(f"/jobs/{trial.job}/checkpoints")["counts"])
 
-    trial.send_until(lambda: bool(failed()), "failed checkpoint")
+    trial.send_until(lambda: bool(counts()["failed"]), "failed checkpoint")
     time.sleep(trial.chance.uniform(5, 20))
     with pytest.raises(OSError, match="No space left"):
         ballast.with_name("more").write_bytes(bytes(1 << 20))
-    (restarts,) = trial.machine.rest(f"/jobs/{trial.job}/metrics?get=numRestarts")
-    trial.note = f"{failed()} checkpoints failed, {restarts['value']} restarts"
+    trial.note = f"{counts()['failed']} checkpoints failed, {counts()['restored']} restarts"
     ballast.unlink()
     ballast.with_name("more").unlink()
     trial.strike()
