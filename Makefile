@@ -28,7 +28,7 @@ chaos: export SHOPSTREAM_CHAOS_EVENTS ?= 4000
 chaos: setup ## kill processes, fill disks, break bundles, send hostile records in mid-work, half an hour
 	$(BIN)/pytest -m '' tests/chaos
 
-fuzz: setup ## a million inputs for the parsers, guided by what they reach
+fuzz: setup ## a million inputs for the parsers, guided by what they reach (Linux)
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py
 
 soak: setup ## the job at half of its capacity for half an hour: what grows

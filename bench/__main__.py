@@ -110,7 +110,7 @@ def pipeline(
 def soak(
     minutes: Annotated[float, typer.Option(min=0.5, help="How long events are sent.")] = 30,
     capacity: Annotated[
-        float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="what it does")
+        float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="measured")
     ] = None,
     bundles: Annotated[
         Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
@@ -118,7 +118,10 @@ def soak(
     chart: Annotated[Path | None, typer.Option(help="Draw it to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
-    """Our job at half of its capacity for long: do memory, open files or lag grow? Exit code 1 if answers are lost."""
+    """Our job at half of its capacity for long: do memory, open files or lag grow? Exit code 1 if answers are lost.
+
+    State is in RocksDB and outlives an event by ten minutes, so that it comes and goes while one looks.
+    """
     run_soak(minutes, capacity, bundles, chart, as_json=as_json)
 
 

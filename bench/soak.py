@@ -67,8 +67,9 @@ class Soaked:
 def run_soak(
     minutes: float, capacity: float | None, bundles: Path | None, chart: Path | None, *, as_json: bool
 ) -> None:
-    """Measure, draw, and print a table or the JSON of Soaked; capacity in events/s, None: what it does catching up.
+    """Measure, draw, and print a table or the JSON of Soaked.
 
+    capacity: in events/s, None: what `ours-rocksdb` does catching up.
     ShopstreamError when an answer is missing or doubled at the end.
     """
     if chart is not None:
@@ -216,8 +217,8 @@ def show(soaked: Soaked, console: Console) -> None:
         table.add_row(name, *figures, "" if slope is None else f"{slope:+,.0f}")
     console.print(table)
     console.print(
-        f"{soaked.answers:,} answers, {soaked.missing} missing, {soaked.doubled} doubled; machine: {machine()}, shared "
-        "with the broker and the sender",
+        f"{soaked.answers:,} answers, {soaked.missing} missing, {soaked.doubled} doubled; {', '.join(STATE)}; machine: "
+        f"{machine()}, shared with the broker and the sender",
         markup=False,
     )
 

@@ -37,7 +37,7 @@ Mapping = Annotated[
 Gap = Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")]
 KeysFile = Annotated[
     Path | None,
-    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for a file with real ids."),
+    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for sessions with real ids."),
 ]
 Calibration = Annotated[
     Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")

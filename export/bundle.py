@@ -20,7 +20,7 @@ from rich.console import Console
 
 from export.co_visits import Visits, count_visits
 from export.interactions import Interactions, interactions
-from export.learn import Learned, learn, write_past
+from export.learn import Learned, learn, let_threads_sleep, write_past
 from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
 from export.quantize import Activation, calibrate, quantize
@@ -136,6 +136,7 @@ def export_bundle(options: ExportOptions, console: Console) -> Exported:
         calibration, held_back = _texts(texts, options.calibration_texts, options.calibration)
     # transformers imports these where it finds them, for text generation and object detection only; 1.3 of 6.4 seconds,
     # 5 of 18 before Python has written its byte code.
+    let_threads_sleep()
     with step("load PyTorch and Optimum"), _hidden("sklearn", "scipy"):
         from export import to_onnx
     with draft_folder(options.out) as draft, _quiet():
@@ -266,13 +267,10 @@ def _interactions(options: ExportOptions, items: pa.Table) -> Interactions:
 def _events(options: ExportOptions, source: Path) -> Iterator[pa.RecordBatch]:
     """Past events, by the names that shoppers have in the job, of those who are not to be forgotten.
 
-    In a lake, which is a folder, shoppers have these names already.
+    source: a file, or the lake's folder, whose shoppers have these names already but for those from before the keys.
     """
-    if source.is_dir():
-        keys, events = None, past_events(source)
-    else:
-        keys = read_keys(options.keys_file) if options.keys_file else None
-        events = read_events(source, mapping=_mapping(options, source, EVENTS))
+    keys = read_keys(options.keys_file) if options.keys_file else None
+    events = past_events(source) if source.is_dir() else read_events(source, mapping=_mapping(options, source, EVENTS))
     return usable(events, keys, Forgotten.read(options.out))
 
 

@@ -195,9 +195,16 @@ def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
 
-def _lightgbm() -> Any:
-    # Read as it loads. Threads that wait sleep: where they spin, a busy machine takes 60 s for what is done in 3.
+def let_threads_sleep() -> None:
+    """To be called before OpenMP is loaded, by PyTorch or LightGBM: threads of theirs that wait sleep.
+
+    Where they spin, LightGBM takes ten to twenty times as long on a machine that has other work.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def _lightgbm() -> Any:
+    let_threads_sleep()
     try:
         import lightgbm
     except OSError as error:  # its wheel brings no OpenMP along

@@ -1,5 +1,6 @@
 """What a ranker learned, for people: a page of Markdown, and a chart beside it."""
 
+import os
 from pathlib import Path
 
 from export.learn import CUT, Learned
@@ -14,8 +15,11 @@ def chart_of(report: Path) -> Path:
     """Where a report's chart is; ShopstreamError for a report that cannot be written."""
     if report.suffix != ".md":
         raise ShopstreamError(f"--report {report}: use a name that ends in .md")
-    if not report.absolute().parent.is_dir():
-        raise ShopstreamError(f"--report {report}: there is no folder {report.absolute().parent}")
+    folder = report.absolute().parent
+    if not folder.is_dir():
+        raise ShopstreamError(f"--report {report}: there is no folder {folder}")
+    if report.is_dir() or not os.access(folder, os.W_OK):
+        raise ShopstreamError(f"--report {report} cannot be written to")
     return report.with_suffix(".svg")
 
 
@@ -34,7 +38,7 @@ def write_report(report: Path, manifest: Manifest, learned: Learned) -> None:
         "|---|---:|",
         *(f"| {name} | {value:g} |" for name, value in learned.info.quality.items()),
         "",
-        f"![MRR@{CUT} by the number of trees, and the columns that they look at]({chart.name})",
+        f"![MRR@{CUT} by the number of trees, and the columns that they look at](<{chart.name}>)",
         "",
         "What the trees look at, by their share of what the splits gained:",
         "",

@@ -200,7 +200,7 @@ class LocalFlink:
             "taskmanager.numberOfTaskSlots": self.slots,
             "taskmanager.memory.process.size": self.task_memory,
             # The Python workers live outside Flink's memory and need what the machine has; the jobs here keep their
-            # state on the heap, so managed memory would lie idle.
+            # state on the heap unless told otherwise, so more managed memory would lie idle.
             "taskmanager.memory.managed.fraction": 0.1,
             # A task manager that is up before the job manager asks again this soon, not after the default 10 s.
             "cluster.registration.error-delay": "200 ms",

@@ -1,5 +1,6 @@
 """Lakes of simulated sessions: read by all readers, old files and new; and every fault that check finds, planted."""
 
+import base64
 import os
 import re
 import shutil
@@ -119,6 +120,19 @@ def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa
     Forgotten.read(tmp_path).with_more([shopper_hash(forgotten)], 2**60).write(tmp_path)
     trained = pa.Table.from_batches(_events(ExportOptions(lake, tmp_path), lake))
     assert trained.equals(found.filter(pc.not_equal(found["user_id"], forgotten)))
+
+    (tmp_path / "keys").write_text(f"k 2026-01-01T00:00:00Z {base64.b64encode(bytes(32)).decode()}")
+    keyed = pa.Table.from_batches(_events(ExportOptions(lake, tmp_path / "no", keys_file=tmp_path / "keys"), lake))
+    assert keyed["event_id"].equals(found["event_id"])
+    assert all(user.startswith("k:") for user in keyed["user_id"].to_pylist())
+
+
+def test_past_events_have_what_every_event_has(lake: Path, rows: dict[str, pa.Table]):
+    place = rows["events"].schema.get_field_index("user_id")
+    nobody = pa.nulls(len(rows["events"]), pa.string())
+    put(lake, "events", rows["events"].set_column(place, "user_id", nobody), "part-2")
+    with pytest.raises(ShopstreamError, match=f"rows of {DAYS[0]} without user_id"):
+        list(past_events(lake))
 
 
 @pytest.fixture
