@@ -27,6 +27,8 @@ ORT_PROVIDERS: dict[str, str] = {
 #: Shapes whose compiled kernels OpenVINO keeps. Without a bound its memory grows with every new shape, to gigabytes.
 OPENVINO_SHAPES = 256
 ROW_STEP = 4
+#: Tokens of a text up to which OpenVINO is no slower with an attention that it does not fuse.
+SHORT_TOKENS = 256
 #: Most tokens in one call of the model; bounds its working memory.
 TOKEN_BUDGET: dict[str, int] = {"cpu": 2048, "openvino": 2048, "cuda": 16_384, "tensorrt": 16_384}
 #: Most texts in one call and most tokens of a text, as TensorRT's profile allows.
@@ -234,7 +236,8 @@ class _OpenVino:
     """OpenVINO on the CPU: the fastest for long texts and large batches; it compiles kernels for each new shape.
 
     So rows are filled up to a power of two, or a multiple of ROW_STEP, which changes no row's result, and few shapes
-    are met. Beside int8 products it computes in bfloat16 where the processor can.
+    are met. Beside int8 products it computes in bfloat16 where the processor can. Texts of up to SHORT_TOKENS tokens
+    without padding have a form of the model of their own.
     """
 
     def __init__(self, model: Path, precision: str, streams: int) -> None:
@@ -259,17 +262,54 @@ class _OpenVino:
             "CPU_RUNTIME_CACHE_CAPACITY": OPENVINO_SHAPES,
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
         }
-        self._compiled = core.compile_model(core.read_model(model), "CPU", config)
-        self._inputs = [node.any_name for node in self._compiled.inputs]
-        self._requests = threading.local()
+        any_text = core.read_model(model)
+        self._any = _Compiled(core.compile_model(any_text, "CPU", config))
+        unfused = config | {"SNIPPETS_MODE": "DISABLE"}
+        self._short = _Compiled(core.compile_model(_for_short_texts(any_text.clone()), "CPU", unfused))
 
     def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
         rows = len(ids)
         fill = (1 << (rows - 1).bit_length()) - rows if rows < ROW_STEP else -rows % ROW_STEP
         ids, mask = (np.pad(array, ((0, fill), (0, 0)), mode="edge") for array in (ids, mask))
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        compiled = self._short if ids.shape[1] <= SHORT_TOKENS and mask.all() else self._any
+        return np.asarray(compiled.run(feed)[:rows], dtype=np.float32)
+
+
+class _Compiled:
+    """A model that OpenVINO has compiled; each thread has a request of its own."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._inputs = [node.any_name for node in compiled.inputs]
+        self._requests = threading.local()
+
+    def run(self, feed: Mapping[str, Ids]) -> npt.NDArray[Any]:
+        """Its one output; what it does not take is left in the feed."""
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
         request = self._requests.own
         request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
-        return np.asarray(request.get_output_tensor(0).data[:rows], dtype=np.float32)
+        return request.get_output_tensor(0).data  # type: ignore[no-any-return]
+
+
+def _for_short_texts(model: Any) -> Any:
+    """The OpenVINO model changed for texts without padding: no mask, and the product of attention turns the keys."""
+    from openvino import opset13 as ops
+
+    mask = next(node for node in model.get_parameters() if node.output(0).any_name == "attention_mask")
+    _replace(mask, ops.constant(np.ones((1, 1), np.int64)))  # from which all that it is used for is computed once
+    model.remove_parameter(mask)
+    for product in model.get_ordered_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        keys = product.input_value(1).get_node()
+        if keys.get_type_name() == "Transpose" and keys.input_value(1).get_node().data.tolist() == [0, 2, 3, 1]:
+            turned = ops.transpose(keys.input_value(0), np.array([0, 2, 1, 3]))
+            _replace(product, ops.matmul(product.input_value(0), turned, False, True))
+    return model
+
+
+def _replace(node: Any, other: Any) -> None:
+    for user in node.output(0).get_target_inputs():
+        user.replace_source_output(other.output(0))

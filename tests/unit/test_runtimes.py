@@ -143,6 +143,21 @@ def test_the_bound_path_of_devices_gives_what_the_plain_one_gives(bundles: Path)
     assert np.array_equal(runtime.run_bound(feed), runtime.run(ids, mask))  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("variant", "least"), [("fp32", 0.999999), ("int8", 0.995)])
+def test_openvinos_form_for_short_texts_gives_what_the_whole_model_gives(
+    bundles: Path, variant: str, least: float, monkeypatch: pytest.MonkeyPatch
+):
+    runtime = load(open_bundle(bundles).variant_file(variant), "short", variant, "openvino", EncoderOptions(threads=1))
+    ids = np.random.default_rng(0).integers(1000, 20_000, (5, 9))
+    short = runtime.run(ids, np.ones_like(ids)).copy()
+    monkeypatch.setattr(runtimes, "SHORT_TOKENS", 0)
+    whole = runtime.run(ids, np.ones_like(ids)).copy()
+    padded = runtime.run(np.pad(ids, ((0, 0), (0, 3))), np.pad(np.ones_like(ids), ((0, 0), (0, 3))))[:, :9]
+    for other in (whole, padded):
+        cosine = (short * other).sum(axis=2) / np.linalg.norm(short, axis=2) / np.linalg.norm(other, axis=2)
+        assert cosine.min() > least
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")
 def test_on_cuda_fp16_is_chosen_and_agrees_with_the_cpu(bundles: Path):
