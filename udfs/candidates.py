@@ -99,7 +99,7 @@ class Pairs:
         """Which of these keys (int64 [m]) are among the pairs, and the place of each of those."""
         if not len(self.key):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
-        if self.size <= DENSE * len(self.key):
+        if self.size <= DENSE * max(len(self.key), len(key)):
             place = self._place[key]
             hit = np.flatnonzero(place >= 0)
         else:
@@ -553,8 +553,11 @@ class Finder:
         if not self._repeats:
             key = key[~_in_sorted(key, query.seen)]
         pairs = Pairs.of(key, query)
-        described = [column for _, source in self._sources for column in source.describe(pairs)]
-        return Candidates(pairs.session, pairs.item, np.stack(described, axis=1).astype(np.float32))
+        columns = np.empty((len(self.columns), len(key)), np.float32)
+        described = (column for _, source in self._sources for column in source.describe(pairs))
+        for place, column in enumerate(described):
+            columns[place] = column
+        return Candidates(pairs.session, pairs.item, np.ascontiguousarray(columns.T))
 
     def because(self, query: Query, session: Ints, item: Ints) -> dict[str, Ints]:
         """By source, int64 [n]: the place in the query's items that it names for each pair, -1 for none."""

@@ -177,8 +177,9 @@ class LearnedRanker:
                 nearest = np.argmax(product * weight[low:high], axis=1)
                 by_content[first:last] = nearest + (len(query.item) + low)
 
-        row, source = np.nonzero(weights)
-        row, source = (each[np.lexsort((source, -weights[row, source], row))] for each in (row, source))
+        heaviest = np.argsort(-weights, axis=1, kind="stable")
+        row, place = np.nonzero(np.take_along_axis(weights, heaviest, axis=1))
+        source = heaviest[row, place]
         said = zip(source.tolist(), weights[row, source].tolist(), because[row, source].tolist(), strict=True)
         reasons = [Reason(names[source], weight / MICRO, quotes[quote]) for source, weight, quote in said]
         parts = np.searchsorted(row, np.arange(len(item) + 1)).tolist()
