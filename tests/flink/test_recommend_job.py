@@ -23,7 +23,7 @@ from udfs.events import parse_event
 pytestmark = pytest.mark.flink
 
 MINUTE = 60_000
-SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "6000"))
+SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "4000"))
 #: Of these, those that are also run with one row a call, which takes ten times as long.
 SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "500"))
 START = 1_700_000_000_000
