@@ -188,8 +188,7 @@ def _export(model: str | None, titles: Sequence[str], folder: Path, notes: Conso
     catalog.write_text("".join(json.dumps(item) + "\n" for item in items))
     command = [sys.executable, "-m", "export", "bundle", "--catalog", str(catalog), "--out", str(bundles), "--json"]
     command += ["--model", model] if model else []
-    variants = ["fp32", "int8", *(["bf16"] if cpu_flags() & {"avx512_bf16", "amx_bf16"} else [])]
-    command += ["--variants", ",".join(variants)]
+    command += ["--variants", "fp32,int8,bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32,int8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ShopstreamError(f"the export failed: {_last_line(done.stderr).removeprefix('error: ')}")

@@ -38,7 +38,8 @@ BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 2
 DAY_MS = 86_400_000
 #: Sessions in one query, at most.
 MOST_SESSIONS = 256
-#: Sets of whole numbers are marked in an array, not sorted, if that has up to so many places for each of them.
+#: Sets of whole numbers are marked in an array, not sorted, if that has up to so many places for each of them, or, up
+#: to SCORE_BUDGET, for each that is looked for.
 DENSE = 24
 #: Days or events since what never was.
 UNKNOWN = 999.0
@@ -99,7 +100,7 @@ class Pairs:
         """Which of these keys (int64 [m]) are among the pairs, and the place of each of those."""
         if not len(self.key):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
-        if self.size <= DENSE * max(len(self.key), len(key)):
+        if self.size <= max(DENSE * len(self.key), min(DENSE * len(key), SCORE_BUDGET)):
             place = self._place[key]
             hit = np.flatnonzero(place >= 0)
         else:
@@ -554,9 +555,9 @@ class Finder:
             key = key[~_in_sorted(key, query.seen)]
         pairs = Pairs.of(key, query)
         columns = np.empty((len(self.columns), len(key)), np.float32)
-        described = (column for _, source in self._sources for column in source.describe(pairs))
-        for place, column in enumerate(described):
-            columns[place] = column
+        described = (values for _, source in self._sources for values in source.describe(pairs))
+        for column, values in zip(columns, described, strict=True):
+            column[:] = values
         return Candidates(pairs.session, pairs.item, np.ascontiguousarray(columns.T))
 
     def because(self, query: Query, session: Ints, item: Ints) -> dict[str, Ints]:

@@ -24,7 +24,8 @@ ORT_PROVIDERS: dict[str, str] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-#: Shapes whose compiled kernels OpenVINO keeps. Without a bound its memory grows with every new shape, to gigabytes.
+#: Shapes whose compiled kernels OpenVINO keeps, of each form of a model. Without a bound its memory grows with every
+#: new shape, to gigabytes.
 OPENVINO_SHAPES = 256
 ROW_STEP = 4
 #: Tokens of a text up to which OpenVINO is no slower with an attention that it does not fuse.
@@ -304,7 +305,10 @@ def _for_short_texts(model: Any) -> Any:
         if product.get_type_name() != "MatMul":
             continue
         keys = product.input_value(1).get_node()
-        if keys.get_type_name() == "Transpose" and keys.input_value(1).get_node().data.tolist() == [0, 2, 3, 1]:
+        if keys.get_type_name() != "Transpose":
+            continue
+        order = keys.input_value(1).get_node()
+        if order.get_type_name() == "Constant" and order.data.tolist() == [0, 2, 3, 1]:
             turned = ops.transpose(keys.input_value(0), np.array([0, 2, 1, 3]))
             _replace(product, ops.matmul(product.input_value(0), turned, False, True))
     return model

@@ -3,15 +3,18 @@ from pathlib import Path
 import models
 import numpy as np
 import numpy.typing as npt
+import openvino
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from export import to_onnx
 from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
 from export.source import SourceModel, open_source
+from udfs import runtimes
 from udfs.encoder import Encoder
 from udfs.runtimes import EncoderOptions
 
@@ -67,8 +70,8 @@ def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_togethe
 ):
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
     assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
-    for variant in ("fp32", "int8"):
-        encoder = Encoder(done.bundle, EncoderOptions(variant=variant, provider="cpu"))
+    for variant, provider in (("fp32", "cpu"), ("int8", "cpu"), ("fp32", "openvino"), ("int8", "openvino")):
+        encoder = Encoder(done.bundle, EncoderOptions(variant=variant, provider=provider))
         cosines = encoder.encode([*TITLES.keys()]) @ encoder.encode([*TITLES.values()]).T
         assert np.array_equal(cosines.argmax(axis=0), range(len(TITLES)))
         assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
@@ -107,3 +110,25 @@ def test_the_random_model_is_always_the_same(random: SourceModel, tmp_path: Path
     again = models.random_cls_bert(tmp_path / "again")
     for file in (file for file in random.folder.rglob("*") if file.is_file()):
         assert (again / file.relative_to(random.folder)).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's age
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_openvinos_form_for_short_texts_fits_each_kind_of_model(kind: str):
+    sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, **sizes, intermediate_size=64)
+    model = AutoModel.from_config(config, attn_implementation="eager").eval()
+    ids = np.random.default_rng(0).integers(5, 100, (4, 7))
+    with to_onnx.exported(model) as file:
+        short = runtimes._for_short_texts(openvino.Core().read_model(file))
+        found = [
+            runtimes.load(file, f"{kind} on {provider}", "fp32", provider, EncoderOptions(threads=1)).run(
+                ids, np.ones_like(ids)
+            )
+            for provider in ("cpu", "openvino")
+        ]
+    assert "attention_mask" not in {node.any_name for node in short.inputs}
+    products = [node for node in short.get_ordered_ops() if node.get_type_name() == "MatMul"]
+    turned = [node for node in products if node.input_value(1).get_node().get_type_name() == "Transpose"]
+    assert sum(node.get_attributes()["transpose_b"] for node in turned) == 2  # layers
+    assert np.allclose(*found, atol=1e-5)

@@ -147,7 +147,9 @@ def test_the_bound_path_of_devices_gives_what_the_plain_one_gives(bundles: Path)
 def test_openvinos_form_for_short_texts_gives_what_the_whole_model_gives(
     bundles: Path, variant: str, least: float, monkeypatch: pytest.MonkeyPatch
 ):
-    runtime = load(open_bundle(bundles).variant_file(variant), "short", variant, "openvino", EncoderOptions(threads=1))
+    runtime = load(
+        open_bundle(bundles).variant_file(variant), f"short-{variant}", variant, "openvino", EncoderOptions(threads=1)
+    )
     ids = np.random.default_rng(0).integers(1000, 20_000, (5, 9))
     short = runtime.run(ids, np.ones_like(ids)).copy()
     monkeypatch.setattr(runtimes, "SHORT_TOKENS", 0)
