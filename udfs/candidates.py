@@ -7,6 +7,7 @@ and sums run over one session's own entries in their own order, so that a pair's
 
 import hashlib
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
 #: Items that a source proposes for a session.
 BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
+#: Items on each side of the last one, in the order of their ids; of an id the bytes that this goes by, at most, and
+#: the digits that a number in it is filled up to.
+LISTED, LISTED_BY, LISTED_DIGITS = 5, 32, 12
+_NUMBER = re.compile("[0-9]+")
 DAY_MS = 86_400_000
 #: Sessions in one query, at most.
 MOST_SESSIONS = 256
@@ -403,6 +408,80 @@ class History(Source):
         return times, np.where(times > 0, days, UNKNOWN), self._known[pairs.session]
 
 
+class Listing(Source):
+    """What stands near what was met when items are in the order of their ids.
+
+    Shops give ids one after the other, so neighbours often are of one family or came in together. Numbers in ids count
+    as numbers: i9 comes before i10.
+    """
+
+    columns = ("listed_step", "listed_near", "listed_direction")
+
+    def __init__(self, items: LiveItems) -> None:
+        self._live = items
+        self._keys = np.empty(0, dtype=f"S{LISTED_BY}")
+        self._order = np.empty(0, dtype=np.int64)
+        self.refresh()
+
+    def refresh(self) -> None:
+        known = len(self._order)
+        fresh = np.array([_listed_by(item) for item in self._live.ids[known:]], dtype=self._keys.dtype)
+        if not len(fresh):
+            return
+        by_key = np.argsort(fresh, kind="stable")
+        at = np.searchsorted(self._keys, fresh[by_key], side="right")
+        self._keys = np.insert(self._keys, at, fresh[by_key])
+        self._order = np.insert(self._order, at, known + by_key)
+        self._place = np.empty(len(self._order), dtype=np.int64)
+        self._place[self._order] = np.arange(len(self._order))
+
+    def load(self, query: Query) -> None:
+        self._query, self._items = query, query.items
+        place, nth = self._place[query.item], nth_of(query.session)
+        self._last = np.full(len(query), -1)
+        self._last[query.session[nth == 0]] = place[nth == 0]
+        earlier = np.flatnonzero(nth > 0)
+        session = query.session[earlier]
+        turns = added(session, np.sign(place[earlier - 1] - place[earlier]).astype(np.float64), len(query))
+        self._direction = turns / np.maximum(np.bincount(session, minlength=len(query)), 1)
+        key = query.session * self._items + place
+        self._by_place = np.argsort(key)
+        self._met = key[self._by_place]
+
+    def propose(self) -> Ints:
+        session = np.flatnonzero(self._last >= 0)
+        place = self._last[session, None] + np.arange(-LISTED, LISTED + 1)
+        row, column = np.nonzero((place >= 0) & (place < self._items))
+        return np.asarray(session[row] * self._items + self._order[place[row, column]])
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        last = self._last[pairs.session]
+        step = np.where(last >= 0, self._place[pairs.item] - last, 0)
+        steps, _ = self._nearest(pairs)
+        return step, np.where(steps < 0, 0.0, 1 / (1 + np.maximum(steps, 0))), self._direction[pairs.session]
+
+    def because(self, pairs: Pairs) -> Ints:
+        return self._nearest(pairs)[1]
+
+    def _nearest(self, pairs: Pairs) -> tuple[Ints, Ints]:
+        """int64 [n] each: steps to the nearest item that was met, and its place in the query; -1 without one."""
+        if not len(self._met):
+            nothing = np.full(len(pairs.key), -1)
+            return nothing, nothing
+        key = pairs.session * self._items + self._place[pairs.item]
+        at = np.searchsorted(self._met, key)
+        sides = np.stack((np.maximum(at - 1, 0), np.minimum(at, len(self._met) - 1)))
+        far = np.abs(self._met[sides] - key)
+        far[self._query.session[self._by_place[sides]] != pairs.session] = self._items
+        side = np.argmin(far, axis=0), np.arange(len(key))
+        none = far[side] == self._items
+        return np.where(none, -1, far[side]), np.where(none, -1, self._by_place[sides[side]])
+
+
+def _listed_by(item_id: str) -> bytes:
+    return _NUMBER.sub(lambda number: number[0].zfill(LISTED_DIGITS), item_id).encode("utf-8", "replace")[:LISTED_BY]
+
+
 class ByPrice(Source):
     """What an item costs, and how that compares with the items that the session has met; 0 where that is unknown."""
 
@@ -478,6 +557,7 @@ class Finder:
         self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
         self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
+        self._listing = Listing(items)
         self._sources: list[tuple[str, Source]] = [
             ("similar_sessions", SimilarSessions(past, room)),
             ("co_visit", ItemToItem("co_visit", bundle.co_visits(), room)),
@@ -486,6 +566,7 @@ class Finder:
             ("content", ByContent(items)),
             ("popularity", self._popular),
             ("history", History(past, room)),
+            ("listing", self._listing),
             ("price", ByPrice(items.price)),
             ("session", ThisSession(items.popularity, propose=repeats)),
         ]
@@ -495,6 +576,7 @@ class Finder:
     def refresh(self) -> None:
         """To be called after the items have changed."""
         self._popular.refresh()
+        self._listing.refresh()
 
     def forget(self, until: Callable[[Ints], Ints]) -> None:
         """Take those for strangers whose sessions end no later than `until` says of their hashes (epoch ms, [n])."""

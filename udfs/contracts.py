@@ -60,7 +60,9 @@ class CatalogItem(Struct):
     updated_at: EpochMs | ZonedTime | None = None
 
 
-Source = Literal["content", "co_visit", "popularity", "similar_sessions", "history", "price", "session", "diversity"]
+Source = Literal[
+    "content", "co_visit", "popularity", "similar_sessions", "history", "listing", "price", "session", "diversity"
+]
 
 
 class Reason(Struct, gc=False):

@@ -21,6 +21,7 @@ SAYINGS = {
     "content": "a likeness of titles",
     "popularity": "popular in this shop",
     "history": "from sessions before this one",
+    "listing": "where it stands among the shop's items",
     "price": "by its price",
     "session": "where this session stands",
     "diversity": "unlike the items before it",

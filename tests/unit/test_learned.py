@@ -185,6 +185,9 @@ def test_columns_of_a_pair_by_hand(tmp_path: Path):
     assert row[4]["content_last"] == 0
     assert row[1]["price"] == pytest.approx(np.log(2))
     assert row[1]["price_against_session"] == 0  # what a costs is unknown
+    assert row[4]["listed_step"] == 4
+    assert row[4]["listed_near"] == pytest.approx(1 / (1 + 4))
+    assert row[4]["listed_direction"] == 0
 
 
 def test_a_forgotten_shopper_is_a_stranger(tmp_path: Path):
@@ -213,6 +216,42 @@ def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):
     against = found.columns[:, finder.columns.index("price_against_session")]
     assert found.item.tolist() == [3, 4, 5]
     assert against.tolist() == pytest.approx([np.log(8 / np.sqrt(2 * 4))] * 3)
+
+
+def listed(finder: Finder, letters: str) -> dict[str, list[float]]:
+    """The columns of the order of ids, by candidate."""
+    sofar = tiny(("u", letters)) if letters else replace(tiny(("u", "a")), item=np.array([99]))
+    sofar = replace(sofar, items=[*finder.items.ids, *[""] * 100][:100])
+    query = query_of(finder, sofar, lambda texts: np.zeros((len(texts), 6), np.float32))
+    found = finder.find(query)
+    columns = [finder.columns.index(f"listed_{name}") for name in ("step", "near", "direction")]
+    named = finder.because(query, found.session, found.item)["listing"]
+    assert (named >= 0).all() or not letters
+    return {
+        finder.items.ids[item]: [*values, query.item[place] if letters else -1]
+        for item, values, place in zip(found.item.tolist(), found.columns[:, columns].tolist(), named, strict=True)
+    }
+
+
+def test_items_are_listed_by_their_ids_and_new_ones_among_them(tmp_path: Path):
+    ids = ["i10", "i9", "i2", "ä1", "i100", "i11"]  # in order: i2, i9, i10, i11, i100, ä1
+    finder = bundle_of(tmp_path, replace(tiny(("u", "af"), ("v", "bcde")), items=ids))
+    last = 5  # i11, after i10
+    assert listed(finder, "af") == {
+        "i9": [-2, pytest.approx(1 / 2), 1, 0],
+        "i2": [-3, pytest.approx(1 / 3), 1, 0],
+        "ä1": [2, pytest.approx(1 / 3), 1, last],
+        "i100": [1, pytest.approx(1 / 2), 1, last],
+    }
+    assert {tuple(values[:3]) for values in listed(finder, "").values()} == {(0, 0, 0)}
+    new = {"item_id": ["i012", "h1"], "title": ["new", "newer"], "in_stock": [True, True], "price": [1.0, 1.0]}
+    unknown = {"category": [None] * 2, "brand": [None] * 2, "encoder": ["other"] * 2, "vector": [None] * 2}
+    finder.items.apply(pa.table(new | unknown), lambda titles: np.zeros((len(titles), 6), np.float32))
+    finder.refresh()
+    assert listed(finder, "af")["i012"] == [1, pytest.approx(1 / 2), 1, last]
+    assert listed(finder, "af")["i100"] == [2, pytest.approx(1 / 3), 1, last]
+    assert listed(finder, "af")["h1"] == [-4, pytest.approx(1 / 4), 1, 0]
+    assert listed(finder, "d").keys() == {"i10", "i9", "i2", "i100", "i11", "i012", "h1"}
 
 
 def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: Interactions):
@@ -487,7 +526,7 @@ def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     )
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
-    assert told == {"seen_age", "history_days", "session_events", "price"}
+    assert told == {"seen_age", "history_days", "session_events", "price", "listed_step", "listed_near"}
 
 
 @pytest.mark.parametrize("later", [False, True])
