@@ -13,6 +13,8 @@ from bench.pipeline_latency import run_latency
 from bench.quality_data import PREPARED, prepare
 from bench.rank import SIZES
 from bench.rank import run as run_rank
+from bench.scale import CASES
+from bench.scale import run as run_scale
 from bench.soak import run_soak
 from udfs.errors import exit_with_one_line
 
@@ -104,6 +106,29 @@ def pipeline(
         run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:
         pipelines.run(options, as_json=as_json, chart=chart)
+
+
+@app.command()
+def scale(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help=f"Cases: {', '.join(CASES)}. May be repeated."),
+    ] = None,
+    share: Annotated[float, typer.Option(min=0.001, max=1, help="Of each case's users, for a quick look.")] = 1,
+    limit: Annotated[float, typer.Option(min=10, help="Seconds after which a case is cut off.")] = 900,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rank with the bundle in use in this folder, but for larger catalogues.", show_default="exports one"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """Our job with more users, longer sessions, more items, less parallelism and another backend: rate, memory, state.
+
+    Each shopper has one session, and all are under way at once.
+    """
+    run_scale(tuple(name for part in only or () for name in part.split(",")), share, limit, bundles, as_json=as_json)
 
 
 @app.command()

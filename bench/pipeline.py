@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,6 +52,7 @@ FLINK: Mapping[str, tuple[submitting.Job, tuple[str, ...], tuple[str, ...]]] = {
     "identity": (_JOBS, (), ("--contender", "identity")),
     "ours-cold": (submitting.JOBS["recommend"], ("encoder.cache=0",), ()),
     "ours-rocksdb": (submitting.JOBS["recommend"], ("checkpoint.backend=rocksdb",), ()),
+    "identity-rocksdb": (_JOBS, ("checkpoint.backend=rocksdb",), ("--contender", "identity")),
     "ours-bad": (submitting.JOBS["recommend"], (f"topics.clickstream={BAD_TOPIC}",), ()),
 }
 #: The others, and whether they run in the peers' environment; `encoder` is no pipeline, but the most that one can do.
@@ -106,7 +107,8 @@ class Row:
     Rates are from the first result to the last, events_per_s by the share of the events that the results stand for;
     texts are those that the encoder was asked for, each once a batch, from its cache too. CPU is of all the contender's
     processes in that time, peak_rss_mb the most that they held together, pages that they share counted for each.
-    startup_s: from its start (Flink's cluster runs by then) to the first result. missing, doubled and unexpected
+    startup_s: from its start (Flink's cluster runs by then) to the first result; state_mb: of Flink's last checkpoint,
+    when all is read. missing, doubled and unexpected
     recommendations, of all rounds; same_as_ours: share of its records that equal those of `ours` byte for byte. Null is
     what cannot be told: rates of too short a run, missing ones of a run that was cut off.
     """
@@ -120,6 +122,7 @@ class Row:
     cpu_s_per_100k: float | None
     peak_rss_mb: float | None
     startup_s: float | None
+    state_mb: float | None
     ratio_ours_to_it: float | None
     missing: int | None
     doubled: int
@@ -149,13 +152,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """One round of a contender: its samples, the texts that its encoder was asked for, and its records."""
+    """One round of a contender: its samples, the texts that its encoder was asked for, its records, and its state."""
 
     samples: list[Sample]
     texts: int | None
     through: bool
     digests: Mapping[str, int]  #: of the records, by recommendation id
     records: int
+    state_mb: float | None = None
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -185,7 +189,11 @@ def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[
     names = [name for name in NAMES if not options.only or name in options.only]
     with broker(folder) as address:
         base = settings_for(address, bundle)
-        prepared = prepare(load_settings(None, base), bundle, options.events, shoppers, notes)
+        stream = simulate.simulate(
+            bundle.items().table.to_pylist(), events=options.events, shoppers=shoppers, bad_share=0
+        )
+        prepared = prepare(load_settings(None, base), stream, notes)
+        prepared = replace(prepared, about=f"{prepared.about}, 2 % up to 20 s late; bundle {bundle.id}")
         notes.print(prepared.about, markup=False)
         if "ours-bad" in names:
             spoil(load_settings(None, [*base, *FLINK["ours-bad"][1]]), bundle, options.events, shoppers)
@@ -249,10 +257,10 @@ def bundle_for(options: Options, folder: Path, notes: Console) -> Bundle:
     return open_bundle(options.bundles or own)
 
 
-def export_shop(shoppers: int, folder: Path, notes: Console) -> None:
+def export_shop(shoppers: int, folder: Path, notes: Console, items: int = ITEMS) -> None:
     """A bundle of the simulated shop in `folder`/bundles, its ranker learned."""
     notes.print("exporting the bundle of a simulated shop")
-    simulate.write(folder / "shop", events=1, items=ITEMS, shoppers=shoppers)
+    simulate.write(folder / "shop", events=1, items=items, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]
     command = [sys.executable, "-m", "export", "train", *files, "--out", str(folder / "bundles"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -268,20 +276,20 @@ def last_line(text: str) -> str:
 # --- what is prepared -------------------------------------------------------------------------------------------------
 
 
-def prepare(settings: Settings, bundle: Bundle, events: int, shoppers: int, notes: Console) -> Prepared:
-    """Fill `clickstream` with a simulated shop's events: sessions, repeats and disorder as it has them, none broken."""
+def prepare(settings: Settings, stream: Iterable[simulate.Record], notes: Console) -> Prepared:
+    """Fill `clickstream` with events, none of them broken."""
     brokers.create_topics(settings, cores())
-    catalog = bundle.items().table.to_pylist()
     decode = msgspec.json.Decoder(ClickstreamEvent).decode
     due, users, counts = set[str](), set[str](), dict[str, int]()
     first: list[tuple[bytes, bytes]] = []
-    records = size = sessions = 0
+    records = repeats = size = 0
     seen = set[str | None]()
     begun = time.monotonic()
     with brokers.reachable(settings):
         producer = brokers.producer(settings)
-        for record in simulate.simulate(catalog, events=events, shoppers=shoppers, bad_share=0):
+        for record in stream:
             key, value = record.key or b"", record.value or b""
+            repeats += record.kind == "duplicate"
             producer.send(settings.topics.clickstream, key=key, value=value)
             event = decode(value)
             if event.event_type in settings.triggers:
@@ -295,13 +303,11 @@ def prepare(settings: Settings, bundle: Bundle, events: int, shoppers: int, note
             records, size = records + 1, size + len(value)
         producer.flush()
         producer.close()
-    sessions = len(seen)
     notes.print(f"prepared in {time.monotonic() - begun:.0f} s", markup=False)
     about = (
-        f"{records:,} events ({records - events:,} of them repeats) of {len(users):,} shoppers in {sessions:,} "
-        f"sessions, {size / records:.0f} bytes each, 2 % up to 20 s late, {len(due):,} triggers; {len(counts):,} "
-        f"items, the most frequent in {max(counts.values()) / sum(counts.values()):.1%} of the events; "
-        f"{cores()} partitions, bundle {bundle.id}"
+        f"{records:,} events ({repeats:,} of them repeats) of {len(users):,} shoppers in {len(seen):,} sessions, "
+        f"{size / records:.0f} bytes each, {len(due):,} triggers; {len(counts):,} items, the most frequent in "
+        f"{max(counts.values()) / sum(counts.values()):.1%} of the events; {cores()} partitions"
     )
     return Prepared(records, about, frozenset(due), first)
 
@@ -344,23 +350,27 @@ def race(
         else other(name, own, settings, prepared.events, notes) as contender
     ):
         samples, through = watch(settings, contender, len(prepared.due), options.limit_s)
-        asked = contender.texts()
+        asked, state_mb = contender.texts(), contender.state_mb()
     digests, records = read_records(settings)
     with brokers.reachable(settings):
         admin = brokers.admin(settings)
         admin.delete_topics([topic])
         admin.close()
-    return Run(samples, asked, through, digests, records)
+    return Run(samples, asked, through, digests, records, state_mb)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One that runs: when it began, its processes, whether it is alive (else ShopstreamError), its encoder's texts."""
+    """One that runs: when it began, its processes, whether it is alive (else ShopstreamError), its encoder's texts.
+
+    state_mb: of Flink's last checkpoint.
+    """
 
     began: float
     roots: Sequence[int]
     check: Callable[[], None]
     texts: Callable[[], int | None]
+    state_mb: Callable[[], float | None] = lambda: None
 
 
 @contextmanager
@@ -388,8 +398,12 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
             time.sleep(METRICS_S)
             return encoder_texts(settings, job_id)
 
+        def state_mb() -> float | None:
+            last = submitting.cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+            return round(last["state_size"] / 1e6, 3) if last else None
+
         roots = [pid for pid in (status.job_manager_pid, status.task_manager_pid) if pid is not None]
-        yield Contender(began, roots, check, texts)
+        yield Contender(began, roots, check, texts, state_mb)
     finally:
         cluster.stop()
 
@@ -629,6 +643,7 @@ def row_of(name: str, runs: Sequence[Run], prepared: Prepared, ours: Run | None)
         cpu_s_per_100k=median("cpu", 2),
         peak_rss_mb=round(max((sample.rss_mb for run in runs for sample in run.samples), default=0.0), 1),
         startup_s=median("startup"),
+        state_mb=next((run.state_mb for run in reversed(runs) if run.state_mb is not None), None),
         ratio_ours_to_it=None,
         missing=sum(len(prepared.due - run.digests.keys()) for run in counted)
         if all(run.through for run in counted)
