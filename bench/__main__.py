@@ -10,6 +10,7 @@ from bench import pipeline as pipelines
 from bench import quality as judging
 from bench.features import features as measure_features
 from bench.pipeline_latency import run_latency
+from bench.profile import run as run_profile
 from bench.quality_data import PREPARED, prepare
 from bench.rank import SIZES
 from bench.rank import run as run_rank
@@ -106,6 +107,20 @@ def pipeline(
         run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:
         pipelines.run(options, as_json=as_json, chart=chart)
+
+
+@app.command()
+def profile(
+    charts: Annotated[Path, typer.Option(help="Folder for profile-jvm.svg and profile-python.svg.")] = Path(),
+    events: Annotated[int, typer.Option(min=1000, help="Events to catch up on; they have to last.")] = 200_000,
+    warm: Annotated[float, typer.Option(min=0, help="Seconds from the first answer on that are not looked at.")] = 40,
+    seconds: Annotated[float, typer.Option(min=2, help="Seconds that are.")] = 12,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+) -> None:
+    """Where our job's time goes: flame graphs of the JVM and of the Python workers."""
+    run_profile(charts, events, warm, seconds, bundles)
 
 
 @app.command()

@@ -363,7 +363,7 @@ def race(
 class Contender:
     """One that runs: when it began, its processes, whether it is alive (else ShopstreamError), its encoder's texts.
 
-    state_mb: of Flink's last checkpoint.
+    state_mb: of Flink's last checkpoint; address: of Flink's REST interface.
     """
 
     began: float
@@ -371,6 +371,7 @@ class Contender:
     check: Callable[[], None]
     texts: Callable[[], int | None]
     state_mb: Callable[[], float | None] = lambda: None
+    address: str = ""
 
 
 @contextmanager
@@ -403,7 +404,7 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
             return round(last["state_size"] / 1e6, 3) if last else None
 
         roots = [pid for pid in (status.job_manager_pid, status.task_manager_pid) if pid is not None]
-        yield Contender(began, roots, check, texts, state_mb)
+        yield Contender(began, roots, check, texts, state_mb, settings.flink.address)
     finally:
         cluster.stop()
 

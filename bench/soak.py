@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.chart import OURS, PEERS, require_drawing
 from bench.encode import machine
-from bench.pipeline import Options, broker, bundle_for, catch_up, cores, flink, read_records, settings_for
+from bench.pipeline import Contender, Options, broker, bundle_for, catch_up, cores, flink, read_records, settings_for
 from flink_jobs import brokers, simulate
 from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings, load_settings
@@ -41,12 +41,13 @@ COLOURS = (PEERS, "#000000", OURS)
 class Look:
     """A row of the JSON: seconds since the first answer, events sent until then, and events beyond the group's offsets.
 
-    lag: what the last checkpoint has not covered. mb and files: resident memory and open file handles by KINDS.
+    lag: what the last checkpoint has not covered; state_mb: its size. mb and files: resident memory and open file handles by KINDS.
     """
 
     at_s: float
     events: int
     lag: int
+    state_mb: float
     mb: tuple[float, ...]
     files: tuple[int, ...]
 
@@ -90,7 +91,7 @@ def run_soak(
             settings = load_settings(None, assignments)
             brokers.create_topics(settings, cores())
             with brokers.reachable(settings), flink("ours", own, assignments) as contender:
-                soaked = soak(settings, bundle, contender.roots, contender.check, capacity, minutes * 60, notes)
+                soaked = soak(settings, bundle, contender, capacity, minutes * 60, notes)
     if chart is not None:
         draw(soaked, chart)
     if as_json:
@@ -104,13 +105,12 @@ def run_soak(
 def soak(
     settings: Settings,
     bundle: Bundle,
-    roots: Sequence[int],
-    check: Callable[[], None],
+    contender: Contender,
     capacity: float,
     seconds: float,
     notes: Console,
 ) -> Soaked:
-    """Send events at LOAD × capacity for so long, from the first answer on; roots: pids of the job and task manager."""
+    """Send events at LOAD × capacity for so long, from the first answer on; contender: the job on its cluster."""
     records = simulate.simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
     keys, rate = settings.keys(), capacity * LOAD
     due = set[str]()
@@ -137,19 +137,19 @@ def soak(
             for topic in (settings.topics.clickstream, settings.topics.recommendations)
         )
         send(round(rate))
-        _wait(lambda: any(client.end_offsets(answers_out).values()), check, "first answer")
+        _wait(lambda: any(client.end_offsets(answers_out).values()), contender.check, "first answer")
         begun, before = time.monotonic(), sent
         while (passed := time.monotonic() - begun) < seconds:
             send(int(passed * rate) - (sent - before))
             if passed >= len(looks) * LOOK_S:
-                check()
-                mb, files = zip(*_usage(roots), strict=True)
-                looks.append(Look(round(passed, 1), sent, lag(), mb, files))
+                contender.check()
+                mb, files = zip(*_usage(contender.roots), strict=True)
+                looks.append(Look(round(passed, 1), sent, lag(), contender.state_mb() or 0.0, mb, files))
                 if len(looks) % 12 == 1:
                     notes.print(f"{passed / 60:.0f} min: {looks[-1]}", markup=False)
             time.sleep(TICK_S)
         producer.flush()
-        _wait(lambda: lag() == 0, check, "last answer")
+        _wait(lambda: lag() == 0, contender.check, "last answer")
         time.sleep(3 * settings.checkpoint.interval / 1000)  # its transaction is committed after the offsets
     finally:
         client.close()
@@ -192,7 +192,8 @@ def series(looks: Sequence[Look]) -> dict[str, list[float]]:
     for place, kind in enumerate(KINDS):
         found[f"{kind}, MB"] = [look.mb[place] for look in looks]
         found[f"{kind}, open files"] = [float(look.files[place]) for look in looks]
-    return found | {"lag, events": [float(look.lag) for look in looks]}
+    found["lag, events"] = [float(look.lag) for look in looks]
+    return found | {"state in the last checkpoint, MB": [look.state_mb for look in looks]}
 
 
 def growth(looks: Sequence[Look], values: Sequence[float]) -> float | None:
@@ -231,9 +232,10 @@ def draw(soaked: Soaked, file: Path) -> None:
     minutes = [look.at_s / 60 for look in soaked.looks]
     found = series(soaked.looks)
     with mpl.rc_context({"svg.hashsalt": "shopstream", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 5.4), layout="constrained")
-        panels = figure.subplots(3, sharex=True)
-        for axes, what in zip(panels, ("MB", "open files", "lag, events"), strict=True):
+        figure = Figure(figsize=(6.4, 7.2), layout="constrained")
+        panels = figure.subplots(4, sharex=True)
+        titles = ("MB", "open files", "lag, events", "state in the last checkpoint, MB")
+        for axes, what in zip(panels, titles, strict=True):
             for kind, colour in zip(KINDS, COLOURS, strict=True):
                 if (name := f"{kind}, {what}") in found:
                     axes.plot(minutes, found[name], color=colour, label=kind, linewidth=1)

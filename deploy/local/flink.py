@@ -209,6 +209,8 @@ class LocalFlink:
             "rest.bind-address": process.HOST,
             "rest.port": self.port,
             "rest.bind-port": str(self.port),
+            "rest.profiling.enabled": True,
+            "rest.profiling.dir": str(self.home / "profiles"),
             "execution.checkpointing.dir": (self.home / "checkpoints").as_uri(),
             "execution.checkpointing.savepoint-dir": (self.home / "savepoints").as_uri(),
             "io.tmp.dirs": str(self.home / "tmp"),

@@ -1,4 +1,4 @@
-"""`python -m bench pipeline` on a real broker and a real cluster, the peers but for the loop left out."""
+"""`python -m bench pipeline` and `scale` on a real broker and a real cluster, the peers but for the loop left out."""
 
 import json
 import os
@@ -26,3 +26,15 @@ def test_each_contender_answers_every_trigger_once_and_the_loop_as_we_do(bundles
     assert rows["loop"]["same_as_ours"] == 1
     assert rows["floor"]["same_as_ours"] == 0
     assert rows["ours"]["startup_s"] > 0
+
+
+def test_a_case_of_scale_tells_what_state_each_user_has(bundles: Path):
+    command = [sys.executable, "-m", "bench", "scale", "--only", "rocksdb", "--share", "0.02", "--bundles", str(bundles)]
+    done = subprocess.run(
+        [*command, "--json"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=580, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["users"], row["events"], row["contender"]) == (200, 2000, "ours-rocksdb")
+    assert (row["missing"], row["doubled"]) == (0, 0)
+    assert 100 * row["length"] < row["state_bytes_a_user"] == pytest.approx(row["state_mb"] * 1e6 / 200, abs=0.1)
