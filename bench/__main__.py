@@ -158,7 +158,7 @@ def soak(
     chart: Annotated[Path | None, typer.Option(help="Draw it to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
-    """Our job at half of its capacity for long: do memory, open files or lag grow? Exit code 1 if answers are lost.
+    """Our job at half of its capacity for long: do memory, files, lag or state grow? Exit code 1 if answers are lost.
 
     State is in RocksDB and outlives an event by ten minutes, so that it comes and goes while one looks.
     """

@@ -81,6 +81,8 @@ EVENTS_A_SHOPPER = 50
 LOOK_S, USAGE_S = 0.25, 1.0
 #: A contender is through when all is there and nothing came for SETTLE_S; it is stuck when nothing came for STUCK_S.
 SETTLE_S, STUCK_S = 3.0, 180.0
+#: Seconds for a first or a last answer.
+WAIT_S = 300.0
 #: Flink asks its workers for their metrics every 10 s.
 METRICS_S = 11.0
 #: Triggers whose texts the encoder alone is given, in batches of as many rows as cross into the job's Python at a time.
@@ -107,8 +109,8 @@ class Row:
     Rates are from the first result to the last, events_per_s by the share of the events that the results stand for;
     texts are those that the encoder was asked for, each once a batch, from its cache too. CPU is of all the contender's
     processes in that time, peak_rss_mb the most that they held together, pages that they share counted for each.
-    startup_s: from its start (Flink's cluster runs by then) to the first result; state_mb: of Flink's last checkpoint,
-    when all is read. missing, doubled and unexpected
+    startup_s: from its start (Flink's cluster runs by then) to the first result; state_mb: of Flink's last checkpoint.
+    missing, doubled and unexpected
     recommendations, of all rounds; same_as_ours: share of its records that equal those of `ours` byte for byte. Null is
     what cannot be told: rates of too short a run, missing ones of a run that was cut off.
     """
@@ -193,7 +195,7 @@ def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[
             bundle.items().table.to_pylist(), events=options.events, shoppers=shoppers, bad_share=0
         )
         prepared = prepare(load_settings(None, base), stream, notes)
-        prepared = replace(prepared, about=f"{prepared.about}, 2 % up to 20 s late; bundle {bundle.id}")
+        prepared = replace(prepared, about=f"{prepared.about}; 2 % of the events up to 20 s late; bundle {bundle.id}")
         notes.print(prepared.about, markup=False)
         if "ours-bad" in names:
             spoil(load_settings(None, [*base, *FLINK["ours-bad"][1]]), bundle, options.events, shoppers)
@@ -449,7 +451,7 @@ def other(name: str, own: Path, settings: Settings, events: int, notes: Console)
             running.append(
                 subprocess.Popen(command, cwd=own, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             )
-            stack.callback(_end, running[-1])
+            stack.callback(end, running[-1])
 
         def check() -> None:
             if any(each.poll() is not None for each in running):
@@ -461,7 +463,7 @@ def other(name: str, own: Path, settings: Settings, events: int, notes: Console)
         yield Contender(began, [each.pid for each in running], check, texts)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """End a process and what it started."""
     try:
         children = psutil.Process(process.pid).children(recursive=True)
@@ -509,6 +511,16 @@ class Usage:
     def cpu_s(self) -> float:
         """Since each of them began."""
         return sum(self._cpu.values())
+
+
+def wait(done: Callable[[], bool], check: Callable[[], None], what: str) -> None:
+    """Until it is done; ShopstreamError after WAIT_S."""
+    deadline = time.monotonic() + WAIT_S
+    while not done():
+        check()
+        if time.monotonic() > deadline:
+            raise ShopstreamError(f"there was no {what} for {WAIT_S:.0f} s")
+        time.sleep(0.5)
 
 
 def watch(settings: Settings, contender: Contender, due: int, limit_s: float) -> tuple[list[Sample], bool]:

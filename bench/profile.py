@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,19 @@ from kafka import TopicPartition
 from rich.console import Console
 
 from bench.chart import OURS, PEERS, require_drawing
-from bench.pipeline import Options, broker, bundle_for, cores, flink, prepare, settings_for, shoppers_of
+from bench.pipeline import (
+    Options,
+    broker,
+    bundle_for,
+    cores,
+    end,
+    flink,
+    last_line,
+    prepare,
+    settings_for,
+    shoppers_of,
+    wait,
+)
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import load_settings
 from udfs.errors import ShopstreamError
@@ -74,15 +87,17 @@ def run(charts: Path, events: int, warm_s: float, seconds: float, bundles: Path 
         settings = load_settings(None, assignments)
         items = bundle.items().table.to_pylist()
         stream = simulate.simulate(items, events=events, shoppers=shoppers_of(options), bad_share=0)
-        prepare(settings, stream, notes)
+        due = len(prepare(settings, stream, notes).due)
         stack.enter_context(brokers.reachable(settings))
         contender = stack.enter_context(flink("ours", folder, assignments))
         client = brokers.consumer(settings)
+        stack.callback(client.close)
         places = [TopicPartition(settings.topics.recommendations, number) for number in range(cores())]
-        while not any(client.end_offsets(places).values()):
-            contender.check()
-            time.sleep(0.5)
-        client.close()
+
+        def answers() -> int:
+            return sum(client.end_offsets(places).values())
+
+        wait(lambda: answers() > 0, contender.check, "first answer")
         notes.print(f"the first answer is there; {warm_s:.0f} s to warm up", markup=False)
         time.sleep(warm_s)
         _, task_manager = contender.roots
@@ -90,20 +105,18 @@ def run(charts: Path, events: int, warm_s: float, seconds: float, bundles: Path 
         notes.print(f"profiling for {seconds:.0f} s", markup=False)
         raw = [folder / f"{pid}.raw" for pid in workers]
         record = [spy, "record", "--gil", "--format", "raw", "--rate", str(HZ), "--duration", f"{seconds:.0f}"]
-        spying = [
-            subprocess.Popen(
-                [*record, "--pid", str(pid), "--output", str(file)],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for pid, file in zip(workers, raw, strict=True)
-        ]
+        log = stack.enter_context((folder / "py-spy.log").open("w"))
+        spying = []
+        for pid, file in zip(workers, raw, strict=True):
+            command = [*record, "--pid", str(pid), "--output", str(file)]
+            spying.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+            stack.callback(end, spying[-1])
         page = _of_jvm(contender.address, seconds)
-        for process in spying:
-            _, said = process.communicate(timeout=seconds + 60)
-            if process.returncode:
-                raise ShopstreamError(f"py-spy failed: {said.strip().splitlines()[-1]}")
+        wait(lambda: all(process.poll() is not None for process in spying), contender.check, "profile of py-spy")
+        if any(process.returncode for process in spying):
+            raise ShopstreamError(f"py-spy failed: {last_line((folder / 'py-spy.log').read_text())}")
+        if answers() >= due:
+            raise ShopstreamError("the job was through before its profile was: give more --events")
         draw(from_page(page), "task manager, processor time of all threads", files["jvm"])
         stacks = "\n".join(file.read_text() for file in raw)
         draw(from_stacks(stacks), "Python workers, threads with the GIL", files["python"])
@@ -126,7 +139,7 @@ def _of_jvm(address: str, seconds: float) -> str:
     deadline = time.monotonic() + seconds + 30
     while time.monotonic() < deadline:
         time.sleep(1)
-        (last, *_) = _rest(address, "GET", path)["profilingList"]
+        last = next(iter(_rest(address, "GET", path)["profilingList"]), {"status": "none"})
         if last["status"] == "FINISHED":
             return str(_rest(address, "GET", f"{path}/{last['outputFile']}"))
         if last["status"] == "FAILED":
@@ -179,12 +192,12 @@ def from_stacks(stacks: str) -> list[Frame]:
     frames: list[Frame] = []
     open_: list[tuple[str, int]] = []
     at = 0
-    for stack, samples in [*sorted(total.items()), ((), 0)]:
-        both = enumerate(zip(open_, stack, strict=False))
-        same = next((place for place, ((name, _), new) in both if name != new), min(len(open_), len(stack)))
+    paths: list[tuple[tuple[str, ...], int]] = [*sorted(total.items()), ((), 0)]
+    for path, width in paths:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] == pair[1], zip(open_, path, strict=False)))
         frames += [Frame(level, left, at - left, name) for level, (name, left) in enumerate(open_) if level >= same]
-        open_ = [*open_[:same], *((name, at) for name in stack[same:])]
-        at += samples
+        open_ = [*open_[:same], *((name, at) for name in path[same:])]
+        at += width
     return frames
 
 
@@ -211,7 +224,9 @@ def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
             axes.add_patch(Rectangle((left, frame.level), width, 0.94, color=_colour(frame.name), linewidth=0))
             if width >= 100 * NAMED:
                 letters = int(width * LETTERS)
-                axes.text(left + 0.1, frame.level + 0.45, frame.name[:letters], va="center", clip_on=True)
+                axes.text(
+                    left + 0.1, frame.level + 0.45, frame.name[:letters], va="center", clip_on=True, parse_math=False
+                )
         axes.set_xlim(0, 100)
         axes.set_ylim(0, levels)
         axes.set_title(f"{title}; frames of {DRAWN:.1%} and more of {whole:,} samples", loc="left", fontsize=8)
@@ -223,6 +238,6 @@ def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
 
 
 def _colour(name: str) -> str:
-    if "(udfs/" in name or name.startswith("shopstream"):
+    if "(udfs/" in name:
         return OURS
     return ENGINE if name.startswith(tuple(_PACKAGES.values())) or "beam" in name or "flink" in name else PEERS

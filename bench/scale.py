@@ -24,7 +24,6 @@ from flink_jobs.settings import load_settings
 from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
-from udfs.items import LiveItems
 
 #: Seconds between two events of a shopper, far less than session.gap.
 STEP_S = 5
@@ -61,7 +60,10 @@ CASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A case, as the JSON has it. state_mb: of the last checkpoint; state_bytes_a_user: the same for each of them."""
+    """A case, as the JSON has it. state_mb: of the last checkpoint, None of a run that was cut off.
+
+    state_bytes_a_user: the same for each of them.
+    """
 
     name: str
     users: int
@@ -112,8 +114,8 @@ def run(only: tuple[str, ...], share: float, limit_s: float, bundles: Path | Non
 def _shop(items: int, folder: Path, notes: Console) -> Path:
     """The bundles of a shop with so many items, made once."""
     shop = folder / f"shop-{items}"
-    if not shop.exists():
-        shop.mkdir()
+    if not (shop / "bundles").exists():
+        shop.mkdir(exist_ok=True)
         export_shop(2000, shop, notes, items=items)
     return shop / "bundles"
 
@@ -122,22 +124,24 @@ def _measure(name: str, case: Case, bundle: Bundle, own: Path, limit_s: float, n
     """One run, with a broker of its own."""
     with broker(own) as address:
         base = [*settings_for(address, bundle), f"parallelism={case.parallelism}"]
-        stream = even(LiveItems(bundle, indexed=False).ids, case.users, case.length)
+        items = list(bundle.items().ids)
+        stream = even(items, case.users, case.length)
         prepared = prepare(load_settings(None, base), stream, notes)
         (own / "run").mkdir()
         options = Options(limit_s=limit_s)
         done = race(case.contender, own / "run", base, bundle, prepared, options, notes)
     row = row_of(case.contender, [done], prepared, None)
+    state_mb = row.state_mb if done.through else None
     return Row(
         name,
-        **asdict(case),
+        **asdict(replace(case, items=len(items))),
         events=row.events,
         events_per_s=row.events_per_s,
         cpu_s_per_100k=row.cpu_s_per_100k,
         peak_rss_mb=row.peak_rss_mb,
         startup_s=row.startup_s,
-        state_mb=row.state_mb,
-        state_bytes_a_user=None if row.state_mb is None else round(row.state_mb * 1e6 / case.users, 1),
+        state_mb=state_mb,
+        state_bytes_a_user=None if state_mb is None else round(state_mb * 1e6 / case.users, 1),
         missing=row.missing,
         doubled=row.doubled,
     )

@@ -1,9 +1,9 @@
-"""`python -m bench soak`: the main job under an even load for long, and whether its memory, open files or lag grow."""
+"""`python -m bench soak`: the main job under an even load for long; do its memory, files, lag or state grow?"""
 
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,21 +18,33 @@ from rich.table import Table
 
 from bench.chart import OURS, PEERS, require_drawing
 from bench.encode import machine
-from bench.pipeline import Contender, Options, broker, bundle_for, catch_up, cores, flink, read_records, settings_for
+from bench.pipeline import (
+    Contender,
+    Options,
+    broker,
+    bundle_for,
+    catch_up,
+    cores,
+    flink,
+    read_records,
+    settings_for,
+    wait,
+)
 from flink_jobs import brokers, simulate
 from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings, load_settings
 from udfs.bundle import Bundle
 from udfs.errors import ShopstreamError
 
-#: Of the capacity; seconds between two looks, and for the first and the last answers.
-LOAD, LOOK_S, ANSWERS_S = 0.5, 5.0, 300.0
+#: Of the capacity; seconds between two looks.
+LOAD, LOOK_S = 0.5, 5.0
 #: State outlives an event by ten minutes instead of an hour, on disk: half an hour sees it come and go three times.
 STATE = ("checkpoint.backend=rocksdb", "dedup.ttl=10 min", "session.gap=5 min")
 #: Seconds between two sendings.
 TICK_S = 0.01
 #: Whose memory and files are looked at: Flink's two processes, and all that the second one has started.
 KINDS = ("job manager", "task manager", "Python workers")
+STATE_NAME = "state in the last checkpoint, MB"
 #: The colours of KINDS, which differ in lightness, too.
 COLOURS = (PEERS, "#000000", OURS)
 
@@ -41,7 +53,8 @@ COLOURS = (PEERS, "#000000", OURS)
 class Look:
     """A row of the JSON: seconds since the first answer, events sent until then, and events beyond the group's offsets.
 
-    lag: what the last checkpoint has not covered; state_mb: its size. mb and files: resident memory and open file handles by KINDS.
+    lag: what the last checkpoint has not covered; state_mb: its size. mb and files: resident memory and open file
+    handles by KINDS.
     """
 
     at_s: float
@@ -137,7 +150,8 @@ def soak(
             for topic in (settings.topics.clickstream, settings.topics.recommendations)
         )
         send(round(rate))
-        _wait(lambda: any(client.end_offsets(answers_out).values()), contender.check, "first answer")
+        wait(lambda: any(client.end_offsets(answers_out).values()), contender.check, "first answer")
+        wait(lambda: contender.state_mb() is not None, contender.check, "first checkpoint")
         begun, before = time.monotonic(), sent
         while (passed := time.monotonic() - begun) < seconds:
             send(int(passed * rate) - (sent - before))
@@ -149,7 +163,7 @@ def soak(
                     notes.print(f"{passed / 60:.0f} min: {looks[-1]}", markup=False)
             time.sleep(TICK_S)
         producer.flush()
-        _wait(lambda: lag() == 0, contender.check, "last answer")
+        wait(lambda: lag() == 0, contender.check, "last answer")
         time.sleep(3 * settings.checkpoint.interval / 1000)  # its transaction is committed after the offsets
     finally:
         client.close()
@@ -157,16 +171,6 @@ def soak(
     digests, answers = read_records(settings)
     missing, doubled = len(due - digests.keys()), answers - len(digests)
     return Soaked(round(capacity, 1), round(rate, 1), seconds, answers, missing, doubled, tuple(looks))
-
-
-def _wait(done: Callable[[], bool], check: Callable[[], None], what: str) -> None:
-    """Until it is done; ShopstreamError after ANSWERS_S."""
-    deadline = time.monotonic() + ANSWERS_S
-    while not done():
-        check()
-        if time.monotonic() > deadline:
-            raise ShopstreamError(f"there was no {what} for {ANSWERS_S:.0f} s")
-        time.sleep(0.5)
 
 
 def _usage(roots: Sequence[int]) -> list[tuple[float, int]]:
@@ -193,7 +197,7 @@ def series(looks: Sequence[Look]) -> dict[str, list[float]]:
         found[f"{kind}, MB"] = [look.mb[place] for look in looks]
         found[f"{kind}, open files"] = [float(look.files[place]) for look in looks]
     found["lag, events"] = [float(look.lag) for look in looks]
-    return found | {"state in the last checkpoint, MB": [look.state_mb for look in looks]}
+    return found | {STATE_NAME: [look.state_mb for look in looks]}
 
 
 def growth(looks: Sequence[Look], values: Sequence[float]) -> float | None:
@@ -214,8 +218,9 @@ def show(soaked: Soaked, console: Console) -> None:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for name, values in series(soaked.looks).items():
         slope = growth(soaked.looks, values)
-        figures = [f"{value:,.0f}" for value in (values[0], values[-1], max(values))]
-        table.add_row(name, *figures, "" if slope is None else f"{slope:+,.0f}")
+        digits = 1 if name == STATE_NAME else 0
+        figures = [f"{value:,.{digits}f}" for value in (values[0], values[-1], max(values))]
+        table.add_row(name, *figures, "" if slope is None else f"{slope:+,.{digits}f}")
     console.print(table)
     console.print(
         f"{soaked.answers:,} answers, {soaked.missing} missing, {soaked.doubled} doubled; {', '.join(STATE)}; machine: "
@@ -225,7 +230,7 @@ def show(soaked: Soaked, console: Console) -> None:
 
 
 def draw(soaked: Soaked, file: Path) -> None:
-    """Memory, open files and lag over the minutes; the same looks give the same bytes."""
+    """Memory, open files, lag and state over the minutes; the same looks give the same bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -234,7 +239,7 @@ def draw(soaked: Soaked, file: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "shopstream", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(6.4, 7.2), layout="constrained")
         panels = figure.subplots(4, sharex=True)
-        titles = ("MB", "open files", "lag, events", "state in the last checkpoint, MB")
+        titles = ("MB", "open files", "lag, events", STATE_NAME)
         for axes, what in zip(panels, titles, strict=True):
             for kind, colour in zip(KINDS, COLOURS, strict=True):
                 if (name := f"{kind}, {what}") in found:

@@ -36,10 +36,9 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
 #: Items that a source proposes for a session.
 BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
-#: Items on each side of the last one, in the order of their ids; of an id the bytes that this goes by, at most, and
-#: the digits that a number in it is filled up to.
-LISTED, LISTED_BY, LISTED_DIGITS = 5, 32, 12
-_NUMBER = re.compile("[0-9]+")
+#: Items on each side of the last one, in the order of their ids, and of an id the bytes that this goes by, at most.
+LISTED, LISTED_BY = 5, 48
+_NUMBER = re.compile("0*([0-9]+)")
 DAY_MS = 86_400_000
 #: Sessions in one query, at most.
 MOST_SESSIONS = 256
@@ -409,10 +408,10 @@ class History(Source):
 
 
 class Listing(Source):
-    """What stands near what was met when items are in the order of their ids.
+    """What stands near what was met when the items in stock are in the order of their ids.
 
     Shops give ids one after the other, so neighbours often are of one family or came in together. Numbers in ids count
-    as numbers: i9 comes before i10.
+    as numbers: i9 comes before i10. An item that is sold out stands where the next one in stock does.
     """
 
     columns = ("listed_step", "listed_near", "listed_direction")
@@ -420,22 +419,24 @@ class Listing(Source):
     def __init__(self, items: LiveItems) -> None:
         self._live = items
         self._keys = np.empty(0, dtype=f"S{LISTED_BY}")
-        self._order = np.empty(0, dtype=np.int64)
+        self._order = np.empty(0, dtype=np.int64)  # all items
         self.refresh()
 
     def refresh(self) -> None:
         known = len(self._order)
         fresh = np.array([_listed_by(item) for item in self._live.ids[known:]], dtype=self._keys.dtype)
-        if not len(fresh):
-            return
         by_key = np.argsort(fresh, kind="stable")
         at = np.searchsorted(self._keys, fresh[by_key], side="right")
         self._keys = np.insert(self._keys, at, fresh[by_key])
         self._order = np.insert(self._order, at, known + by_key)
+        offered = self._live.in_stock[self._order]
+        self._offered = self._order[offered]
         self._place = np.empty(len(self._order), dtype=np.int64)
-        self._place[self._order] = np.arange(len(self._order))
+        self._place[self._order] = np.cumsum(offered) - offered
 
     def load(self, query: Query) -> None:
+        if query.items > len(self._order):  # changes that failed half-way
+            self.refresh()
         self._query, self._items = query, query.items
         place, nth = self._place[query.item], nth_of(query.session)
         self._last = np.full(len(query), -1)
@@ -445,14 +446,14 @@ class Listing(Source):
         turns = added(session, np.sign(place[earlier - 1] - place[earlier]).astype(np.float64), len(query))
         self._direction = turns / np.maximum(np.bincount(session, minlength=len(query)), 1)
         key = query.session * self._items + place
-        self._by_place = np.argsort(key)
+        self._by_place = np.argsort(key, kind="stable")
         self._met = key[self._by_place]
 
     def propose(self) -> Ints:
         session = np.flatnonzero(self._last >= 0)
         place = self._last[session, None] + np.arange(-LISTED, LISTED + 1)
-        row, column = np.nonzero((place >= 0) & (place < self._items))
-        return np.asarray(session[row] * self._items + self._order[place[row, column]])
+        row, column = np.nonzero((place >= 0) & (place < len(self._offered)))
+        return np.asarray(session[row] * self._items + self._offered[place[row, column]])
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         last = self._last[pairs.session]
@@ -461,7 +462,8 @@ class Listing(Source):
         return step, np.where(steps < 0, 0.0, 1 / (1 + np.maximum(steps, 0))), self._direction[pairs.session]
 
     def because(self, pairs: Pairs) -> Ints:
-        return self._nearest(pairs)[1]
+        steps, place = self._nearest(pairs)
+        return np.where(steps <= LISTED, place, -1)
 
     def _nearest(self, pairs: Pairs) -> tuple[Ints, Ints]:
         """int64 [n] each: steps to the nearest item that was met, and its place in the query; -1 without one."""
@@ -479,7 +481,8 @@ class Listing(Source):
 
 
 def _listed_by(item_id: str) -> bytes:
-    return _NUMBER.sub(lambda number: number[0].zfill(LISTED_DIGITS), item_id).encode("utf-8", "replace")[:LISTED_BY]
+    """What ids are ordered by: a number goes by how many digits it has, then by these."""
+    return _NUMBER.sub(lambda found: f"{len(found[1]):02}{found[1]}", item_id).encode("utf-8", "replace")[:LISTED_BY]
 
 
 class ByPrice(Source):

@@ -175,7 +175,7 @@ class LocalFlink:
         """Written anew at each start; what the last run left in its temporary folder goes."""
         for folder in ("conf", "tmp"):
             shutil.rmtree(self.home / folder, ignore_errors=True)
-        for folder in ("conf", "tmp", "log", "checkpoints", "savepoints"):
+        for folder in ("conf", "tmp", "log", "checkpoints", "savepoints", "profiles"):
             (self.home / folder).mkdir(exist_ok=True)
         for file in (WHEEL / "conf").glob("log*"):
             shutil.copyfile(file, self.home / "conf" / file.name)
@@ -210,7 +210,7 @@ class LocalFlink:
             "rest.port": self.port,
             "rest.bind-port": str(self.port),
             "rest.profiling.enabled": True,
-            "rest.profiling.dir": str(self.home / "profiles"),
+            "rest.profiling.dir": str(self.home / "profiles"),  # which has to be there
             "execution.checkpointing.dir": (self.home / "checkpoints").as_uri(),
             "execution.checkpointing.savepoint-dir": (self.home / "savepoints").as_uri(),
             "io.tmp.dirs": str(self.home / "tmp"),

@@ -29,7 +29,18 @@ def test_each_contender_answers_every_trigger_once_and_the_loop_as_we_do(bundles
 
 
 def test_a_case_of_scale_tells_what_state_each_user_has(bundles: Path):
-    command = [sys.executable, "-m", "bench", "scale", "--only", "rocksdb", "--share", "0.02", "--bundles", str(bundles)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "scale",
+        "--only",
+        "rocksdb",
+        "--share",
+        "0.02",
+        "--bundles",
+        str(bundles),
+    ]
     done = subprocess.run(
         [*command, "--json"], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=580, check=False
     )

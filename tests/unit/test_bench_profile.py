@@ -12,7 +12,7 @@ wait (threading.py:20) 1
 """
 PAGE = """<script>
 f(0,0,10,3,'all')
-f(1,0,7,1,'org/apache/flink/table/Over.process')
+f(1,0,7,1,'org/apache/flink/table/A$B$$Lambda.process')
 f(2,0,4,2,'org/apache/flink/kafka/shaded/org/apache/kafka/Sender.run')
 f(1,7,3,4,'GCTaskThread::run')
 """
@@ -34,7 +34,7 @@ def test_stacks_become_frames_without_lines():
 def test_a_page_of_the_profiler_becomes_frames():
     assert from_page(PAGE) == [
         Frame(0, 0, 10, "all"),
-        Frame(1, 0, 7, "Flink: Over.process"),
+        Frame(1, 0, 7, "Flink: A$B$$Lambda.process"),
         Frame(2, 0, 4, "Kafka: Sender.run"),
         Frame(1, 7, 3, "GCTaskThread::run"),
     ]
@@ -52,6 +52,8 @@ def test_the_same_frames_draw_the_same_chart(tmp_path: Path):
         draw(from_stacks(STACKS), "workers", tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert "eval (udfs/functions.py)" in (tmp_path / "a.svg").read_text()
+    draw(from_page(PAGE), "task manager", tmp_path / "c.svg")  # dollars are no mathematics
+    assert "A$B$$Lambda.process" in (tmp_path / "c.svg").read_text()
 
 
 def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -30,7 +30,7 @@ from export.learn import (
 from export.past import near, past_sessions
 from export.report import SHOWN, heaviest, write_report
 from udfs.bundle import INDEX, Bundle, FileEntry
-from udfs.candidates import ByContent, Finder, Pairs, best_of, numbered, shopper_hash
+from udfs.candidates import ByContent, Finder, Pairs, _listed_by, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
 from udfs.errors import ShopstreamError
 from udfs.forgotten import Forgotten
@@ -226,9 +226,9 @@ def listed(finder: Finder, letters: str) -> dict[str, list[float]]:
     found = finder.find(query)
     columns = [finder.columns.index(f"listed_{name}") for name in ("step", "near", "direction")]
     named = finder.because(query, found.session, found.item)["listing"]
-    assert (named >= 0).all() or not letters
+    assert (named >= 0).tolist() == (found.columns[:, columns[1]] >= 1 / (1 + 5)).tolist()
     return {
-        finder.items.ids[item]: [*values, query.item[place] if letters else -1]
+        finder.items.ids[item]: [*values, query.item[place] if place >= 0 else -1]
         for item, values, place in zip(found.item.tolist(), found.columns[:, columns].tolist(), named, strict=True)
     }
 
@@ -251,7 +251,38 @@ def test_items_are_listed_by_their_ids_and_new_ones_among_them(tmp_path: Path):
     assert listed(finder, "af")["i012"] == [1, pytest.approx(1 / 2), 1, last]
     assert listed(finder, "af")["i100"] == [2, pytest.approx(1 / 3), 1, last]
     assert listed(finder, "af")["h1"] == [-4, pytest.approx(1 / 4), 1, 0]
-    assert listed(finder, "d").keys() == {"i10", "i9", "i2", "i100", "i11", "i012", "h1"}
+    finder.items.in_stock[[3, 5]] = False  # ä1 and i11, which stands where i012 does
+    finder.refresh()
+    assert listed(finder, "af")["i012"] == [0, 1, 1, last]
+    assert listed(finder, "af")["i100"] == [1, pytest.approx(1 / 2), 1, last]
+    assert "ä1" not in listed(finder, "d")
+
+
+def test_changes_that_fail_half_way_do_not_stop_the_order_of_ids(tmp_path: Path):
+    finder = bundle_of(tmp_path, replace(tiny(("u", "af"), ("v", "bcde")), items=["i1", "i2", "i3", "i4", "i5", "i6"]))
+    new = {"item_id": ["i7"], "title": ["new"], "in_stock": [True], "price": [1.0]}
+    unknown = {"category": [None], "brand": [None], "encoder": ["other"], "vector": [None]}
+    with pytest.raises(RuntimeError):
+        finder.items.apply(pa.table(new | unknown), refuse)
+    assert {"i4", "i5"} < listed(finder, "f").keys()
+
+
+def refuse(titles: list[str]) -> np.ndarray:
+    raise RuntimeError(f"no vectors for {titles}")
+
+
+def test_ids_are_in_the_order_of_their_numbers():
+    ids = [
+        "1", "9", "10", "0012", "1000", "999999999999", "1000000000000", "sku-2024-0001-blue-1", "sku-2024-0001-blue-2",
+        "sku-2024-0001-blue-10", "sku-2024-0002-blue-1", "t",
+    ]  # fmt: skip
+    assert sorted(np.random.default_rng(0).permutation(ids).tolist(), key=_listed_by) == ids
+
+
+def test_listed_items_are_known_to_all(tmp_path: Path):
+    ids = ["i10", "i9", "i2", "ä1", "i100", "i11"]
+    finder = bundle_of(tmp_path, replace(tiny(("u", "af"), ("v", "bcde")), items=ids))
+    assert listed(finder, "d").keys() == {"i10", "i9", "i2", "i100", "i11"}
 
 
 def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: Interactions):
