@@ -220,13 +220,12 @@ def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
         figure = Figure(figsize=(10, 0.5 + 0.115 * levels), layout="constrained")
         axes = figure.add_subplot()
         for frame in sorted(drawn, key=lambda frame: (frame.level, frame.left)):
-            left, width = 100 * frame.left / whole, 100 * frame.width / whole
-            axes.add_patch(Rectangle((left, frame.level), width, 0.94, color=_colour(frame.name), linewidth=0))
+            left, width, colour = 100 * frame.left / whole, 100 * frame.width / whole, _colour(frame.name)
+            axes.add_patch(Rectangle((left, frame.level), width, 0.94, color=colour, linewidth=0))
             if width >= 100 * NAMED:
-                letters = int(width * LETTERS)
-                axes.text(
-                    left + 0.1, frame.level + 0.45, frame.name[:letters], va="center", clip_on=True, parse_math=False
-                )
+                name = frame.name.removeprefix("Flink: ")[: int(width * LETTERS)]
+                look = {"color": "white" if colour == OURS else "black", "va": "center", "clip_on": True}
+                axes.text(left + 0.1, frame.level + 0.45, name, parse_math=False, **look)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, levels)
         axes.set_title(f"{title}; frames of {DRAWN:.1%} and more of {whole:,} samples", loc="left", fontsize=8)
