@@ -110,9 +110,9 @@ class Row:
     texts are those that the encoder was asked for, each once a batch, from its cache too. CPU is of all the contender's
     processes in that time, peak_rss_mb the most that they held together, pages that they share counted for each.
     startup_s: from its start (Flink's cluster runs by then) to the first result; state_mb: of Flink's last checkpoint.
-    missing, doubled and unexpected
-    recommendations, of all rounds; same_as_ours: share of its records that equal those of `ours` byte for byte. Null is
-    what cannot be told: rates of too short a run, missing ones of a run that was cut off.
+    missing, doubled and unexpected recommendations, of all rounds; same_as_ours: share of its records that equal those
+    of `ours` byte for byte. Null is what cannot be told: rates of too short a run, missing ones of a run that was cut
+    off.
     """
 
     name: str

@@ -224,8 +224,9 @@ def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
             axes.add_patch(Rectangle((left, frame.level), width, 0.94, color=colour, linewidth=0))
             if width >= 100 * NAMED:
                 name = frame.name.removeprefix("Flink: ")[: int(width * LETTERS)]
-                look = {"color": "white" if colour == OURS else "black", "va": "center", "clip_on": True}
-                axes.text(left + 0.1, frame.level + 0.45, name, parse_math=False, **look)
+                ink = "white" if colour == OURS else "black"
+                text = axes.text(left + 0.1, frame.level + 0.45, name, color=ink, va="center", clip_on=True)
+                text.set_parse_math(False)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, levels)
         axes.set_title(f"{title}; frames of {DRAWN:.1%} and more of {whole:,} samples", loc="left", fontsize=8)
