@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -22,7 +22,7 @@ from udfs.bundle import Bundle, CoVisits, PastSessions
 from udfs.index import VectorIndex
 from udfs.items import LiveItems
 from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
-from udfs.sessions import Bools, Floats, Ints, Sessions, added
+from udfs.sessions import Bools, Floats, Ints, Sessions, added, opens
 
 #: A column of a source, [n].
 Column = Floats | Ints | Scores
@@ -121,11 +121,11 @@ class Pairs:
         return list(values)
 
     def share(self, value: Floats) -> Floats:
-        """Values [n] over the highest one of their session; 0 where that is 0."""
-        if not len(value):
+        """Values [..., n] over the highest one of their session; 0 where that is 0."""
+        if not value.size:
             return value
-        highest = np.maximum.reduceat(value, self._sessions[0])
-        return np.asarray(value / np.repeat(np.where(highest > 0, highest, 1), self._sessions[1]))
+        highest = np.maximum.reduceat(value, self._sessions[0], axis=-1)
+        return np.asarray(value / np.repeat(np.where(highest > 0, highest, 1), self._sessions[1], axis=-1))
 
     def strongest(self, key: Ints, value: Floats, place: Ints) -> Ints:
         """int64 [n]: of each pair the place of the entry with its key and the highest value, the later on a tie; or -1.
@@ -190,7 +190,7 @@ class SimilarSessions(Source):
         self._place = np.arange(len(past.item)) - np.repeat(past.offsets[:-1], lengths)
         pair = session * room + past.item
         last = np.lexsort((-self._place, pair))
-        last = np.sort(last[np.diff(pair[last], prepend=-1) > 0])
+        last = np.sort(last[opens(pair[last])])
         self._root = np.sqrt(np.maximum(np.bincount(session[last], minlength=sessions), 1))
         order = last[np.lexsort((-past.end[session[last]], past.item[last]))]
         order = order[nth_of(past.item[order]) < POSTINGS]
@@ -242,41 +242,68 @@ class SimilarSessions(Source):
 
 
 class ItemToItem(Source):
-    """What goes together with the session's items: a sparse matrix of items, its rows of the recent ones."""
+    """What goes together with the session's items: sparse matrices of items, their rows of the recent ones.
+
+    All matrices are worked on together: a pair of matrix m is m × (sessions × items) + its key.
+    """
 
     names = ("", "_share", "_last", "_last_share", "_second", "_third", "_most", "_items")
+    _of_sums = (0, 2, 4, 5, 6, 7)  #: the names that are not shares
 
-    def __init__(self, name: str, matrix: CoVisits, room: int) -> None:
-        self.columns = tuple(f"{name}{column}" for column in self.names)
-        self._matrix = matrix.with_rows(room)
+    def __init__(self, matrices: Mapping[str, CoVisits], room: int) -> None:
+        """matrices: by the name that their columns begin with."""
+        self.columns = tuple(f"{name}{column}" for name in matrices for column in self.names)
+        rows = [matrix.with_rows(room).offsets for matrix in matrices.values()]
+        before = np.cumsum([0, *(len(matrix.columns) for matrix in matrices.values())])
+        self._offsets = np.array(rows) + before[:-1, None]
+        self._columns = np.concatenate([matrix.columns for matrix in matrices.values()])
+        self._weights = np.concatenate([matrix.weights for matrix in matrices.values()])
         self._by_age = DECAY ** np.arange(1 << 12)
 
     def load(self, query: Query) -> None:
-        self._items, matrix = query.items, self._matrix
-        entry, source = ragged(matrix.offsets[query.item], matrix.offsets[query.item + 1])
-        weight = matrix.weights[entry].astype(np.float64)
+        self._items, self._size = query.items, len(query) * query.items
+        matrices, recent = len(self._offsets), len(query.item)
+        begin, end = self._offsets[:, query.item], self._offsets[:, query.item + 1]
+        self._cuts = np.cumsum([0, *(end - begin).sum(axis=1)]).tolist()  # of the entries, by matrix
+        entry, row = ragged(begin.ravel(), end.ravel())
+        matrix, source = np.divmod(row, max(recent, 1))
+        weight = self._weights[entry].astype(np.float64)
         nth = nth_of(query.session)[source]
         decay = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
-        key = query.session[source] * self._items + matrix.columns[entry]
+        key = matrix * self._size + query.session[source] * self._items + self._columns[entry]
         self._entries = key, weight * decay, source
-        self._pairs, place = numbered(key, len(query) * query.items)
-        values = weight * decay, weight * (nth == 0), weight * (nth == 1), weight * (nth == 2), np.ones(len(key))
-        self._sums = [added(place, each, len(self._pairs)) for each in values]
+        self._pairs, place = numbered(key, matrices * self._size)
+        values = weight * decay, weight * (nth == 0), weight * (nth == 1), weight * (nth == 2)
         most = np.zeros(len(self._pairs))
         np.maximum.at(most, place, weight)
-        self._sums.append(most)
+        items = added(place, np.ones(len(key)), len(self._pairs))
+        self._sums = [*(added(place, each, len(self._pairs)) for each in values), most, items]
 
     def propose(self) -> Ints:
         by_all, by_last = self._sums[:2]
         proposed = (top(self._pairs, by_all, BY_ITEMS, self._items), top(self._pairs, by_last, BY_LAST, self._items))
-        return np.concatenate(proposed)
+        return np.concatenate(proposed) % max(self._size, 1)
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        total, last, second, third, items, most = pairs.found(self._pairs, self._sums)
-        return total, pairs.share(total), last, pairs.share(last), second, third, most, items
+        bounds = np.searchsorted(self._pairs, np.arange(len(self._offsets) + 1) * self._size)
+        matrix = np.repeat(np.arange(len(self._offsets)), np.diff(bounds))
+        hit, place = pairs.places(self._pairs - matrix * self._size)
+        names, n = len(self.names), len(pairs.key)
+        columns = np.zeros((len(self._offsets), names, n))
+        first, flat = matrix[hit] * (names * n) + place, columns.ravel()
+        for nth, each in zip(self._of_sums, self._sums, strict=True):
+            flat[first + nth * n] = each[hit]
+        columns[:, 1:4:2] = pairs.share(columns[:, 0:4:2])
+        return list(columns.reshape(-1, n))
 
     def because(self, pairs: Pairs) -> Ints:
-        return pairs.strongest(*self._entries)
+        """The first of the matrices that names an item is believed."""
+        key, value, place = self._entries
+        named = np.full(len(pairs.key), -1)
+        for matrix, (first, last) in enumerate(pairwise(self._cuts)):
+            by_matrix = pairs.strongest(key[first:last] - matrix * self._size, value[first:last], place[first:last])
+            named = np.where(named < 0, by_matrix, named)
+        return named
 
 
 class ByContent(Source):
@@ -297,7 +324,8 @@ class ByContent(Source):
         second[query.session[nth == 1]] = self._live.vectors[query.item[nth == 1]]
         self._texts = np.stack((query.last_text, query.centre, second))
         if self._live.index is None:
-            self._likeness = self._texts @ self._live.vectors[: query.items].T
+            texts = self._texts.reshape(-1, second.shape[1])  # for one product of two matrices
+            self._likeness = (texts @ self._live.vectors[: query.items].T).reshape(3, len(query), -1)
 
     def propose(self) -> Ints:
         known = np.flatnonzero(self._query.last_text.any(axis=1))
@@ -521,7 +549,7 @@ class ThisSession(Source):
 
     def load(self, query: Query) -> None:
         self._query = query
-        nth = np.diff(query.session, prepend=-1) != 0
+        nth = opens(query.session)
         self._last = np.zeros(len(query))
         self._last[query.session[nth]] = self._popularity[query.item[nth]]
 
@@ -561,11 +589,10 @@ class Finder:
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
         self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
         self._listing = Listing(items)
+        matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
         self._sources: list[tuple[str, Source]] = [
             ("similar_sessions", SimilarSessions(past, room)),
-            ("co_visit", ItemToItem("co_visit", bundle.co_visits(), room)),
-            ("co_visit", ItemToItem("beside", bundle.beside(), room)),
-            ("co_visit", ItemToItem("follows", bundle.follows(), room)),
+            ("co_visit", ItemToItem(matrices, room)),
             ("content", ByContent(items)),
             ("popularity", self._popular),
             ("history", History(past, room)),
@@ -650,8 +677,7 @@ class Finder:
         wanted, back = np.unique(session * query.items + item, return_inverse=True)
         pairs, named = Pairs.of(wanted, query), dict[str, Ints]()
         for name, source in self._sources:
-            place = source.because(pairs)
-            named[name] = np.where(named[name] < 0, place, named[name]) if name in named else place
+            named[name] = source.because(pairs)
         return {name: place[back] for name, place in named.items()}
 
 
@@ -707,12 +733,12 @@ def _bits(numbers: int) -> int:
 
 def nth_of(group: Ints) -> Ints:
     """int64 [n]: from 0, the place of each entry among those of its group (sorted)."""
-    first = _firsts(group)
-    return np.arange(len(group)) - np.repeat(first, np.diff(np.append(first, len(group))))
+    opening = opens(group)
+    return np.asarray(np.arange(len(group)) - opening.nonzero()[0][np.cumsum(opening) - 1])
 
 
 def _firsts(key: Ints) -> Ints:
-    return np.flatnonzero(np.diff(key, prepend=key[:1] - 1) != 0)
+    return opens(key).nonzero()[0]
 
 
 def _in_sorted(values: Ints, known: Ints) -> Bools:

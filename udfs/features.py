@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from udfs.contracts import EVENT_TYPES, MAX_TIME_MS, MIN_TIME_MS
 from udfs.errors import ShopstreamError
-from udfs.sessions import TYPE_CODE, Catalogue, Events, Floats, Ints, Sessions, Texts, added, coded
+from udfs.sessions import TYPE_CODE, Catalogue, Events, Floats, Ints, Sessions, Texts, added, coded, opens
 
 Column = npt.NDArray[Any]
 Compute = Callable[[Events], Column]
@@ -143,9 +143,10 @@ def compute_columns(sessions: Sessions, catalogue: Catalogue | None = None) -> d
     with np.errstate(all="ignore"):
         for block in _blocks(sessions):
             events = Events.of(block, catalogue)
-            for name, declared in FEATURES.items():
-                parts[name].append(_column(declared, events))
-    return {name: np.concatenate(columns) for name, columns in parts.items()}
+            computed = {name: _column(declared, events) for name, declared in FEATURES.items()}
+            for name, column in _one_nan(computed).items():
+                parts[name].append(column)
+    return {name: _whole(*columns) for name, columns in parts.items()}
 
 
 def compute_features(sessions: Sessions, catalogue: Catalogue | None = None) -> list[dict[str, Value]]:
@@ -174,6 +175,9 @@ def arrow_schema() -> pa.Schema:
 
 def _blocks(sessions: Sessions) -> Iterator[Sessions]:
     """Sessions of about BLOCK events at a time, one at least."""
+    if 0 < sessions.offsets[-1] <= BLOCK:
+        yield sessions
+        return
     cuts = np.searchsorted(sessions.offsets, np.arange(0, sessions.offsets[-1], BLOCK))
     for first, last in pairwise(np.unique([*cuts, len(sessions)]).tolist()):
         yield sessions.part(first, last)
@@ -183,18 +187,29 @@ def _column(declared: Feature, events: Events) -> Column:
     column = declared.compute(events)
     if column.shape != (len(events),):
         raise ValueError(f"feature {declared.name!r} gives an array of shape {column.shape} for {len(events)} sessions")
-    if column.dtype.kind == "f":
-        return np.where(np.isfinite(column), column + 0.0, np.nan)  # one NaN, one zero
     return column
 
 
+def _one_nan(columns: dict[str, Column]) -> dict[str, Column]:
+    """The same with one NaN for what is not finite, and one zero. All at once, as most of the time goes into calls."""
+    floats = [name for name, column in columns.items() if column.dtype.kind == "f"]
+    values = np.array([columns[name] for name in floats], dtype=np.float64) + 0.0
+    values[~np.isfinite(values)] = np.nan
+    return columns | dict(zip(floats, values, strict=True))
+
+
+def _whole(kind: Column, *parts: Column) -> Column:
+    """Parts of a column as one; kind: an empty column of the declared type, which whole numbers take on."""
+    return parts[0] if len(parts) == 1 and parts[0].dtype == kind.dtype else np.concatenate((kind, *parts))
+
+
 def _plain(declared: Feature, column: Column) -> list[Value]:
-    if column.dtype == np.float64:
-        known = ~np.isnan(column)
-        plain = np.full(len(column), None)
-        plain[known] = column[known].astype(declared.dtype)
-        column = plain
-    return list(column.tolist())
+    values = column.tolist()
+    if column.dtype.kind != "f":
+        return list(values)
+    if declared.dtype == "int64":
+        return [None if math.isnan(value) else int(value) for value in values]
+    return [None if math.isnan(value) else value for value in values]
 
 
 # --- what happened ----------------------------------------------------------------------------------------------------
@@ -505,7 +520,7 @@ def last_query_words(e: Events) -> Ints:
 def refinements(e: Events) -> Ints:
     """Searches whose query is another than that of the search before."""
     searches = _searches(e)
-    refined = (np.diff(searches.session) == 0) & (np.diff(searches.query) != 0)
+    refined = ~opens(searches.session)[1:] & opens(searches.query)[1:]
     return np.bincount(searches.session[1:][refined], minlength=len(e))
 
 
@@ -583,7 +598,7 @@ def _cart(e: Events) -> _Cart:
     unknown = np.isnan(quantity)
     change = np.where(comes, np.where(unknown, 1, quantity), -np.where(unknown, ALL_PIECES, quantity)).astype(np.int64)
     level = np.cumsum(change)
-    first = np.flatnonzero(np.diff(item, prepend=-1))
+    first = np.flatnonzero(opens(item))
     last = np.append(first[1:], len(item))[: len(first)] - 1
     before = level[first] - change[first]
     lowest = np.minimum.reduceat(level, first) if len(first) else before

@@ -12,7 +12,7 @@ from udfs.contracts import RankedItem, Reason
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
 from udfs.ranking import GRID, MICRO, QUOTED, Ranker, RankOptions, Scores, Signals, item_rows, signals_of, to_grid
-from udfs.sessions import Floats, Ints, Sessions
+from udfs.sessions import Floats, Ints, Sessions, opens
 
 #: What a source says for itself where no item of the session does.
 SAYINGS = {
@@ -139,7 +139,7 @@ class LearnedRanker:
             if not len(left):
                 break
             best = left[np.lexsort((left, price[left] - value[left], session[left]))]
-            best = best[np.diff(session[best], prepend=-1) != 0]
+            best = best[opens(session[best])]
             taken[best] = True
             rounds.append(best)
             for (codes, _), used in zip(caps, counts, strict=True):

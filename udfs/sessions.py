@@ -17,6 +17,9 @@ from udfs.events import PACKED, unpacked_events
 
 TYPE_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
 
+#: Up to so many values a dictionary numbers them in less time than pandas needs to begin.
+FEW = 512
+
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -129,7 +132,10 @@ class Sessions:
 
     def is_type(self, *names: str) -> Bools:
         """bool [E]: events of these types."""
-        return np.asarray(np.logical_or.reduce([self.type_code == TYPE_CODE[name] for name in names]))
+        found = self.type_code == TYPE_CODE[names[0]]
+        for name in names[1:]:
+            found |= self.type_code == TYPE_CODE[name]
+        return np.asarray(found)
 
     def part(self, first: int, last: int) -> "Sessions":
         """The sessions from `first` up to `last`, which is left out."""
@@ -144,15 +150,15 @@ class Sessions:
         They are sorted by event_time, then event_id, then all other columns; of the events of one event_id the
         first stays. `count` is less what was dropped.
         """
-        session = self.session_of
-        within = np.diff(session) == 0
+        session, time = self.session_of, self.event_time
+        within = ~opens(session)[1:]
         order = np.arange(len(session))
-        if len(late := np.flatnonzero(within & (np.diff(self.event_time) < 0))):
+        if len(late := np.flatnonzero(within & (time[1:] < time[:-1]))):
             mixed = np.zeros(len(self), dtype=bool)
             mixed[session[late]] = True
             rows = np.flatnonzero(mixed[session])
-            order[rows] = rows[np.lexsort((self.event_time[rows], session[rows]))]
-        same = within & (np.diff(self.event_time[order]) == 0)
+            order[rows] = rows[np.lexsort((time[rows], session[rows]))]
+        same = within & ~opens(time[order])[1:]
         if same.any():
             tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
             order[tied] = self._sorted(order[tied], np.cumsum(np.append(True, ~same))[tied])
@@ -396,10 +402,15 @@ class Events(Sessions):
 
 def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
     """Values [n] as numbers, int64 [n] from 0 on as they appear, -1 for None; and the different values."""
+    if len(values) <= FEW:
+        number: dict[Any, int] = {}
+        plain = values.tolist()
+        codes = [-1 if value is None else number.setdefault(value, len(number)) for value in plain]
+        return np.array(codes, dtype=np.int64), np.fromiter(number, values.dtype, len(number))
     from pandas import factorize  # here, as it takes commands 0.4 s that they do not have
 
-    codes, different = factorize(values)
-    return codes, different
+    numbers, different = factorize(values)
+    return numbers, different
 
 
 def grouped(keys: Ints) -> tuple[Ints, Ints]:
@@ -410,20 +421,27 @@ def grouped(keys: Ints) -> tuple[Ints, Ints]:
     bits = len(keys).bit_length()
     ordered = np.sort(keys << bits | np.arange(len(keys)))
     place = ordered & ((1 << bits) - 1)
-    opens = np.flatnonzero(np.diff(ordered >> bits, prepend=-1))
+    opening = opens(ordered >> bits)
     is_first = np.zeros(len(keys), dtype=bool)
-    is_first[place[opens]] = True
+    is_first[place[opening]] = True
     numbers = np.empty(len(keys), dtype=np.int64)
-    number = (np.cumsum(is_first) - 1)[place[opens]]
-    numbers[place] = np.repeat(number, np.diff(opens, append=len(keys)))
+    number = (np.cumsum(is_first) - 1)[place[opening]]
+    numbers[place] = number[np.cumsum(opening) - 1]
     return numbers, np.flatnonzero(is_first)
+
+
+def opens(values: npt.NDArray[Any]) -> Bools:
+    """bool [n]: values (number [n]) that are other than the one before; the first one is."""
+    other = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=other[1:])
+    return other
 
 
 def _alike(texts: Texts) -> Bools:
     """bool [n]: a text (str or None [n]) that may well be there twice; one that is, always."""
     hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
     ordered = np.sort(hashes)
-    crowded = np.zeros(1 << 20, dtype=bool)  # by a hash's last bits
+    crowded = np.zeros(1 << min(20, len(texts).bit_length() + 6), dtype=bool)  # by a hash's last bits
     crowded[ordered[1:][ordered[1:] == ordered[:-1]] & (len(crowded) - 1)] = True
     return np.asarray(crowded[hashes & (len(crowded) - 1)])
 

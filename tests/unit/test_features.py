@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ from udfs.features import (
     utc_offset_ms,
 )
 from udfs.ranking import to_grid
-from udfs.sessions import Catalogue, Events, Floats, Sessions
+from udfs.sessions import FEW, Catalogue, Events, Floats, Sessions, coded
 
 Event = dict[str, object]
 
@@ -523,6 +524,26 @@ def test_a_feature_is_one_declaration():
     assert "dearest_look" in json.dumps(json_schema("recommendations"))
     with pytest.raises(ValueError, match="'dearest_look' is declared twice"):
         feature("float64")(dearest_look)
+
+
+@pytest.mark.usefixtures("own")
+def test_whole_numbers_take_on_the_declared_type():
+    feature("float64", name="halves", doc="Whole by chance.")(lambda e: e.count)
+    feature("int64", name="many", doc="Or not.")(lambda e: e.count > 1)
+    columns = compute_columns(sessions(SHOPPING))
+    assert (columns["halves"].dtype, columns["many"].dtype) == (np.float64, np.int64)
+
+
+@pytest.mark.parametrize("length", [0, 1, FEW, FEW + 1])
+def test_few_values_are_numbered_as_many_are(length: int):
+    chance = np.random.default_rng(length)
+    texts = np.array([*"abcde", None], dtype=object)[chance.integers(6, size=length)]
+    for values in (texts, chance.integers(9, size=length)):
+        codes, different = coded(values)
+        expected, of_pandas = pd.factorize(values)
+        assert codes.tolist() == expected.tolist()
+        assert different.tolist() == of_pandas.tolist()
+        assert different.dtype == values.dtype
 
 
 @pytest.mark.usefixtures("own")
