@@ -164,7 +164,7 @@ def soak(
             time.sleep(TICK_S)
         producer.flush()
         wait(lambda: lag() == 0, contender.check, "last answer")
-        time.sleep(3 * settings.checkpoint.interval / 1000)  # its transaction is committed after the offsets
+        time.sleep(3 * settings.checkpoint_ms() / 1000)  # its transaction is committed after the offsets
     finally:
         client.close()
         producer.close()

@@ -176,7 +176,7 @@ def _arguments(settings: Settings, config: Path | None, assignments: Sequence[st
     chosen = [f"topics.{name}={topic}" for name, topic in settings.topics.model_dump().items()]
     chosen += [f"kafka.{name}={getattr(settings.kafka, name)}" for name in ("bootstrap", "group", "startup")]
     chosen.append(f"sink.transactional_id_prefix={settings.sink.transactional_id_prefix}")
-    chosen.append(f"checkpoint.interval={settings.checkpoint.interval}")
+    chosen.append(f"checkpoint.interval={settings.checkpoint_ms()}")
     return submit.job_arguments(settings, config, [*assignments, *chosen])
 
 
@@ -239,7 +239,7 @@ def _stream(
             producer.flush()
             _until(lambda: seen.complete(_bad(sent)), DRAIN_TIMEOUT_S)
             # A doubled answer would come with the next checkpoints.
-            time.sleep(5 * settings.checkpoint.interval / 1000)
+            time.sleep(5 * settings.checkpoint_ms() / 1000)
     finally:
         stop.set()
         producer.close()

@@ -35,7 +35,7 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
     options = {
         "pipeline.name": NAME,
         "parallelism.default": str(settings.parallelism),
-        "execution.checkpointing.interval": f"{settings.checkpoint.interval} ms",
+        "execution.checkpointing.interval": f"{settings.checkpoint_ms()} ms",
         # What a job that was cancelled, or lost its job manager, can go on from.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "table.exec.state.ttl": f"{settings.state_ttl_ms()} ms",

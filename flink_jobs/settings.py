@@ -26,6 +26,8 @@ from udfs.session_features import ClosingOptions
 
 #: What a job with transactions tells of them to Flink, and so to whoever submits another: parameters of the job.
 PREFIX_TOLD, BROKERS_TOLD = "shopstream.transactional_id_prefix", "shopstream.kafka_bootstrap"
+#: Defaults of checkpoint.interval: where results wait for checkpoints, and where they do not.
+CHECKPOINT_MS, RARE_CHECKPOINT_MS = 1000, 10_000
 #: Names of the settings that are shown with a unit.
 _DURATIONS = ("gap", "ttl", "transaction_timeout", "interval", "bundle_time", "delay", "idle", "ahead")
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -217,7 +219,9 @@ class SinkSettings(_Group):
 class CheckpointSettings(_Group):
     """Checkpoints, on which exactly-once results wait."""
 
-    interval: PositiveDuration = Field(1000, description="Time between checkpoints.")
+    interval: PositiveDuration | None = Field(
+        None, description="Time between checkpoints of the main job; none: 1 s, and 10 s with at-least-once."
+    )
     folder: str | None = Field(None, description="Path or URI of the checkpoints; none: as the cluster is set up.")
     backend: Literal["hashmap", "rocksdb"] | None = Field(
         None, description="Where state is: in the JVM's heap, or in RocksDB on disk; none: as the cluster is set up."
@@ -364,6 +368,11 @@ class Settings(BaseSettings):
             feature_modules=self.features.modules,
             log_level=self.python.log_level,
         )
+
+    def checkpoint_ms(self) -> int:
+        """Time between the main job's checkpoints. With at-least-once no answer waits for one, and each costs time."""
+        default = CHECKPOINT_MS if self.sink.guarantee == "exactly-once" else RARE_CHECKPOINT_MS
+        return self.checkpoint.interval or default
 
     def state_ttl_ms(self) -> int:
         """How long state outlives its last use: at least dedup.ttl, and two gaps for a session under way."""

@@ -14,6 +14,7 @@ from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 256 * 1024
 #: Rows of a user that are looked through for repeats and for the time of the last event, at least.
 LOOK_BACK = 64
 #: Columns of a sink of records as they came.
@@ -100,6 +101,9 @@ def _sink(settings: Settings, name: str) -> dict[str, str]:
         "sink.delivery-guarantee": settings.sink.guarantee,
         # A dead letter is its record and the reason: larger than the producer's default, if the record was that large.
         "properties.max.request.size": str(MAX_RECORD_BYTES),
+        # A call's answers in one request for each partition; with the producer's defaults there are two in one.
+        "properties.linger.ms": "5",
+        "properties.batch.size": str(BATCH_BYTES),
     }
     if settings.sink.guarantee == "exactly-once":
         options |= {

@@ -433,7 +433,7 @@ def test_nothing_is_lost_or_doubled(
         wait_for(settings, trial.before + 1)
         took = time.monotonic() - trial.struck
         wait_for(settings, len(due))
-        time.sleep(3 * settings.checkpoint.interval / 1000)  # anything too much would come now
+        time.sleep(3 * settings.checkpoint_ms() / 1000)  # anything too much would come now
         found = answered(settings)
         letters = read_all(settings, settings.topics.dlq)
     finally:

@@ -93,7 +93,7 @@ def test_what_the_jobs_tell_flink_and_prometheus(
             if counted == (triggers, len(values) + 11) and not missing and measured.get("cached"):
                 break
             time.sleep(0.5)
-        time.sleep(3 * settings.checkpoint.interval / 1000)
+        time.sleep(3 * settings.checkpoint_ms() / 1000)
         answered = [
             json.loads(each.value)["recommendation_id"] for each in read_all(settings, settings.topics.recommendations)
         ]

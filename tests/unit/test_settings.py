@@ -85,3 +85,9 @@ def test_every_setting_says_what_it_means():
 def test_state_outlives_the_memory_for_repeats_and_a_session_under_way():
     assert load_settings(None, ["dedup.ttl=3 h"]).state_ttl_ms() == 3 * 3_600_000
     assert load_settings(None, ["session.gap=2 h"]).state_ttl_ms() == 4 * 3_600_000
+
+
+def test_checkpoints_are_rare_where_no_answer_waits_for_one():
+    assert load_settings(None).checkpoint_ms() == 1000
+    assert load_settings(None, ["sink.guarantee=at-least-once"]).checkpoint_ms() == 10_000
+    assert load_settings(None, ["sink.guarantee=at-least-once", "checkpoint.interval=2 s"]).checkpoint_ms() == 2000
