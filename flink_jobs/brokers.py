@@ -11,7 +11,7 @@ from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, Sa
 from kafka.structs import ConsumerGroupMetadata
 
 from flink_jobs.security import client_options
-from flink_jobs.settings import KafkaSettings, Settings
+from flink_jobs.settings import BATCH_BYTES, LINGER_MS, KafkaSettings, Settings
 from udfs.errors import ShopstreamError
 
 # Reconnection attempts are its errors; ours say it once.
@@ -81,7 +81,7 @@ def admin(settings: Settings) -> KafkaAdminClient:
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
     """A producer that batches; options as kafka-python takes them."""
-    return KafkaProducer(**(_client_options(settings) | {"linger_ms": 5, "batch_size": 262_144} | options))
+    return KafkaProducer(**(_client_options(settings) | {"linger_ms": LINGER_MS, "batch_size": BATCH_BYTES} | options))
 
 
 def consumer(settings: Settings, *topics: str, committed: bool = True, **options: Any) -> KafkaConsumer:

@@ -38,7 +38,7 @@ ITEMS, PAST_SESSIONS = 1500, 10_000
 #: Sent first and left out of the latencies: they wait while the workers load the model.
 WARM_UP_EVENTS = 20
 START_TIMEOUT_S, DRAIN_TIMEOUT_S = 120.0, 60.0
-CHECKPOINT_MS = 200
+DEMO_CHECKPOINT_MS = 200
 SHOWN_SESSIONS = 3
 
 
@@ -166,7 +166,7 @@ def _topics(settings: Settings, stack: ExitStack) -> Settings:
             "topics": settings.topics.model_copy(update=names),
             "kafka": settings.kafka.model_copy(update={"group": run_name, "startup": "earliest-offset"}),
             "sink": settings.sink.model_copy(update={"transactional_id_prefix": run_name}),
-            "checkpoint": settings.checkpoint.model_copy(update={"interval": CHECKPOINT_MS}),
+            "checkpoint": settings.checkpoint.model_copy(update={"interval": DEMO_CHECKPOINT_MS}),
         }
     )
 
@@ -361,7 +361,7 @@ def _report(summary: Mapping[str, Any], seen: Seen, sent: list[simulate.Record],
     )
     timed = (
         f"From a click in Kafka to its recommendation written: p50 {summary['computed_p50_ms']} ms, "
-        f"p99 {summary['computed_p99_ms']} ms; readable exactly-once (a checkpoint every {CHECKPOINT_MS} ms): "
+        f"p99 {summary['computed_p99_ms']} ms; readable exactly-once (a checkpoint every {DEMO_CHECKPOINT_MS} ms): "
         f"p50 {summary['p50_ms']} ms, p99 {summary['p99_ms']} ms."
     )
     lines = ["", counted, timed, f"Encoder {summary['encoder_variant']} of bundle {summary['bundle_id']}."]

@@ -28,6 +28,8 @@ from udfs.session_features import ClosingOptions
 PREFIX_TOLD, BROKERS_TOLD = "shopstream.transactional_id_prefix", "shopstream.kafka_bootstrap"
 #: Defaults of checkpoint.interval: where results wait for checkpoints, and where they do not.
 CHECKPOINT_MS, RARE_CHECKPOINT_MS = 1000, 10_000
+#: What producers gather before they send: for how long, and how much for a partition.
+LINGER_MS, BATCH_BYTES = 5, 256 * 1024
 #: Names of the settings that are shown with a unit.
 _DURATIONS = ("gap", "ttl", "transaction_timeout", "interval", "bundle_time", "delay", "idle", "ahead")
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from flink_jobs.security import flink_options
-from flink_jobs.settings import Settings
+from flink_jobs.settings import BATCH_BYTES, LINGER_MS, Settings
 from udfs import lake, segments
 from udfs.contracts import MIN_TIME_MS
 from udfs.events import EVENT_COLUMNS, PACKED_COLUMNS
@@ -14,7 +14,6 @@ from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-BATCH_BYTES = 256 * 1024
 #: Rows of a user that are looked through for repeats and for the time of the last event, at least.
 LOOK_BACK = 64
 #: Columns of a sink of records as they came.
@@ -101,8 +100,8 @@ def _sink(settings: Settings, name: str) -> dict[str, str]:
         "sink.delivery-guarantee": settings.sink.guarantee,
         # A dead letter is its record and the reason: larger than the producer's default, if the record was that large.
         "properties.max.request.size": str(MAX_RECORD_BYTES),
-        # A call's answers in one request for each partition; with the producer's defaults there are two in one.
-        "properties.linger.ms": "5",
+        # Room for some thirty answers in a request; of the producer's default size it has room for two.
+        "properties.linger.ms": str(LINGER_MS),
         "properties.batch.size": str(BATCH_BYTES),
     }
     if settings.sink.guarantee == "exactly-once":

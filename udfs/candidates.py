@@ -251,7 +251,7 @@ class ItemToItem(Source):
     _of_sums = (0, 2, 4, 5, 6, 7)  #: the names that are not shares
 
     def __init__(self, matrices: Mapping[str, CoVisits], room: int) -> None:
-        """matrices: by the name that their columns begin with."""
+        """matrices: by the name that their columns begin with; they are copied."""
         self.columns = tuple(f"{name}{column}" for name in matrices for column in self.names)
         rows = [matrix.with_rows(room).offsets for matrix in matrices.values()]
         before = np.cumsum([0, *(len(matrix.columns) for matrix in matrices.values())])
@@ -294,7 +294,7 @@ class ItemToItem(Source):
         for nth, each in zip(self._of_sums, self._sums, strict=True):
             flat[first + nth * n] = each[hit]
         columns[:, 1:4:2] = pairs.share(columns[:, 0:4:2])
-        return list(columns.reshape(-1, n))
+        return list(columns.reshape(len(self.columns), n))
 
     def because(self, pairs: Pairs) -> Ints:
         """The first of the matrices that names an item is believed."""
@@ -325,7 +325,7 @@ class ByContent(Source):
         self._texts = np.stack((query.last_text, query.centre, second))
         if self._live.index is None:
             texts = self._texts.reshape(-1, second.shape[1])  # for one product of two matrices
-            self._likeness = (texts @ self._live.vectors[: query.items].T).reshape(3, len(query), -1)
+            self._likeness = (texts @ self._live.vectors[: query.items].T).reshape(3, len(query), query.items)
 
     def propose(self) -> Ints:
         known = np.flatnonzero(self._query.last_text.any(axis=1))
@@ -549,9 +549,9 @@ class ThisSession(Source):
 
     def load(self, query: Query) -> None:
         self._query = query
-        nth = opens(query.session)
+        newest = opens(query.session)
         self._last = np.zeros(len(query))
-        self._last[query.session[nth]] = self._popularity[query.item[nth]]
+        self._last[query.session[newest]] = self._popularity[query.item[newest]]
 
     def propose(self) -> Ints:
         return self._query.seen if self._propose else np.empty(0, dtype=np.int64)
@@ -590,9 +590,11 @@ class Finder:
         self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
         self._listing = Listing(items)
         matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
+        item_to_item = ItemToItem(matrices, room)
+        del matrices  # before the others take their memory
         self._sources: list[tuple[str, Source]] = [
             ("similar_sessions", SimilarSessions(past, room)),
-            ("co_visit", ItemToItem(matrices, room)),
+            ("co_visit", item_to_item),
             ("content", ByContent(items)),
             ("popularity", self._popular),
             ("history", History(past, room)),

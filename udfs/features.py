@@ -133,8 +133,8 @@ def compute_columns(sessions: Sessions, catalogue: Catalogue | None = None) -> d
     """Every declared feature by name, a column of one value a session each: int64, float64 or object (str) [S].
 
     NaN and None mean unknown; an int64 feature with unknown values is float64. Without a catalogue, what needs it is
-    unknown. A session's values depend on its events alone, to the bit: on no other session, on no order of the events
-    and on no repeat of them (Sessions.canonical).
+    unknown. The columns are not to be written to. A session's values depend on its events alone, to the bit: on no
+    other session, on no order of the events and on no repeat of them (Sessions.canonical).
     """
     parts: dict[str, list[Column]] = {
         name: [np.empty(0, np.object_ if declared.dtype == "string" else declared.dtype)]
@@ -193,7 +193,8 @@ def _column(declared: Feature, events: Events) -> Column:
 def _one_nan(columns: dict[str, Column]) -> dict[str, Column]:
     """The same with one NaN for what is not finite, and one zero. All at once, as most of the time goes into calls."""
     floats = [name for name, column in columns.items() if column.dtype.kind == "f"]
-    values = np.array([columns[name] for name in floats], dtype=np.float64) + 0.0
+    values = np.array([columns[name] for name in floats], dtype=np.float64)
+    values += 0.0
     values[~np.isfinite(values)] = np.nan
     return columns | dict(zip(floats, values, strict=True))
 
@@ -204,9 +205,9 @@ def _whole(kind: Column, *parts: Column) -> Column:
 
 
 def _plain(declared: Feature, column: Column) -> list[Value]:
-    values = column.tolist()
+    values: list[Any] = column.tolist()
     if column.dtype.kind != "f":
-        return list(values)
+        return values
     if declared.dtype == "int64":
         return [None if math.isnan(value) else int(value) for value in values]
     return [None if math.isnan(value) else value for value in values]

@@ -401,7 +401,10 @@ class Events(Sessions):
 
 
 def coded(values: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
-    """Values [n] as numbers, int64 [n] from 0 on as they appear, -1 for None; and the different values."""
+    """Values [n] as numbers, int64 [n] from 0 on as they appear, -1 for None; and the different values.
+
+    Values are texts, None, or whole numbers.
+    """
     if len(values) <= FEW:
         number: dict[Any, int] = {}
         plain = values.tolist()

@@ -629,6 +629,13 @@ def test_with_an_index_the_same_items_are_recommended(learned: Bundle, indexed: 
     assert json.dumps(found[::7]) == json.dumps(alone)
 
 
+def test_where_all_is_sold_out_nothing_is_recommended(learned: Bundle, sofar: Interactions):
+    items = LiveItems(learned)
+    items.in_stock[:] = False
+    few = sofar.part(0, 3)
+    assert LearnedRanker(learned, items, RankOptions()).answer(users(few), sessions_of(few), encode) == [[], [], []]
+
+
 def test_an_index_is_asked_for_more_while_sold_out_items_leave_too_few(indexed: Bundle, sofar: Interactions):
     items = LiveItems(indexed)
     items.in_stock[:ITEMS] = np.arange(ITEMS) % 4 == 0
