@@ -7,7 +7,13 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, NewTopic
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import (
+    InvalidReceiveError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailedError,
+)
 from kafka.structs import ConsumerGroupMetadata
 
 from flink_jobs.security import client_options
@@ -70,7 +76,9 @@ def _advice(kafka: KafkaSettings, reason: Exception) -> str:
         return f"the broker refuses kafka.username={kafka.username}, kafka.password_file or kafka.sasl_mechanism"
     if kafka.tls and isinstance(reason, KafkaConnectionError):
         return "see kafka.ca_file, and kafka.certificate_file where the broker asks who we are"
-    wanted = "a broker that wants TLS or a password closes the connection: see kafka.security; " if closed else ""
+    # What a broker says in TLS has no length that a client without it could take for one.
+    turned_away = closed or isinstance(reason, InvalidReceiveError)
+    wanted = "a broker that wants TLS or a password closes the connection: see kafka.security; " if turned_away else ""
     return f"{wanted}a local broker is started by `shopstream kafka start`"
 
 

@@ -1,7 +1,11 @@
+import socketserver
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flink_jobs.brokers import end_offsets
 from flink_jobs.security import client_options, flink_options
 from flink_jobs.settings import KafkaSettings, load_settings
 from flink_jobs.submit import job_arguments
@@ -72,3 +76,22 @@ def test_settings_that_do_not_go_together(
         client_options(scram(tmp_path, **settings))
     assert says in str(error.value)
     assert PLANTED not in str(error.value)
+
+
+class Alert(socketserver.BaseRequestHandler):
+    """Answers as TLS does what is not TLS: a fatal alert, protocol_version (RFC 5246, sections 6.2.1 and 7.2)."""
+
+    def handle(self) -> None:
+        self.request.sendall(bytes.fromhex("15 03 03 00 02 02 46"))
+        with suppress(ConnectionError):
+            while self.request.recv(4096):  # until the client has seen it and closes
+                pass
+
+
+def test_what_a_broker_says_in_tls_asks_for_a_setting():
+    with socketserver.TCPServer(("127.0.0.1", 0), Alert) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = load_settings(None, [f"kafka.bootstrap=127.0.0.1:{server.server_address[1]}"])
+        with pytest.raises(ShopstreamError, match=r"wants TLS or a password .* see kafka\.security"):
+            end_offsets(settings, "clickstream")
+        server.shutdown()
