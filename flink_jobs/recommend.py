@@ -67,6 +67,11 @@ def flink_configuration(settings: Settings, jars: Sequence[Path] = ()) -> Config
         options["state.backend.type"] = settings.checkpoint.backend
     if settings.checkpoint.backend == "rocksdb":
         options |= ROCKSDB
+    if settings.checkpoint.changelog:
+        options["state.changelog.enabled"] = "true"
+        if jars:
+            log = (settings.home / "embedded" / "changelog").absolute().as_uri()
+            options |= {"state.changelog.storage": "filesystem", "dstl.dfs.base-path": log}
     for name, value in options.items():
         config.set_string(name, value)
     return config

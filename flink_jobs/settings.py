@@ -228,6 +228,11 @@ class CheckpointSettings(_Group):
     backend: Literal["hashmap", "rocksdb"] | None = Field(
         None, description="Where state is: in the JVM's heap, or in RocksDB on disk; none: as the cluster is set up."
     )
+    changelog: bool = Field(
+        False,
+        description="Write changes of state as they happen, so that a checkpoint need not write all of it; the cluster "
+        "has to say where to (state.changelog.storage).",
+    )
 
 
 class PythonSettings(_Group):

@@ -102,7 +102,7 @@ def flink_run(
 
     Of several jars it takes the first alone; a job that has more adds them itself, where the first cannot see them.
     attached: the command ends as the job ends, and fails as the job fails. restore: path or URI of the savepoint or
-    checkpoint that the job goes on from.
+    checkpoint that the job goes on from; with a changelog it becomes the job's own, which removes it in time.
     """
     first, *more = job.jar_files()
     added = [part for jar in more for part in ("--add-jar", str(jar))]
@@ -110,6 +110,8 @@ def flink_run(
     run = [*flink_command(), "run", *([] if attached else ["-d"]), "-m", settings.flink.address, "-j", str(first)]
     if restore:
         run += ["-s", restore]
+        if settings.checkpoint.changelog:  # its first checkpoint cannot be a full one, which would leave that be
+            run += ["--claimMode", "claim"]
     return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *added, *arguments]
 
 

@@ -33,11 +33,12 @@ ANSWER = "BASH_JAVA_UTILS_EXEC_RESULT:"
 
 @dataclass(frozen=True)
 class Daemon:
-    """One of Flink's processes: what its log files are called, where it begins, and how to ask for its memory."""
+    """One of Flink's processes: its logs' name, where it begins, how to ask for its memory, options for Java."""
 
     log_name: str
     main_class: str
     memory: str
+    java_options: tuple[str, ...] = ()
 
 
 DAEMONS = {
@@ -50,6 +51,9 @@ DAEMONS = {
         "taskexecutor",
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         "GET_TM_RESOURCE_PARAMS",
+        # What takes half a region goes to the heap's old part at once, and each time the collector looks whether that
+        # is full; with Java's 1 MB a region, batches of rows to and from Python made it do so several times a second.
+        ("-XX:G1HeapRegionSize=8m",),
     ),
 }
 
@@ -213,6 +217,9 @@ class LocalFlink:
             "rest.profiling.dir": str(self.home / "profiles"),  # which has to be there
             "execution.checkpointing.dir": (self.home / "checkpoints").as_uri(),
             "execution.checkpointing.savepoint-dir": (self.home / "savepoints").as_uri(),
+            # Where changes of state go, of jobs that write a log of them (checkpoint.changelog).
+            "state.changelog.storage": "filesystem",
+            "dstl.dfs.base-path": (self.home / "changelog").as_uri(),
             "io.tmp.dirs": str(self.home / "tmp"),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
@@ -250,6 +257,7 @@ class LocalFlink:
             *jvm,
             "-XX:+IgnoreUnrecognizedVMOptions",
             *_java_options(),
+            *DAEMONS[name].java_options,
             "-Djava.security.manager=allow",
             f"-Dlog.file={self._log(name, 'log')}",
             f"-Dlog4j.configurationFile={log4j.as_uri()}",

@@ -387,27 +387,33 @@ FAULTS: list[Fault] = [
     killed_python_worker, killed_job_manager, killed_broker, broker_away, stopped_and_restored, rescaled,
     full_checkpoint_disk, broken_bundles, swapped_bundles, overrun,
 ]  # fmt: skip
+#: Those that have to do with state are tried with a log of its changes, too.
+CHANGELOG = "checkpoint.changelog=true"
+WITH_CHANGELOG: list[Fault] = [killed_job_manager, stopped_and_restored, rescaled]
 ALL = [
-    pytest.param(ALWAYS, id=ALWAYS.__name__),
-    *(pytest.param(f, id=f.__name__, marks=pytest.mark.chaos) for f in FAULTS),
+    pytest.param(ALWAYS, (), id=ALWAYS.__name__),
+    pytest.param(ALWAYS, (CHANGELOG,), id=f"{ALWAYS.__name__}-changelog"),
+    *(pytest.param(f, (), id=f.__name__, marks=pytest.mark.chaos) for f in FAULTS),
+    *(pytest.param(f, (CHANGELOG,), id=f"{f.__name__}-changelog", marks=pytest.mark.chaos) for f in WITH_CHANGELOG),
 ]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(ROUNDS))
-@pytest.mark.parametrize("fault", ALL)
+@pytest.mark.parametrize(("fault", "options"), ALL)
 def test_nothing_is_lost_or_doubled(
     machine: Machine,
     undisturbed: dict[str, bytes],
     fault: Fault,
+    options: tuple[str, ...],
     number: int,
     tmp_path: Path,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ):
     print(f"SHOPSTREAM_CHAOS_SEED={SEED}")
-    name = f"{fault.__name__}-{number}"
-    more = [f"bundles={machine.own_bundles(tmp_path)}"]
+    name = "-".join((fault.__name__, *(["changelog"] if CHANGELOG in options else []), str(number)))
+    more = [f"bundles={machine.own_bundles(tmp_path)}", *options]
     due = {key: {value} for key, value in undisturbed.items()}
     if fault is full_checkpoint_disk:
         more.append(f"checkpoint.folder={request.getfixturevalue('small_disk').as_uri()}")
