@@ -36,6 +36,9 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
 #: Items that a source proposes for a session.
 BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
+#: What items have in common, and those that are proposed of a session's last one of each, and of its main one.
+KINDS = ("category", "brand")
+BY_KIND = 10
 #: Items on each side of the last one, in the order of their ids, and of an id the bytes that this goes by, at most.
 LISTED, LISTED_BY = 5, 48
 _NUMBER = re.compile("0*([0-9]+)")
@@ -384,7 +387,9 @@ class Popular(Source):
         self.refresh()
 
     def refresh(self) -> None:
-        self._best = self._order[self._live.in_stock[self._order]][: self._propose]
+        #: int64 [n]: rows in stock, what is taken most of late first
+        self.offered = self._order[self._live.in_stock[self._order]]
+        self._best = self.offered[: self._propose]
 
     def load(self, query: Query) -> None:
         self._sessions, self._items = len(query), query.items
@@ -422,6 +427,8 @@ class History(Source):
         self._mine = known[source] * query.items + self._item[entry]
         days = np.maximum(query.now[known][source] - self._last[entry], 0) / DAY_MS
         self._sums: list[Column] = [self._times[entry], days]
+        #: session int64 [m], item int64 [m] and how often float64 [m]: what the shoppers met before
+        self.met = known[source], self._item[entry], self._times[entry]
         self._known = np.zeros(len(query))
         self._known[known] = self._offsets[shopper + 1] - self._offsets[shopper]
 
@@ -433,6 +440,114 @@ class History(Source):
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         times, days = pairs.found(self._mine, self._sums)
         return times, np.where(times > 0, days, UNKNOWN), self._known[pairs.session]
+
+
+class SameKind(Source):
+    """What others take of late of the categories and brands that the session, and its shopper before, went for."""
+
+    names = ("age", "share", "own", "place", "popular")
+
+    def __init__(self, items: LiveItems, popular: Popular, history: History, recent: Floats) -> None:
+        """popular and history are refreshed and loaded before this. recent: float64 [room], what is taken of late."""
+        self.columns = tuple(f"{kind}_{column}" for kind in KINDS for column in self.names)
+        self._popular, self._history = popular, history
+        self._kinds = [_Kind(partial(items.kinds, name), recent) for name in KINDS]
+        self._by_age = DECAY ** np.arange(1 << 12)
+        self.refresh()
+
+    def refresh(self) -> None:
+        for kind in self._kinds:
+            kind.refresh(self._popular.offered)
+
+    def load(self, query: Query) -> None:
+        weight = self._by_age[np.minimum(query.age, len(self._by_age) - 1)]
+        for kind in self._kinds:
+            kind.load(query, weight, *self._history.met)
+
+    def propose(self) -> Ints:
+        return np.concatenate([kind.propose() for kind in self._kinds])
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        return [column for kind in self._kinds for column in kind.describe(pairs)]
+
+    def because(self, pairs: Pairs) -> Ints:
+        """The newest item of the same category, or else of the same brand."""
+        category, brand = (kind.newest(pairs) for kind in self._kinds)
+        return np.where(category >= 0, category, brand)
+
+
+class _Kind:
+    """Items' categories, or their brands. A session and one of them are a pair, session × how many there are + number.
+
+    numbers: int64 [room], the number of each item's, -1 for none, and how many there are; called as both may change.
+    """
+
+    def __init__(self, numbers: Callable[[], tuple[Ints, int]], recent: Floats) -> None:
+        self._numbers, self._recent = numbers, recent
+
+    def refresh(self, offered: Ints) -> None:
+        """offered: int64 [n], rows in stock, the best first."""
+        of, self._listed = self._numbers()
+        self._offered = offered[np.argsort(of[offered], kind="stable")]
+        self._offsets = np.searchsorted(of[self._offered], np.arange(self._listed + 1))
+        highest, there = np.zeros(self._listed), np.flatnonzero(of >= 0)
+        np.maximum.at(highest, of[there], self._recent[there])
+        self._place = np.zeros(len(of))
+        self._place[there] = self._recent[there] / np.maximum(highest[of[there]], 1)
+
+    def load(self, query: Query, weight: Floats, session: Ints, item: Ints, times: Floats) -> None:
+        """weight: float64 [N] of the query's items; session, item, times: [m], what the shoppers met before."""
+        self._items, (self._of, self._count) = query.items, self._numbers()
+        self._met, self._share, place, there = self._shares(query.session, query.item, weight, len(query))
+        self._newest = np.full(len(self._share), len(query.item))  # its place in the query
+        np.minimum.at(self._newest, place, there)
+        self._age = query.age[self._newest]
+        self._own, self._own_share, _, _ = self._shares(session, item, times, len(query))
+
+    def propose(self) -> Ints:
+        """The best of each session's newest one, and of the one with the largest share."""
+        pairs, count = self._met.key, self._count
+        chosen = np.union1d(top(pairs, self._share, 1, count), top(pairs, 1 / (1 + self._age), 1, count))
+        session, number = np.divmod(chosen, max(count, 1))
+        old = number < self._listed  # others came up in changes that failed half-way
+        session, number = session[old], number[old]
+        begin = self._offsets[number]
+        entry, source = ragged(begin, np.minimum(begin + BY_KIND, self._offsets[number + 1]))
+        return np.asarray(session[source] * self._items + self._offered[entry])
+
+    def describe(self, pairs: Pairs) -> Sequence[Column]:
+        age, share, own = np.full(len(pairs.key), UNKNOWN), np.zeros(len(pairs.key)), np.zeros(len(pairs.key))
+        at, place = self._places(self._met, pairs)
+        age[at], share[at] = self._age[place], self._share[place]
+        at, place = self._places(self._own, pairs)
+        own[at] = self._own_share[place]
+        popular = self._place[pairs.item]
+        return age, share, own, popular, share * popular
+
+    def newest(self, pairs: Pairs) -> Ints:
+        """int64 [n]: of each pair of session and item the place in the query of the newest item like it, or -1."""
+        named = np.full(len(pairs.key), -1)
+        at, place = self._places(self._met, pairs)
+        named[at] = self._newest[place]
+        return named
+
+    def _keys(self, session: Ints, item: Ints) -> tuple[Ints, Ints]:
+        there = np.flatnonzero(self._of[item] >= 0)
+        return session[there] * self._count + self._of[item[there]], there
+
+    def _shares(self, session: Ints, item: Ints, weight: Floats, sessions: int) -> tuple[Pairs, Floats, Ints, Ints]:
+        """The pairs that are met, each one's share of its session; of which pair each of these items is."""
+        key, there = self._keys(session, item)
+        met, place = numbered(key, sessions * self._count)
+        of, number = np.divmod(met, max(self._count, 1))
+        share = added(place, weight[there], len(met)) / added(session[there], weight[there], sessions)[of]
+        return Pairs(met, of, number, sessions * self._count), np.asarray(share), np.asarray(place, np.int64), there
+
+    def _places(self, met: Pairs, pairs: Pairs) -> tuple[Ints, Ints]:
+        """Which pairs of session and item are of a kind that was met, and the place of that."""
+        key, there = self._keys(pairs.session, pairs.item)
+        hit, place = met.places(key)
+        return there[hit], place.astype(np.int64)
 
 
 class Listing(Source):
@@ -587,7 +702,9 @@ class Finder:
         self.items, self._past, self._shoppers, self._repeats = items, past, past.shoppers, repeats
         self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
-        self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
+        recent = past.recent(room)
+        self._popular, history = Popular(items, recent, max(BY_POPULARITY, k + RECENT)), History(past, room)
+        self._same_kind = SameKind(items, self._popular, history, recent)
         self._listing = Listing(items)
         matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
         item_to_item = ItemToItem(matrices, room)
@@ -597,7 +714,8 @@ class Finder:
             ("co_visit", item_to_item),
             ("content", ByContent(items)),
             ("popularity", self._popular),
-            ("history", History(past, room)),
+            ("history", history),
+            ("category", self._same_kind),
             ("listing", self._listing),
             ("price", ByPrice(items.price)),
             ("session", ThisSession(items.popularity, propose=repeats)),
@@ -608,6 +726,7 @@ class Finder:
     def refresh(self) -> None:
         """To be called after the items have changed."""
         self._popular.refresh()
+        self._same_kind.refresh()
         self._listing.refresh()
 
     def forget(self, until: Callable[[Ints], Ints]) -> None:

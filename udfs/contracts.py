@@ -61,7 +61,16 @@ class CatalogItem(Struct):
 
 
 Source = Literal[
-    "content", "co_visit", "popularity", "similar_sessions", "history", "listing", "price", "session", "diversity"
+    "content",
+    "co_visit",
+    "popularity",
+    "similar_sessions",
+    "history",
+    "category",
+    "listing",
+    "price",
+    "session",
+    "diversity",
 ]
 
 

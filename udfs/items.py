@@ -59,6 +59,10 @@ class LiveItems:
         """Rows of the arrays."""
         return len(self.in_stock)
 
+    def kinds(self, name: str) -> tuple[Ints, int]:
+        """int64 [room]: the number of each item's `category` or `brand`, -1 for none; and how many there are."""
+        return (self.category if name == "category" else self.brand), len(self._codes[name])
+
     def apply(self, changes: pa.Table, encode: Callable[[Sequence[str]], Scores]) -> bool:
         """Take up changes; whether the arrays had to be replaced by larger ones.
 

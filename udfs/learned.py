@@ -21,6 +21,7 @@ SAYINGS = {
     "content": "a likeness of titles",
     "popularity": "popular in this shop",
     "history": "from sessions before this one",
+    "category": "popular among its like",
     "listing": "where it stands among the shop's items",
     "price": "by its price",
     "session": "where this session stands",

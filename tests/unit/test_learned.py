@@ -148,9 +148,10 @@ def test_past_sessions_know_shoppers_by_their_hash():
     assert past.shoppers[past.shopper].tolist() == [shopper_hash(user) for user in "uvu"]
 
 
-def bundle_of(folder: Path, log: Interactions) -> Finder:
-    unknown = dict.fromkeys(("category", "brand"), pa.nulls(len(log.items), pa.string()))
-    price = pa.array([None, 2.0, 4.0, 8.0, 8.0, 8.0][: len(log.items)], pa.float64())
+def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> Finder:
+    nothing = [None] * len(log.items)
+    unknown = {name: pa.array(kinds.get(name, nothing), pa.string()) for name in ("category", "brand")}
+    price = pa.array([None, 2.0, 4.0, *[8.0] * len(log.items)][: len(log.items)], pa.float64())
     items = {"item_id": log.items, "title": log.items, "price": price, "in_stock": [True] * len(log.items)}
     write_past(folder, log, pa.table(items | unknown), np.eye(len(log.items), dtype=np.float32))
     bundle = Bundle(folder, bare_manifest(len(log.items)))
@@ -216,6 +217,63 @@ def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):
     against = found.columns[:, finder.columns.index("price_against_session")]
     assert found.item.tolist() == [3, 4, 5]
     assert against.tolist() == pytest.approx([np.log(8 / np.sqrt(2 * 4))] * 3)
+
+
+def of_letters(texts: list[str]) -> np.ndarray:
+    return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
+
+
+def test_categories_and_brands_of_a_pair_by_hand(tmp_path: Path):
+    log = tiny(("v", "aabd"), ("w", "ceec"))
+    kinds = {"category": ["x", "x", "y", "y", "x", None], "brand": ["s", None, "t", None, "t", "t"]}
+    finder = bundle_of(tmp_path, log, **kinds)
+    query = query_of(finder, tiny(("v", "acb")), of_letters)
+    found = finder.find(query)
+    assert found.item.tolist() == [3, 4, 5]
+    d, e, f = (dict(zip(finder.columns, values, strict=True)) for values in found.columns)
+    assert [row["category_age"] for row in (d, e, f)] == [1, 0, 999]
+    assert [row["brand_age"] for row in (d, e, f)] == [999, 1, 1]
+    weights = np.array([0.8**2, 0.8, 1])  # of a, c and b
+    in_x, of_t = 1 - 0.8 / weights.sum(), 0.8 / weights[:2].sum()
+    assert [row["category_share"] for row in (d, e, f)] == pytest.approx([1 - in_x, in_x, 0])
+    assert [row["brand_share"] for row in (d, e, f)] == pytest.approx([0, of_t, of_t])
+    # Of v's four events before, three were in x and one in y; of brands, both were of s.
+    assert [row["category_own"] for row in (d, e, f)] == [0.25, 0.75, 0]
+    assert [row["brand_own"] for row in (d, e, f)] == [0, 0, 0]
+    recent = Bundle(tmp_path, bare_manifest(6)).past_sessions().recent(6)
+    assert recent[4] == recent[2] == 2 > recent[0]  # e and c, of the latest session
+    assert [row["category_place"] for row in (d, e, f)] == pytest.approx([recent[3] / 2, 1, 0])
+    assert [row["brand_place"] for row in (d, e, f)] == pytest.approx([0, 1, 0])
+    assert e["category_popular"] == pytest.approx(in_x)
+    newest = finder.because(query, found.session, found.item)["category"].tolist()
+    assert [query.item[place] if place >= 0 else None for place in newest] == [2, 1, 2]  # f is of c's brand
+
+
+def test_the_best_of_the_newest_category_and_of_the_main_one_are_proposed(tmp_path: Path):
+    ids = [f"i{number}" for number in range(60)]
+    log = replace(tiny(*[("u", "a")] * 60), items=ids, item=np.arange(60))  # the later, the more of late
+    category: list[str | None] = [*["x", "y", "z"] * 10, *[None] * 30]
+    finder = bundle_of(tmp_path, log, category=category)
+    source = dict(finder._sources)["category"]
+
+    def proposed(*items: int) -> list[int]:
+        sofar = replace(tiny(("new", "a" * len(items))), items=ids, item=np.array(items))
+        finder.find(query_of(finder, sofar, lambda texts: np.zeros((len(texts), 60), np.float32)))
+        return sorted(source.propose().tolist())
+
+    of_x, of_y = list(range(0, 30, 3)), list(range(1, 30, 3))
+    assert proposed(0) == of_x
+    assert proposed(3, 0, 6, 1) == sorted(of_x + of_y)
+    assert proposed(59) == []
+    new = {"item_id": ["n1", "n2"], "title": ["new", "newer"], "in_stock": [True, True], "price": [1.0, 1.0]}
+    rest = {"category": ["x", "w"], "brand": [None] * 2, "encoder": ["other"] * 2, "vector": [None] * 2}
+    finder.items.apply(pa.table(new | rest), lambda titles: np.zeros((len(titles), 60), np.float32))
+    ids += ["n1", "n2"]
+    assert proposed(61) == []  # not yet refreshed
+    finder.items.in_stock[27] = False
+    finder.refresh()
+    assert proposed(0) == sorted({*of_x, 60} - {27})
+    assert proposed(61) == [61]
 
 
 def listed(finder: Finder, letters: str) -> dict[str, list[float]]:
@@ -550,6 +608,9 @@ def test_too_few_sessions_are_one_clear_error(tmp_path: Path):
         learn(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
 
 
+AGES = {"category_age", "brand_age"}  # unknown is not 0
+
+
 def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     finder = bundle_of(tmp_path, tiny(("u", "a")).part(0, 0))
     found = candidates(
@@ -557,7 +618,7 @@ def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     )
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
-    assert told == {"seen_age", "history_days", "session_events", "price", "listed_step", "listed_near"}
+    assert told == {"seen_age", "history_days", "session_events", "price", "listed_step", "listed_near", *AGES}
 
 
 @pytest.mark.parametrize("later", [False, True])
