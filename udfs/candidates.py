@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from udfs.bundle import Bundle, CoVisits, PastSessions
 from udfs.index import VectorIndex
-from udfs.items import LiveItems
+from udfs.items import KINDS, LiveItems
 from udfs.ranking import GRID, SCORE_BUDGET, Scores, Signals, to_grid
 from udfs.sessions import Bools, Floats, Ints, Sessions, added, opens
 
@@ -36,8 +36,7 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
 #: Items that a source proposes for a session.
 BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
-#: What items have in common, and those that are proposed of a session's last one of each, and of its main one.
-KINDS = ("category", "brand")
+#: Items that are proposed of a session's newest category and brand, and of its main ones.
 BY_KIND = 10
 #: Items on each side of the last one, in the order of their ids, and of an id the bytes that this goes by, at most.
 LISTED, LISTED_BY = 5, 48
@@ -443,111 +442,94 @@ class History(Source):
 
 
 class SameKind(Source):
-    """What others take of late of the categories and brands that the session, and its shopper before, went for."""
+    """What others take of late of the categories and brands that the session, and its shopper before, went for.
+
+    A category has the number 2 × its code, a brand 2 × its code + 1. A session and one of these are a pair, session ×
+    numbers there are + number. Categories and brands are worked on together.
+    """
 
     names = ("age", "share", "own", "place", "popular")
 
     def __init__(self, items: LiveItems, popular: Popular, history: History, recent: Floats) -> None:
         """popular and history are refreshed and loaded before this. recent: float64 [room], what is taken of late."""
         self.columns = tuple(f"{kind}_{column}" for kind in KINDS for column in self.names)
-        self._popular, self._history = popular, history
-        self._kinds = [_Kind(partial(items.kinds, name), recent) for name in KINDS]
+        self._live, self._popular, self._history, self._recent = items, popular, history, recent
         self._by_age = DECAY ** np.arange(1 << 12)
         self.refresh()
 
     def refresh(self) -> None:
-        for kind in self._kinds:
-            kind.refresh(self._popular.offered)
+        kinds, offered, self._known = self._live.kinds, self._popular.offered, 2 * self._live.most_of_a_kind
+        kind, at, number = _kinds_of(kinds[:, offered])
+        by_number = np.argsort(number, kind="stable")
+        self._offered = offered[at[by_number]]
+        self._offsets = np.searchsorted(number[by_number], np.arange(self._known + 1))
+        kind, item, number = _kinds_of(kinds)
+        highest = np.zeros(self._known)
+        np.maximum.at(highest, number, self._recent[item])
+        self._place = np.zeros(kinds.shape)
+        self._place[kind, item] = self._recent[item] / np.maximum(highest[number], 1)
 
     def load(self, query: Query) -> None:
+        self._items, self._numbers = query.items, 2 * self._live.most_of_a_kind
         weight = self._by_age[np.minimum(query.age, len(self._by_age) - 1)]
-        for kind in self._kinds:
-            kind.load(query, weight, *self._history.met)
+        self._met, self._share, place, at = self._shares(query.session, query.item, weight, len(query))
+        self._newest = np.full(len(self._share), len(query.item))  # its place in the query
+        np.minimum.at(self._newest, place, at)
+        self._age = query.age[self._newest]
+        self._own, self._own_share, _, _ = self._shares(*self._history.met, len(query))
 
     def propose(self) -> Ints:
-        return np.concatenate([kind.propose() for kind in self._kinds])
+        """The best of each session's newest category and brand, and of those with the largest share."""
+        session, number = self._met.session, self._met.item
+        group = 2 * session + number % 2
+        by_group = np.argsort(group, kind="stable")
+        largest, newest = (by_group[best_of(group[by_group], each[by_group], 1)] for each in (self._share, -self._age))
+        chosen = np.union1d(largest, newest)
+        chosen = chosen[number[chosen] < self._known]  # others came up in changes that failed half-way
+        begin = self._offsets[number[chosen]]
+        entry, source = ragged(begin, np.minimum(begin + BY_KIND, self._offsets[number[chosen] + 1]))
+        return np.asarray(session[chosen[source]] * self._items + self._offered[entry])
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
-        return [column for kind in self._kinds for column in kind.describe(pairs)]
+        columns = np.zeros((2, len(self.names), len(pairs.key)))
+        age, share, own, place, popular = columns.swapaxes(0, 1)
+        kind, at, key = self._keys(pairs.session, pairs.item)
+        hit, met = self._met.places(key)
+        age[:] = UNKNOWN
+        age[kind[hit], at[hit]], share[kind[hit], at[hit]] = self._age[met], self._share[met]
+        hit, met = self._own.places(key)
+        own[kind[hit], at[hit]] = self._own_share[met]
+        place[:] = self._place[:, pairs.item]
+        popular[:] = share * place
+        return list(columns.reshape(len(self.columns), -1))
 
     def because(self, pairs: Pairs) -> Ints:
         """The newest item of the same category, or else of the same brand."""
-        category, brand = (kind.newest(pairs) for kind in self._kinds)
-        return np.where(category >= 0, category, brand)
+        named = np.full((2, len(pairs.key)), -1)
+        kind, at, key = self._keys(pairs.session, pairs.item)
+        hit, met = self._met.places(key)
+        named[kind[hit], at[hit]] = self._newest[met]
+        return np.where(named[0] >= 0, named[0], named[1])
 
-
-class _Kind:
-    """Items' categories, or their brands. A session and one of them are a pair, session × how many there are + number.
-
-    numbers: int64 [room], the number of each item's, -1 for none, and how many there are; called as both may change.
-    """
-
-    def __init__(self, numbers: Callable[[], tuple[Ints, int]], recent: Floats) -> None:
-        self._numbers, self._recent = numbers, recent
-
-    def refresh(self, offered: Ints) -> None:
-        """offered: int64 [n], rows in stock, the best first."""
-        of, self._listed = self._numbers()
-        self._offered = offered[np.argsort(of[offered], kind="stable")]
-        self._offsets = np.searchsorted(of[self._offered], np.arange(self._listed + 1))
-        highest, there = np.zeros(self._listed), np.flatnonzero(of >= 0)
-        np.maximum.at(highest, of[there], self._recent[there])
-        self._place = np.zeros(len(of))
-        self._place[there] = self._recent[there] / np.maximum(highest[of[there]], 1)
-
-    def load(self, query: Query, weight: Floats, session: Ints, item: Ints, times: Floats) -> None:
-        """weight: float64 [N] of the query's items; session, item, times: [m], what the shoppers met before."""
-        self._items, (self._of, self._count) = query.items, self._numbers()
-        self._met, self._share, place, there = self._shares(query.session, query.item, weight, len(query))
-        self._newest = np.full(len(self._share), len(query.item))  # its place in the query
-        np.minimum.at(self._newest, place, there)
-        self._age = query.age[self._newest]
-        self._own, self._own_share, _, _ = self._shares(session, item, times, len(query))
-
-    def propose(self) -> Ints:
-        """The best of each session's newest one, and of the one with the largest share."""
-        pairs, count = self._met.key, self._count
-        chosen = np.union1d(top(pairs, self._share, 1, count), top(pairs, 1 / (1 + self._age), 1, count))
-        session, number = np.divmod(chosen, max(count, 1))
-        old = number < self._listed  # others came up in changes that failed half-way
-        session, number = session[old], number[old]
-        begin = self._offsets[number]
-        entry, source = ragged(begin, np.minimum(begin + BY_KIND, self._offsets[number + 1]))
-        return np.asarray(session[source] * self._items + self._offered[entry])
-
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
-        age, share, own = np.full(len(pairs.key), UNKNOWN), np.zeros(len(pairs.key)), np.zeros(len(pairs.key))
-        at, place = self._places(self._met, pairs)
-        age[at], share[at] = self._age[place], self._share[place]
-        at, place = self._places(self._own, pairs)
-        own[at] = self._own_share[place]
-        popular = self._place[pairs.item]
-        return age, share, own, popular, share * popular
-
-    def newest(self, pairs: Pairs) -> Ints:
-        """int64 [n]: of each pair of session and item the place in the query of the newest item like it, or -1."""
-        named = np.full(len(pairs.key), -1)
-        at, place = self._places(self._met, pairs)
-        named[at] = self._newest[place]
-        return named
-
-    def _keys(self, session: Ints, item: Ints) -> tuple[Ints, Ints]:
-        there = np.flatnonzero(self._of[item] >= 0)
-        return session[there] * self._count + self._of[item[there]], there
+    def _keys(self, session: Ints, item: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of these items of sessions, each int64 [n], 0 for a category or 1 for a brand, which item, and the pair."""
+        kind, at, number = _kinds_of(self._live.kinds[:, item])
+        return kind, at, session[at] * self._numbers + number
 
     def _shares(self, session: Ints, item: Ints, weight: Floats, sessions: int) -> tuple[Pairs, Floats, Ints, Ints]:
-        """The pairs that are met, each one's share of its session; of which pair each of these items is."""
-        key, there = self._keys(session, item)
-        met, place = numbered(key, sessions * self._count)
-        of, number = np.divmod(met, max(self._count, 1))
-        share = added(place, weight[there], len(met)) / added(session[there], weight[there], sessions)[of]
-        return Pairs(met, of, number, sessions * self._count), np.asarray(share), np.asarray(place, np.int64), there
+        """The pairs that are met, each one's share of its session; of which pair each entry is, and of which item."""
+        kind, at, key = self._keys(session, item)
+        met, place = numbered(key, sessions * self._numbers)
+        pairs = Pairs(met, *np.divmod(met, max(self._numbers, 1)), sessions * self._numbers)
+        in_all = added(2 * session[at] + kind, weight[at], 2 * sessions)
+        share = added(place, weight[at], len(met)) / in_all[2 * pairs.session + pairs.item % 2]
+        return pairs, np.asarray(share), place.astype(np.int64), at
 
-    def _places(self, met: Pairs, pairs: Pairs) -> tuple[Ints, Ints]:
-        """Which pairs of session and item are of a kind that was met, and the place of that."""
-        key, there = self._keys(pairs.session, pairs.item)
-        hit, place = met.places(key)
-        return there[hit], place.astype(np.int64)
+
+def _kinds_of(kinds: Ints) -> tuple[Ints, Ints, Ints]:
+    """Of items' categories and brands, int64 [2, n], those that are known: 0 or 1, which item's, and the number."""
+    kind, at = np.nonzero(kinds >= 0)
+    return kind, at, 2 * kinds[kind, at] + kind
 
 
 class Listing(Source):

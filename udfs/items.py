@@ -15,6 +15,8 @@ from udfs.sessions import Bools, Catalogue, Floats, Ints, coded
 
 #: Rows in reserve for new items: at least so many, and this share of those there are.
 SPARE, SPARE_SHARE = 1024, 0.25
+#: What items have in common.
+KINDS = ("category", "brand")
 #: Vectors that are put on the grid at a time, which takes several times their memory.
 GRID_ROWS = 65_536
 
@@ -24,6 +26,7 @@ class LiveItems:
 
     ids, titles: list of str, an entry a row in use; row_of: item id to row. The others have `room` rows, unused last:
     in_stock bool: may be recommended; popularity float64: past interactions; price float64, NaN where unknown;
+    kinds int64 [2, room]: the number of each item's category and brand, -1 for none;
     vectors float32 [room, dimensions], on the ranking's grid. index: of the vectors, if the bundle has one.
     """
 
@@ -44,11 +47,11 @@ class LiveItems:
         self.index = VectorIndex(bundle.index) if indexed and bundle.index else None
         self._codes: dict[str, dict[str, int]] = {}
         groups = []
-        for name in ("category", "brand"):
+        for name in KINDS:
             codes, different = coded(table[name].to_numpy())
             groups.append(codes.astype(np.int64))
             self._codes[name] = {value: code for code, value in enumerate(different)}
-        self.category, self.brand = groups
+        self.kinds: Ints = np.stack(groups)
         self._reserve()
 
     def __len__(self) -> int:
@@ -59,9 +62,20 @@ class LiveItems:
         """Rows of the arrays."""
         return len(self.in_stock)
 
-    def kinds(self, name: str) -> tuple[Ints, int]:
-        """int64 [room]: the number of each item's `category` or `brand`, -1 for none; and how many there are."""
-        return (self.category if name == "category" else self.brand), len(self._codes[name])
+    @property
+    def category(self) -> Ints:
+        """int64 [room]: each item's, by number."""
+        return np.asarray(self.kinds[0])
+
+    @property
+    def brand(self) -> Ints:
+        """int64 [room]: each item's, by number."""
+        return np.asarray(self.kinds[1])
+
+    @property
+    def most_of_a_kind(self) -> int:
+        """How many categories there are, or brands, if these are more."""
+        return max(map(len, self._codes.values()))
 
     def apply(self, changes: pa.Table, encode: Callable[[Sequence[str]], Scores]) -> bool:
         """Take up changes; whether the arrays had to be replaced by larger ones.
@@ -85,8 +99,8 @@ class LiveItems:
             self.titles[row] = title
         self.in_stock[rows] = changes["in_stock"].to_numpy()
         self.price[rows] = changes["price"].to_numpy()
-        self.category[rows] = self._coded("category", changes)
-        self.brand[rows] = self._coded("brand", changes)
+        for numbers, name in zip(self.kinds, KINDS, strict=True):
+            numbers[rows] = self._coded(name, changes)
         vectors = to_grid(self._vectors_of(changes, encode))
         self.vectors[rows] = vectors
         if self.index is not None:
@@ -106,7 +120,7 @@ class LiveItems:
         self.in_stock = longer(self.in_stock, False)
         self.popularity = longer(self.popularity, 0)
         self.price = longer(self.price, np.nan)
-        self.category, self.brand = longer(self.category, -1), longer(self.brand, -1)
+        self.kinds = np.stack([longer(numbers, -1) for numbers in self.kinds])
         self.vectors = longer(self.vectors, 0)
         self.catalogue = Catalogue(self.row_of, self.category, self.brand, self.vectors)
 
