@@ -27,12 +27,15 @@ from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
 
 LOADS = (0.25, 0.5, 0.8)
-#: Guarantees and checkpoint intervals, ms. At-least-once waits for no checkpoint.
+#: Guarantees, checkpoint intervals in ms, and whether changes of state go to a log. At-least-once waits for no
+#: checkpoint.
 WAYS = (
-    ("at-least-once", RARE_CHECKPOINT_MS),
-    ("exactly-once", 200),
-    ("exactly-once", CHECKPOINT_MS),
-    ("exactly-once", 10_000),
+    ("at-least-once", RARE_CHECKPOINT_MS, False),
+    ("exactly-once", 200, False),
+    ("exactly-once", 200, True),
+    ("exactly-once", CHECKPOINT_MS, False),
+    ("exactly-once", CHECKPOINT_MS, True),
+    ("exactly-once", 10_000, False),
 )
 #: Seconds for the first answer, and for the last one beyond a checkpoint interval; how often events are sent.
 START_S, LAST_S, TICK_S = 300.0, 30.0, 0.002
@@ -45,6 +48,7 @@ class Latency:
 
     guarantee: str
     checkpoint_interval_ms: int
+    changelog: bool
     load: float
     events_per_s: float
     isolation: str
@@ -114,16 +118,18 @@ def measure_latency(
 ) -> list[Latency]:
     """Rows for each guarantee, interval, load and isolation; capacity in events/s, seconds for each load."""
     rows: list[Latency] = []
-    for guarantee, interval in WAYS:
-        name = f"latency-{guarantee}-{interval}"
+    for guarantee, interval, changelog in WAYS:
+        name = f"latency-{guarantee}-{interval}" + ("-changelog" if changelog else "")
         own = folder / name
         own.mkdir()
         assignments = [*base, f"home={own}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
         assignments += [f"topics.clickstream={name}.in", f"topics.recommendations={name}.out"]
         assignments += [f"sink.guarantee={guarantee}", f"checkpoint.interval={interval} ms"]
+        assignments += [f"checkpoint.changelog={str(changelog).lower()}"]
         settings = load_settings(None, assignments)
         _create_timed_topic(settings)
-        notes.print(f"latency: {guarantee}, checkpoints each {interval} ms", markup=False)
+        logged = ", changelog" if changelog else ""
+        notes.print(f"latency: {guarantee}, checkpoints each {interval} ms{logged}", markup=False)
         with brokers.reachable(settings), flink("ours", own, assignments):
             rows += _loads(settings, bundle, capacity, seconds, notes)
     return rows
@@ -164,8 +170,8 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
                 )
                 missing = len(appended) - len(took)
                 row = Latency(
-                    settings.sink.guarantee, interval, load, round(capacity * load, 1), name,
-                    len(took), missing, p50, p95, p99, most,
+                    settings.sink.guarantee, interval, settings.checkpoint.changelog, load, round(capacity * load, 1),
+                    name, len(took), missing, p50, p95, p99, most,
                 )  # fmt: skip
                 notes.print(f"  {load:.0%} {name}: p50 {p50} ms, p99 {p99} ms", markup=False)
                 yield row
@@ -202,14 +208,26 @@ def _send(
 def show_latency(rows: list[Latency], console: Console) -> None:
     """A table for people."""
     table = Table(title="event appended → recommendation readable, ms", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("guarantee", "checkpoints", "load", "events/s", "isolation", "p50", "p95", "p99", "max", "missing"):
+    for heading in (
+        "guarantee",
+        "checkpoints",
+        "changelog",
+        "load",
+        "events/s",
+        "isolation",
+        "p50",
+        "p95",
+        "p99",
+        "max",
+        "missing",
+    ):
         table.add_column(heading, justify="left" if heading in ("guarantee", "isolation") else "right", no_wrap=True)
     for row in rows:
         figures = [
             "" if value is None else f"{value:,.0f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)
         ]
         table.add_row(
-            row.guarantee, f"{row.checkpoint_interval_ms:,} ms", f"{row.load:.0%}", f"{row.events_per_s:,.0f}",
-            row.isolation, *figures, f"{row.missing:,}",
+            row.guarantee, f"{row.checkpoint_interval_ms:,} ms", "yes" if row.changelog else "", f"{row.load:.0%}",
+            f"{row.events_per_s:,.0f}", row.isolation, *figures, f"{row.missing:,}",
         )  # fmt: skip
     console.print(table)
