@@ -36,7 +36,7 @@ ALONE = {
     "ours-co-visits": "beside",
     "ours-follows": "follows",
     "ours-history": "history",
-    "ours-category": "category_popular",
+    "ours-category": "category_share",
     "ours-listing": "listed_near",
     "ours-popularity": "popularity_recent",
 }

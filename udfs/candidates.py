@@ -444,30 +444,26 @@ class History(Source):
 class SameKind(Source):
     """What others take of late of the categories and brands that the session, and its shopper before, went for.
 
+    How popular an item is among its like is no column: trees that have it keep new items out.
     A category has the number 2 × its code, a brand 2 × its code + 1. A session and one of these are a pair, session ×
     numbers there are + number. Categories and brands are worked on together.
     """
 
-    names = ("age", "share", "own", "place", "popular")
+    names = ("age", "share", "own")
 
-    def __init__(self, items: LiveItems, popular: Popular, history: History, recent: Floats) -> None:
-        """popular and history are refreshed and loaded before this. recent: float64 [room], what is taken of late."""
+    def __init__(self, items: LiveItems, popular: Popular, history: History) -> None:
+        """popular and history are refreshed and loaded before this."""
         self.columns = tuple(f"{kind}_{column}" for kind in KINDS for column in self.names)
-        self._live, self._popular, self._history, self._recent = items, popular, history, recent
+        self._live, self._popular, self._history = items, popular, history
         self._by_age = DECAY ** np.arange(1 << 12)
         self.refresh()
 
     def refresh(self) -> None:
-        kinds, offered, self._known = self._live.kinds, self._popular.offered, 2 * self._live.most_of_a_kind
-        kind, at, number = _kinds_of(kinds[:, offered])
+        offered, self._known = self._popular.offered, 2 * self._live.most_of_a_kind
+        _, at, number = _kinds_of(self._live.kinds[:, offered])
         by_number = np.argsort(number, kind="stable")
         self._offered = offered[at[by_number]]
         self._offsets = np.searchsorted(number[by_number], np.arange(self._known + 1))
-        kind, item, number = _kinds_of(kinds)
-        highest = np.zeros(self._known)
-        np.maximum.at(highest, number, self._recent[item])
-        self._place = np.zeros(kinds.shape)
-        self._place[kind, item] = self._recent[item] / np.maximum(highest[number], 1)
 
     def load(self, query: Query) -> None:
         self._items, self._numbers = query.items, 2 * self._live.most_of_a_kind
@@ -492,15 +488,13 @@ class SameKind(Source):
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         columns = np.zeros((2, len(self.names), len(pairs.key)))
-        age, share, own, place, popular = columns.swapaxes(0, 1)
+        age, share, own = columns.swapaxes(0, 1)
         kind, at, key = self._keys(pairs.session, pairs.item)
         hit, met = self._met.places(key)
         age[:] = UNKNOWN
         age[kind[hit], at[hit]], share[kind[hit], at[hit]] = self._age[met], self._share[met]
         hit, met = self._own.places(key)
         own[kind[hit], at[hit]] = self._own_share[met]
-        place[:] = self._place[:, pairs.item]
-        popular[:] = share * place
         return list(columns.reshape(len(self.columns), -1))
 
     def because(self, pairs: Pairs) -> Ints:
@@ -684,9 +678,9 @@ class Finder:
         self.items, self._past, self._shoppers, self._repeats = items, past, past.shoppers, repeats
         self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
-        recent = past.recent(room)
-        self._popular, history = Popular(items, recent, max(BY_POPULARITY, k + RECENT)), History(past, room)
-        self._same_kind = SameKind(items, self._popular, history, recent)
+        self._popular = Popular(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
+        history = History(past, room)
+        self._same_kind = SameKind(items, self._popular, history)
         self._listing = Listing(items)
         matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
         item_to_item = ItemToItem(matrices, room)

@@ -240,11 +240,6 @@ def test_categories_and_brands_of_a_pair_by_hand(tmp_path: Path):
     # Of v's four events before, three were in x and one in y; of brands, both were of s.
     assert [row["category_own"] for row in (d, e, f)] == [0.25, 0.75, 0]
     assert [row["brand_own"] for row in (d, e, f)] == [0, 0, 0]
-    recent = Bundle(tmp_path, bare_manifest(6)).past_sessions().recent(6)
-    assert recent[4] == recent[2] == 2 > recent[0]  # e and c, of the latest session
-    assert [row["category_place"] for row in (d, e, f)] == pytest.approx([recent[3] / 2, 1, 0])
-    assert [row["brand_place"] for row in (d, e, f)] == pytest.approx([0, 1, 0])
-    assert e["category_popular"] == pytest.approx(in_x)
     newest = finder.because(query, found.session, found.item)["category"].tolist()
     assert [query.item[place] if place >= 0 else None for place in newest] == [2, 1, 2]  # f is of c's brand
 
