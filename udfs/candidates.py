@@ -34,6 +34,7 @@ DECAY, SIMILAR_DECAY = 0.8, math.exp(-1 / 3)
 #: Of an item the latest sessions looked through for similar ones; of a session the similar ones used; and how far
 #: from the common item their items count, each step SIMILAR_STEP × the one before.
 POSTINGS, SIMILAR, SIMILAR_SPAN, SIMILAR_STEP = 500, 200, 15, math.exp(-1 / 3)
+_BY_AGE = DECAY ** np.arange(1 << 12)
 #: Items that a source proposes for a session.
 BY_SIMILAR, BY_ITEMS, BY_LAST, BY_CONTENT, BY_POPULARITY, BY_HISTORY = 80, 30, 20, 25, 20, 30
 #: Items that are proposed of a session's newest category and brand, and of its main ones.
@@ -74,6 +75,11 @@ class Query:
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @cached_property
+    def weight(self) -> Floats:
+        """float64 [N]: DECAY to the power of the age."""
+        return np.asarray(_BY_AGE[np.minimum(self.age, len(_BY_AGE) - 1)])
 
 
 @dataclass(frozen=True)
@@ -260,7 +266,6 @@ class ItemToItem(Source):
         self._offsets = np.array(rows) + before[:-1, None]
         self._columns = np.concatenate([matrix.columns for matrix in matrices.values()])
         self._weights = np.concatenate([matrix.weights for matrix in matrices.values()])
-        self._by_age = DECAY ** np.arange(1 << 12)
 
     def load(self, query: Query) -> None:
         self._items, self._size = query.items, len(query) * query.items
@@ -271,7 +276,7 @@ class ItemToItem(Source):
         matrix, source = np.divmod(row, max(recent, 1))
         weight = self._weights[entry].astype(np.float64)
         nth = nth_of(query.session)[source]
-        decay = self._by_age[np.minimum(query.age, len(self._by_age) - 1)][source]
+        decay = query.weight[source]
         key = matrix * self._size + query.session[source] * self._items + self._columns[entry]
         self._entries = key, weight * decay, source
         self._pairs, place = numbered(key, matrices * self._size)
@@ -445,8 +450,8 @@ class SameKind(Source):
     """What others take of late of the categories and brands that the session, and its shopper before, went for.
 
     How popular an item is among its like is no column: trees that have it keep new items out.
-    A category has the number 2 × its code, a brand 2 × its code + 1. A session and one of these are a pair, session ×
-    numbers there are + number. Categories and brands are worked on together.
+    Categories and brands are worked on together: a session has the groups 2 × session, of categories, and 2 × session +
+    1, of brands. A group and a code are a pair.
     """
 
     names = ("age", "share", "own")
@@ -455,20 +460,20 @@ class SameKind(Source):
         """popular and history are refreshed and loaded before this."""
         self.columns = tuple(f"{kind}_{column}" for kind in KINDS for column in self.names)
         self._live, self._popular, self._history = items, popular, history
-        self._by_age = DECAY ** np.arange(1 << 12)
         self.refresh()
 
     def refresh(self) -> None:
-        offered, self._known = self._popular.offered, 2 * self._live.most_of_a_kind
-        _, at, number = _kinds_of(self._live.kinds[:, offered])
+        offered, self._known = self._popular.offered, self._live.most_of_a_kind
+        kinds = self._live.kinds[:, offered]
+        kind, at = np.nonzero(kinds >= 0)
+        number = 2 * kinds[kind, at] + kind
         by_number = np.argsort(number, kind="stable")
         self._offered = offered[at[by_number]]
-        self._offsets = np.searchsorted(number[by_number], np.arange(self._known + 1))
+        self._offsets = np.searchsorted(number[by_number], np.arange(2 * self._known + 1))
 
     def load(self, query: Query) -> None:
-        self._items, self._numbers = query.items, 2 * self._live.most_of_a_kind
-        weight = self._by_age[np.minimum(query.age, len(self._by_age) - 1)]
-        self._met, self._share, place, at = self._shares(query.session, query.item, weight, len(query))
+        self._items, self._codes = query.items, self._live.most_of_a_kind
+        self._met, self._share, place, at = self._shares(query.session, query.item, query.weight, len(query))
         self._newest = np.full(len(self._share), len(query.item))  # its place in the query
         np.minimum.at(self._newest, place, at)
         self._age = query.age[self._newest]
@@ -476,15 +481,14 @@ class SameKind(Source):
 
     def propose(self) -> Ints:
         """The best of each session's newest category and brand, and of those with the largest share."""
-        session, number = self._met.session, self._met.item
-        group = 2 * session + number % 2
-        by_group = np.argsort(group, kind="stable")
-        largest, newest = (by_group[best_of(group[by_group], each[by_group], 1)] for each in (self._share, -self._age))
-        chosen = np.union1d(largest, newest)
-        chosen = chosen[number[chosen] < self._known]  # others came up in changes that failed half-way
-        begin = self._offsets[number[chosen]]
-        entry, source = ragged(begin, np.minimum(begin + BY_KIND, self._offsets[number[chosen] + 1]))
-        return np.asarray(session[chosen[source]] * self._items + self._offered[entry])
+        group, code = self._met.session, self._met.item
+        chosen = np.union1d(best_of(group, self._share, 1), best_of(group, -self._age, 1))
+        chosen = chosen[code[chosen] < self._known]  # others came up in changes that failed half-way
+        session, kind = np.divmod(group[chosen], 2)
+        number = 2 * code[chosen] + kind
+        begin = self._offsets[number]
+        entry, source = ragged(begin, np.minimum(begin + BY_KIND, self._offsets[number + 1]))
+        return np.asarray(session[source] * self._items + self._offered[entry])
 
     def describe(self, pairs: Pairs) -> Sequence[Column]:
         columns = np.zeros((2, len(self.names), len(pairs.key)))
@@ -507,23 +511,19 @@ class SameKind(Source):
 
     def _keys(self, session: Ints, item: Ints) -> tuple[Ints, Ints, Ints]:
         """Of these items of sessions, each int64 [n], 0 for a category or 1 for a brand, which item, and the pair."""
-        kind, at, number = _kinds_of(self._live.kinds[:, item])
-        return kind, at, session[at] * self._numbers + number
+        kinds = self._live.kinds[:, item]
+        kind, at = np.nonzero(kinds >= 0)
+        return kind, at, (2 * session[at] + kind) * self._codes + kinds[kind, at]
 
     def _shares(self, session: Ints, item: Ints, weight: Floats, sessions: int) -> tuple[Pairs, Floats, Ints, Ints]:
-        """The pairs that are met, each one's share of its session; of which pair each entry is, and of which item."""
+        """The pairs that are met, each one's share of its group; of which pair each entry is, and of which item."""
         kind, at, key = self._keys(session, item)
-        met, place = numbered(key, sessions * self._numbers)
-        pairs = Pairs(met, *np.divmod(met, max(self._numbers, 1)), sessions * self._numbers)
+        size = 2 * sessions * self._codes
+        met, place = numbered(key, size)
+        group, code = np.divmod(met, max(self._codes, 1))
         in_all = added(2 * session[at] + kind, weight[at], 2 * sessions)
-        share = added(place, weight[at], len(met)) / in_all[2 * pairs.session + pairs.item % 2]
-        return pairs, np.asarray(share), place.astype(np.int64), at
-
-
-def _kinds_of(kinds: Ints) -> tuple[Ints, Ints, Ints]:
-    """Of items' categories and brands, int64 [2, n], those that are known: 0 or 1, which item's, and the number."""
-    kind, at = np.nonzero(kinds >= 0)
-    return kind, at, 2 * kinds[kind, at] + kind
+        share = added(place, weight[at], len(met)) / in_all[group]
+        return Pairs(met, group, code, size), np.asarray(share), place.astype(np.int64), at
 
 
 class Listing(Source):

@@ -148,6 +148,10 @@ def test_past_sessions_know_shoppers_by_their_hash():
     assert past.shoppers[past.shopper].tolist() == [shopper_hash(user) for user in "uvu"]
 
 
+def of_letters(texts: list[str]) -> np.ndarray:
+    return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
+
+
 def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> Finder:
     nothing = [None] * len(log.items)
     unknown = {name: pa.array(kinds.get(name, nothing), pa.string()) for name in ("category", "brand")}
@@ -161,9 +165,7 @@ def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> Fin
 def test_columns_of_a_pair_by_hand(tmp_path: Path):
     log = tiny(("u", "abc"), ("v", "adb"), ("w", "ef"))
     finder = bundle_of(tmp_path, log)
-    found = candidates(
-        finder, tiny(("v", "a")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
-    )
+    found = candidates(finder, tiny(("v", "a")), of_letters)
     row = {
         item: dict(zip(finder.columns, values, strict=True))
         for item, values in zip(found.item.tolist(), found.columns, strict=True)
@@ -193,9 +195,7 @@ def test_columns_of_a_pair_by_hand(tmp_path: Path):
 
 def test_a_forgotten_shopper_is_a_stranger(tmp_path: Path):
     def described(user: str) -> np.ndarray:
-        vectors = np.eye(6, dtype=np.float32)
-        sofar = tiny((user, "a"))
-        return candidates(finder, sofar, lambda texts: vectors[[ord(text) - 97 for text in texts]]).columns
+        return candidates(finder, tiny((user, "a")), of_letters).columns
 
     finder = bundle_of(tmp_path, tiny(("u", "abc"), ("v", "adb"), ("w", "ef"), ("u", "ad")))
     strangers, before = described("x"), {user: described(user) for user in "uv"}
@@ -211,16 +211,10 @@ def test_a_forgotten_shopper_is_a_stranger(tmp_path: Path):
 
 def test_prices_are_compared_with_those_of_the_session(tmp_path: Path):
     finder = bundle_of(tmp_path, tiny(("u", "abc"), ("v", "adb"), ("w", "ef")))
-    found = candidates(
-        finder, tiny(("v", "abc")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
-    )
+    found = candidates(finder, tiny(("v", "abc")), of_letters)
     against = found.columns[:, finder.columns.index("price_against_session")]
     assert found.item.tolist() == [3, 4, 5]
     assert against.tolist() == pytest.approx([np.log(8 / np.sqrt(2 * 4))] * 3)
-
-
-def of_letters(texts: list[str]) -> np.ndarray:
-    return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
 
 
 def test_categories_and_brands_of_a_pair_by_hand(tmp_path: Path):
@@ -608,9 +602,7 @@ AGES = {"category_age", "brand_age"}  # unknown is not 0
 
 def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     finder = bundle_of(tmp_path, tiny(("u", "a")).part(0, 0))
-    found = candidates(
-        finder, tiny(("v", "a")), lambda texts: np.eye(6, dtype=np.float32)[[ord(t) - 97 for t in texts]]
-    )
+    found = candidates(finder, tiny(("v", "a")), of_letters)
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
     assert told == {"seen_age", "history_days", "session_events", "price", "listed_step", "listed_near", *AGES}
