@@ -9,7 +9,7 @@ from bench import encode as encoding
 from bench import pipeline as pipelines
 from bench import quality as judging
 from bench.features import features as measure_features
-from bench.pipeline_latency import run_latency
+from bench.pipeline_latency import WAYS, run_latency
 from bench.profile import run as run_profile
 from bench.quality_data import PREPARED, prepare
 from bench.rank import SIZES
@@ -81,7 +81,10 @@ def pipeline(
     limit: Annotated[float, typer.Option(min=10, help="Seconds after which a contender is cut off.")] = 900,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(pipelines.NAMES)}. May be repeated."),
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help=f"Contenders: {', '.join(pipelines.NAMES)}; with --latency {', '.join(WAYS)}. May be repeated.",
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="20,000 events.")] = False,
     latency: Annotated[
@@ -93,6 +96,9 @@ def pipeline(
     capacity: Annotated[
         float | None, typer.Option(min=1, help="Events/s, with --latency.", show_default="what ours does catching up")
     ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of our job.")
+    ] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw events/s to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
@@ -102,7 +108,7 @@ def pipeline(
     """
     names = tuple(name for part in only or () for name in part.split(","))
     count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
-    options = pipelines.Options(count, rounds, names, limit, bundles)
+    options = pipelines.Options(count, rounds, names, limit, bundles, tuple(assignments or ()))
     if latency:
         run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:

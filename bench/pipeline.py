@@ -93,13 +93,17 @@ ID = b'{"recommendation_id":"'
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for: how many events, rounds and seconds a contender, whom (none: all), and whose bundle."""
+    """What was asked for: how many events, rounds and seconds a contender, whom (none: all), and whose bundle.
+
+    assignments: settings of the Flink jobs, `name=value` each.
+    """
 
     events: int = EVENTS
     rounds: int = 1
     only: tuple[str, ...] = ()
     limit_s: float = 900.0
     bundles: Path | None = None
+    assignments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[
     shoppers = shoppers_of(options)
     names = [name for name in NAMES if not options.only or name in options.only]
     with broker(folder) as address:
-        base = settings_for(address, bundle)
+        base = [*settings_for(address, bundle), *options.assignments]
         stream = simulate.simulate(
             bundle.items().table.to_pylist(), events=options.events, shoppers=shoppers, bad_share=0
         )

@@ -5,15 +5,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import msgspec
 import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from kafka.admin import NewTopic
 from rich import box
 from rich.console import Console
@@ -27,16 +28,17 @@ from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
 
 LOADS = (0.25, 0.5, 0.8)
-#: Guarantees, checkpoint intervals in ms, and whether changes of state go to a log. At-least-once waits for no
+#: Guarantee, checkpoint interval in ms, and whether changes of state go to a log, by name. At-least-once waits for no
 #: checkpoint.
-WAYS = (
-    ("at-least-once", RARE_CHECKPOINT_MS, False),
-    ("exactly-once", 200, False),
-    ("exactly-once", 200, True),
-    ("exactly-once", CHECKPOINT_MS, False),
-    ("exactly-once", CHECKPOINT_MS, True),
-    ("exactly-once", 10_000, False),
-)
+WAYS = {
+    "at-least-once": ("at-least-once", RARE_CHECKPOINT_MS, False),
+    "at-least-once-changelog": ("at-least-once", RARE_CHECKPOINT_MS, True),
+    "200ms": ("exactly-once", 200, False),
+    "200ms-changelog": ("exactly-once", 200, True),
+    "1s": ("exactly-once", CHECKPOINT_MS, False),
+    "1s-changelog": ("exactly-once", CHECKPOINT_MS, True),
+    "10s": ("exactly-once", 10_000, False),
+}
 #: Seconds for the first answer, and for the last one beyond a checkpoint interval; how often events are sent.
 START_S, LAST_S, TICK_S = 300.0, 30.0, 0.002
 ISOLATIONS = {"read_committed": True, "read_uncommitted": False}
@@ -61,24 +63,32 @@ class Latency:
 
 
 class Reader(threading.Thread):
-    """Reads a topic as it grows: when each recommendation came, epoch ms, by its id."""
+    """Reads a topic as it grows: when each recommendation came, epoch ms, by its id.
+
+    By librdkafka, as it takes a sixth of the processor time that kafka-python does, which would be the job's.
+    """
 
     def __init__(self, settings: Settings, committed: bool) -> None:
         super().__init__(daemon=True)
         self.came: dict[str, float] = {}
         self._ended = threading.Event()
-        self._consumer = brokers.consumer(
-            settings, settings.topics.recommendations, committed=committed, auto_offset_reset="earliest"
+        isolation = "read_committed" if committed else "read_uncommitted"
+        self._consumer = Consumer(
+            _client(settings) | {"group.id": "latency", "enable.auto.commit": False, "isolation.level": isolation}
         )
+        parts = range(len(brokers.end_offsets(settings, settings.topics.recommendations)))
+        self._consumer.assign([TopicPartition(settings.topics.recommendations, part, 0) for part in parts])
 
     def run(self) -> None:
         """Until `end`."""
         while not self._ended.is_set():
-            for messages in self._consumer.poll(timeout_ms=100).values():
-                now = time.time() * 1000
-                for message in messages:
-                    value = message.value
-                    self.came.setdefault(value[len(ID) : value.index(b'"', len(ID))].decode(), now)
+            message = self._consumer.poll(0.1)
+            if message is None:
+                continue
+            if message.error():
+                raise KafkaException(message.error())
+            now, value = time.time() * 1000, message.value()
+            self.came.setdefault(value[len(ID) : value.index(b'"', len(ID))].decode(), now)
         self._consumer.close()
 
     def end(self) -> None:
@@ -93,8 +103,19 @@ class Reader(threading.Thread):
             time.sleep(0.05)
 
 
+def _client(settings: Settings) -> dict[str, str]:
+    """librdkafka's settings of a broker of the bench's own."""
+    return {"bootstrap.servers": settings.kafka.bootstrap}
+
+
 def run_latency(options: Options, capacity: float | None, seconds: float, *, as_json: bool) -> None:
-    """Measure, and print a table or a JSON list; capacity in events/s, None: what `ours` does catching up."""
+    """Measure, and print a table or a JSON list.
+
+    options.only: names of WAYS, none: all. capacity: in events/s, None: what `ours` does catching up, with the settings
+    that were given.
+    """
+    if unknown := set(options.only) - set(WAYS):
+        raise ShopstreamError(f"no such way: {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     with TemporaryDirectory(prefix="shopstream-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -105,8 +126,8 @@ def run_latency(options: Options, capacity: float | None, seconds: float, *, as_
                 raise ShopstreamError("catching up took too short to tell the capacity; raise --events")
         bundle = bundle_for(options, folder, notes)
         with broker(folder / "latency") as address:
-            base = settings_for(address, bundle)
-            rows = measure_latency(base, bundle, capacity, seconds, folder, notes)
+            base = [*settings_for(address, bundle), *options.assignments]
+            rows = measure_latency(base, options.only or tuple(WAYS), bundle, capacity, seconds, folder, notes)
     if as_json:
         sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     else:
@@ -114,12 +135,13 @@ def run_latency(options: Options, capacity: float | None, seconds: float, *, as_
 
 
 def measure_latency(
-    base: list[str], bundle: Bundle, capacity: float, seconds: float, folder: Path, notes: Console
+    base: list[str], ways: Sequence[str], bundle: Bundle, capacity: float, seconds: float, folder: Path, notes: Console
 ) -> list[Latency]:
-    """Rows for each guarantee, interval, load and isolation; capacity in events/s, seconds for each load."""
+    """Rows for each of `ways`, load and isolation; capacity in events/s, seconds for each load."""
     rows: list[Latency] = []
-    for guarantee, interval, changelog in WAYS:
-        name = f"latency-{guarantee}-{interval}" + ("-changelog" if changelog else "")
+    for way in ways:
+        guarantee, interval, changelog = WAYS[way]
+        name = f"latency-{way}"
         own = folder / name
         own.mkdir()
         assignments = [*base, f"home={own}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
@@ -128,8 +150,7 @@ def measure_latency(
         assignments += [f"checkpoint.changelog={str(changelog).lower()}"]
         settings = load_settings(None, assignments)
         _create_timed_topic(settings)
-        logged = ", changelog" if changelog else ""
-        notes.print(f"latency: {guarantee}, checkpoints each {interval} ms{logged}", markup=False)
+        notes.print(f"latency: {way}, checkpoints each {interval} ms", markup=False)
         with brokers.reachable(settings), flink("ours", own, assignments):
             rows += _loads(settings, bundle, capacity, seconds, notes)
     return rows
@@ -151,7 +172,7 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
     # Without transactions there is nothing uncommitted: a second reader would only take time from the job.
     isolations = ISOLATIONS if settings.sink.guarantee == "exactly-once" else {"read_committed": True}
     readers = {name: Reader(settings, committed) for name, committed in isolations.items()}
-    producer = brokers.producer(settings)
+    producer = Producer(_client(settings) | {"partitioner": "murmur2_random"})  # as kafka-python's
     interval = settings.checkpoint_ms()
     try:
         for reader in readers.values():
@@ -178,11 +199,10 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
     finally:
         for reader in readers.values():
             reader.end()
-        producer.close()
 
 
 def _send(
-    settings: Settings, producer: Any, events: Iterator[simulate.Record], rate: float, seconds: float
+    settings: Settings, producer: Producer, events: Iterator[simulate.Record], rate: float, seconds: float
 ) -> dict[str, float]:
     """Send events at a rate; when Kafka appended each trigger, epoch ms, by the recommendation that is due for it."""
     decode = msgspec.json.Decoder(ClickstreamEvent).decode
@@ -191,18 +211,26 @@ def _send(
         event = decode(record.value or b"")
         ahead.append((record, f"{event.user_id}/{event.event_id}" if event.event_type in settings.triggers else None))
     gc.freeze()  # so many objects would stop the readers each time they are looked through
-    pending: dict[str, Any] = {}
+    appended: dict[str, float] = {}
+    topic = settings.topics.clickstream
+
+    def delivered(answer: str, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            raise KafkaException(error)
+        appended.setdefault(answer, float(message.timestamp()[1]))
+
     begun, sent = time.monotonic(), 0
     while sent < len(ahead):
         due = min(int((time.monotonic() - begun) * rate), len(ahead))
         for record, answer in ahead[sent:due]:
-            future = producer.send(settings.topics.clickstream, key=record.key, value=record.value)
-            if answer is not None:
-                pending.setdefault(answer, future)
+            told = {} if answer is None else {"on_delivery": partial(delivered, answer)}
+            producer.produce(topic, record.value, record.key, **told)
         sent = due
+        producer.poll(0)
         time.sleep(TICK_S)
-    producer.flush()
-    return {key: float(future.get(timeout=LAST_S).timestamp) for key, future in pending.items()}
+    if left := producer.flush(LAST_S):
+        raise ShopstreamError(f"Kafka did not take {left} events within {LAST_S:.0f} s")
+    return appended
 
 
 def show_latency(rows: list[Latency], console: Console) -> None:

@@ -28,6 +28,19 @@ def test_each_contender_answers_every_trigger_once_and_the_loop_as_we_do(bundles
     assert rows["ours"]["startup_s"] > 0
 
 
+def test_latency_is_told_for_each_load_and_no_answer_is_missing(bundles: Path):
+    command = [sys.executable, "-m", "bench", "pipeline", "--latency", "--capacity", "60", "--seconds", "2", "--json"]
+    command += ["--only", "at-least-once", "--set", "parallelism=1", "--bundles", str(bundles)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["load"] for row in rows] == [0.25, 0.5, 0.8]
+    for row in rows:
+        assert (row["guarantee"], row["isolation"], row["missing"]) == ("at-least-once", "read_committed", 0), row
+        assert 0.3 * row["events_per_s"] * 2 < row["answers"] <= row["events_per_s"] * 2
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
+
+
 def test_a_case_of_scale_tells_what_state_each_user_has(bundles: Path):
     command = [
         sys.executable,

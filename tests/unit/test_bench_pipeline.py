@@ -26,6 +26,7 @@ from bench.pipeline import (
     steady,
     with_ratio,
 )
+from bench.pipeline_latency import run_latency
 from bench.pipeline_sessions import GAP_MS, MAX_EVENTS, TRIGGERS, Due, Shopper, sessions_of
 from deploy.local.jars import read_lock
 from flink_jobs.settings import Settings
@@ -44,6 +45,11 @@ def event(event_id: str, minutes: float, event_type: str = "view", **more: Any) 
 def ids(due: Due | None) -> list[str]:
     assert due is not None
     return [kept[8] for kept in due[-1]]
+
+
+def test_latency_knows_its_ways():
+    with pytest.raises(ShopstreamError, match="no such way: 2s; there are at-least-once, .*1s-changelog"):
+        run_latency(Options(only=("1s", "2s")), 60, 1, as_json=True)
 
 
 def test_the_peers_rules_are_the_settings_defaults():
