@@ -48,7 +48,7 @@ def ids(due: Due | None) -> list[str]:
 
 
 def test_latency_knows_its_ways():
-    with pytest.raises(ShopstreamError, match="no such way: 2s; there are at-least-once, .*1s-changelog"):
+    with pytest.raises(ShopstreamError, match=r"no such way: 2s; there are at-least-once, .*1s-changelog"):
         run_latency(Options(only=("1s", "2s")), 60, 1, as_json=True)
 
 
