@@ -65,7 +65,7 @@ class Latency:
 class Reader(threading.Thread):
     """Reads a topic as it grows: when each recommendation came, epoch ms, by its id.
 
-    By librdkafka, as it takes a sixth of the processor time that kafka-python does, which would be the job's.
+    By librdkafka: what the measuring takes of the processor is the job's (docs/performance.md says how much).
     """
 
     def __init__(self, settings: Settings, committed: bool) -> None:
