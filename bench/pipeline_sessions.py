@@ -36,7 +36,7 @@ _NUMBERS = {"event_time": np.int64, "type_code": np.int8} | dict.fromkeys(
     ("price", "quantity", "rating", "dwell_ms"), np.float64
 )
 _PLACE = {name: place for place, name in enumerate(EVENT_COLUMNS)}
-#: What is answered: user_id, event_id, event_time, the session's start, end and count, its last events, oldest first.
+#: What is answered: user_id, event_id, event_time, the session's start, end and count, the last events, oldest first.
 Due: TypeAlias = tuple[str, str, int, int, int, int, list[tuple[Any, ...]]]
 
 
@@ -48,7 +48,7 @@ class Shopper(msgspec.Struct, array_like=True):
     start: int = 0
     end: int = 0
     count: int = 0
-    events: list[tuple[Any, ...]] = []
+    events: list[tuple[Any, ...]] = []  #: the last ones since the opening, late ones and repeats among them
 
     def meet(self, value: bytes | None) -> Due | None:
         """Take the user's next record, and give what it asks for; None for no trigger, a repeat, or a broken one."""
@@ -56,18 +56,18 @@ class Shopper(msgspec.Struct, array_like=True):
         if row[_PLACE["error"]] is not None:
             return None
         event_id, kind, user, when = (row[_PLACE[name]] for name in ("event_id", "event_type", "user_id", "event_time"))
+        event = tuple(TYPE_CODE[kind] if name == "type_code" else row[_PLACE[name]] for name in _EVENT)
         repeated = event_id in self.ids
         self.ids = [*self.ids[1 - MAX_EVENTS :], event_id]
-        if repeated:
-            return None
-        event = tuple(TYPE_CODE[kind] if name == "type_code" else row[_PLACE[name]] for name in _EVENT)
-        if self.count and when <= self.opening - GAP_MS:  # late: a session of its own
-            return (user, event_id, when, when, when, 1, [event]) if kind in TRIGGERS else None
-        if not self.count or when - self.end >= GAP_MS:
+        if not repeated and (not self.count or when - self.end >= GAP_MS):
             self.opening = self.start = self.end = when
             self.count, self.events = 0, []
-        self.start, self.end, self.count = min(self.start, when), max(self.end, when), self.count + 1
         self.events = [*self.events[1 - MAX_EVENTS :], event]
+        if repeated:
+            return None
+        if when <= self.opening - GAP_MS:  # late: a session of its own
+            return (user, event_id, when, when, when, 1, self.events) if kind in TRIGGERS else None
+        self.start, self.end, self.count = min(self.start, when), max(self.end, when), self.count + 1
         return (user, event_id, when, self.start, self.end, self.count, self.events) if kind in TRIGGERS else None
 
 

@@ -155,35 +155,36 @@ def session_views(settings: Settings) -> dict[str, str]:
     before it can count in a session; a repeat from further back is caught by `answers`.
     A session opens with an event session.gap or more after everything before it. An event session.gap or more
     before the session's opening belongs to an own, late one: sessions are keyed by their opening time and that.
+    `events` are the user's last ones since the latest opening, repeats and other sessions' late ones among them, which
+    udfs.sessions.Sessions.own leaves out.
     """
     gap, rows = settings.session.gap, settings.session.max_events
     look_back = max(LOOK_BACK, rows)
-    carried = ", ".join(PACKED_FIELDS)
-    session = "PARTITION BY user_id, opening, is_late ORDER BY arrival"
+    told = ", ".join(name for name in PACKED_FIELDS if name != "packed")
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
         "events": f"SELECT {_parsed(PACKED_FIELDS)}, arrival\nFROM parsed WHERE event.error IS NULL",
-        "arrivals": f"""SELECT {carried}, arrival,
-  ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times
+        "arrivals": f"""SELECT {told}, arrival,
+  ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times, ARRAY_AGG(packed) OVER w AS last_events
 FROM events
 WINDOW w AS (PARTITION BY user_id ORDER BY arrival ROWS BETWEEN {look_back} PRECEDING AND CURRENT ROW)""",
-        "fresh": f"""SELECT {carried}, arrival,
+        "fresh": f"""SELECT {told}, arrival, times, last_events,
   CASE WHEN CARDINALITY(times) = 1 OR event_time - ARRAY_MAX(ARRAY_SLICE(times, 1, -2)) >= {gap}
     THEN event_time END AS opens
 FROM arrivals WHERE ARRAY_POSITION(ids, event_id) = CARDINALITY(ids)""",
         # The first event after this step's state has expired opens a session, whatever the step before remembers.
-        "opened": f"""SELECT {carried}, arrival,
+        "opened": f"""SELECT {told}, arrival, times, last_events,
   COALESCE(MAX(opens) OVER w, FIRST_VALUE(event_time) OVER w) AS latest_opening
 FROM fresh WINDOW w AS (PARTITION BY user_id ORDER BY arrival)""",
-        "keyed": f"""SELECT {carried}, arrival, event_time <= latest_opening - {gap} AS is_late,
-  CASE WHEN event_time <= latest_opening - {gap} THEN event_time ELSE latest_opening END AS opening
+        # The time of the latest opening is first met in it: all events before it are session.gap older, or more.
+        "keyed": f"""SELECT {told}, arrival, event_time <= latest_opening - {gap} AS is_late,
+  CASE WHEN event_time <= latest_opening - {gap} THEN event_time ELSE latest_opening END AS opening,
+  ARRAY_SLICE(last_events,
+    GREATEST(ARRAY_POSITION(times, latest_opening), CARDINALITY(times) - {rows - 1}, 1)) AS events
 FROM opened""",
-        "placed": f"""SELECT {carried}, arrival, opening, is_late,
+        "in_session": f"""SELECT {told}, arrival, events,
   MIN(event_time) OVER w AS session_start, MAX(event_time) OVER w AS session_end, COUNT(*) OVER w AS session_events
-FROM keyed WINDOW w AS ({session})""",
-        "in_session": f"""SELECT user_id, event_id, event_type, event_time, arrival,
-  session_start, session_end, session_events, ARRAY_AGG(packed) OVER w AS events
-FROM placed WINDOW w AS ({session} ROWS BETWEEN {rows - 1} PRECEDING AND CURRENT ROW)""",
+FROM keyed WINDOW w AS (PARTITION BY user_id, opening, is_late ORDER BY arrival)""",
     }
 
 

@@ -96,9 +96,10 @@ class Recommender:
     ) -> list[str]:
         """JSON of one Recommendation a trigger.
 
-        user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger.
+        user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger; what is
+        not a session's own is left out.
         """
-        model = self._model.latest()
+        model, sessions = self._model.latest(), sessions.own()
         ranked = self._rank(model, user_id, sessions)
         features_of = compute_features(sessions, model.items.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
@@ -145,7 +146,8 @@ def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[
     return recommender.recommend(user_id, event_id, time_ms, Sessions.from_packed(*rest))
 
 
-#: What the recommending function takes, in order, and the SQL types; events are a session's packed ones, oldest first.
+#: What the recommending function takes, in order, and the SQL types; events are packed ones, the session's and maybe
+#: others, oldest first.
 RECOMMEND_COLUMNS: dict[str, str] = {
     "user_id": "STRING",
     "event_id": "STRING",

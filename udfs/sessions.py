@@ -144,6 +144,17 @@ class Sessions:
         whole = {name: getattr(self, name)[first:last] for name in ("start", "end", "count")}
         return replace(self._at(events), offsets=offsets, **whole)
 
+    def own(self) -> "Sessions":
+        """Without events before the start or after the end, and without repeats: of one event_id the first stays."""
+        session = self.session_of
+        stays = (self.event_time >= self.start[session]) & (self.event_time <= self.end[session])
+        again = self._repeats(np.arange(len(session)))
+        if stays.all() and not len(again):
+            return self
+        stays[again] = False
+        lengths = np.add.reduceat(stays, self.offsets[:-1], dtype=np.int64)
+        return replace(self._at(np.flatnonzero(stays)), offsets=np.concatenate(([0], np.cumsum(lengths))))
+
     def canonical(self) -> "Sessions":
         """The same, in whatever order a session's events come and however often each of them does.
 
@@ -163,16 +174,22 @@ class Sessions:
             tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
             order[tied] = self._sorted(order[tied], np.cumsum(np.append(True, ~same))[tied])
         stays = np.ones(len(order), dtype=bool)
-        if len(again := np.flatnonzero(_alike(self.event_id)[order])):
-            ids, known = coded(self.event_id[order[again]])
-            again, ids = again[ids >= 0], ids[ids >= 0]
-            stays[again] = False
-            stays[again[grouped(session[again] * len(known) + ids)[1]]] = True
+        stays[self._repeats(order)] = False
         if len(late) == 0 and not same.any() and stays.all():
             return self
         lengths = np.add.reduceat(stays, self.offsets[:-1], dtype=np.int64)
         count = self.count - (np.diff(self.offsets) - lengths)
         return replace(self._at(order[stays]), offsets=np.concatenate(([0], np.cumsum(lengths))), count=count)
+
+    def _repeats(self, order: Ints) -> Ints:
+        """int64 [n]: places in an order of the events (int64 [E], by session) that have the event_id of one before."""
+        session, ids = self.session_of, self.event_id
+        again = np.flatnonzero(_alike(ids, session)[order])
+        if not len(again):
+            return again
+        codes, known = coded(ids[order[again]])
+        again, codes = again[codes >= 0], codes[codes >= 0]
+        return np.delete(again, grouped(session[again] * len(known) + codes)[1])
 
     def _sorted(self, rows: Ints, run: Ints) -> Ints:
         """Events (int64 [n]) sorted by the run of one time and session that they are in (int64 [n]), then all else."""
@@ -440,9 +457,13 @@ def opens(values: npt.NDArray[Any]) -> Bools:
     return other
 
 
-def _alike(texts: Texts) -> Bools:
-    """bool [n]: a text (str or None [n]) that may well be there twice; one that is, always."""
-    hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+#: An odd number without pattern: its multiples, modulo 2^64, are apart from each other in all bits.
+_SPREAD = np.int64(0x1E3779B97F4A7C15)
+
+
+def _alike(texts: Texts, session: Ints) -> Bools:
+    """bool [n]: a text (str or None [n]) that may well be there twice in its session; one that is, always."""
+    hashes = np.fromiter(map(hash, texts), np.int64, len(texts)) + session * _SPREAD
     ordered = np.sort(hashes)
     crowded = np.zeros(1 << min(20, len(texts).bit_length() + 6), dtype=bool)  # by a hash's last bits
     crowded[ordered[1:][ordered[1:] == ordered[:-1]] & (len(crowded) - 1)] = True

@@ -44,7 +44,7 @@ def event(event_id: str, minutes: float, event_type: str = "view", **more: Any) 
 
 def ids(due: Due | None) -> list[str]:
     assert due is not None
-    return [kept[8] for kept in due[-1]]
+    return sessions_of([due]).own().event_id.tolist()
 
 
 def test_latency_knows_its_ways():
@@ -88,6 +88,8 @@ def test_repeats_what_cannot_be_read_and_what_asks_for_nothing_are_not_due():
     assert shopper.meet(None) is None
     assert shopper.meet(event("b", 1, "impression")) is None
     assert ids(shopper.meet(event("c", 2))) == ["a", "b", "c"]
+    assert shopper.meet(event("b", 2)) is None
+    assert ids(shopper.meet(event("d", 3))) == ["a", "b", "c", "d"]
 
 
 def test_what_was_due_stays_as_it_was_and_only_the_last_events_are_kept():
