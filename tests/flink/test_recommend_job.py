@@ -88,6 +88,7 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert [seen(name) for name in ("g1", "g2", "g3", "g4")] == [1, 2, 1, 2]
     assert [start(name) for name in ("o1", "o2", "o3", "o4")] == [100, 99, 5, 99]
     assert [seen(name) for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
+    assert [found[name]["session"]["views"] for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
     assert [seen(name) for name in ("n1", "n2", "n3")] == [1, 2, 3]
     assert seen("f19") == 20
     assert found["f19"]["session"]["views"] == 8  # features are computed on the last eight events

@@ -1,7 +1,7 @@
 """Each rule by hand, and what holds of all of them whatever comes."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 
@@ -203,3 +203,24 @@ def test_repeats_change_their_own_count_only(every: list[list[Event]], random: R
     added = [len(more) - len(each) for more, each in zip(again, known, strict=True)]
     assert (other_counted.repeats - counted.repeats).tolist() == added
     assert counts(other_counted) | {"repeats": []} == counts(counted) | {"repeats": []}
+
+
+@given(many_sessions, st.integers(0, 3), st.integers(0, 3))
+def test_a_sessions_own_events_are_within_its_bounds_and_each_there_once(every: list[list[Event]], one: int, two: int):
+    start, end = min(one, two), max(one, two)
+
+    def own(each: list[Event]) -> list[Event]:
+        known: set[object] = set()
+        stays = []
+        for event in each:
+            event_id = event.get("event_id")
+            if event_id not in known and start <= int(str(event["event_time"])) <= end:
+                stays.append(event)
+            if event_id is not None:
+                known.add(event_id)
+        return stays
+
+    every = [[view(start), *each] for each in every]  # some event always is: the trigger
+    columns = {"start": np.full(len(every), start), "end": np.full(len(every), end), "count": np.arange(len(every))}
+    found = replace(sessions(*every), **columns).own()
+    assert plain(found) == plain(replace(sessions(*map(own, every)), **columns))
