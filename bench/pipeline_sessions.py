@@ -20,8 +20,8 @@ from udfs.recommend import Recommender, RecommendOptions
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import TYPE_CODE, Ints, Sessions
 
-#: Events of a user that are kept, and looked through for repeats.
-MAX_EVENTS = 64
+#: Events of a user that are looked through for repeats, and kept beside the newest one.
+LAST = 72
 GAP_MS = 1_800_000
 TRIGGERS = frozenset(TYPE_CODE) - {"rate", "impression"}
 #: Seconds between two notes of what the encoder did.
@@ -58,11 +58,11 @@ class Shopper(msgspec.Struct, array_like=True):
         event_id, kind, user, when = (row[_PLACE[name]] for name in ("event_id", "event_type", "user_id", "event_time"))
         event = tuple(TYPE_CODE[kind] if name == "type_code" else row[_PLACE[name]] for name in _EVENT)
         repeated = event_id in self.ids
-        self.ids = [*self.ids[1 - MAX_EVENTS :], event_id]
+        self.ids = [*self.ids[1 - LAST :], event_id]
         if not repeated and (not self.count or when - self.end >= GAP_MS):
             self.opening = self.start = self.end = when
             self.count, self.events = 0, []
-        self.events = [*self.events[1 - MAX_EVENTS :], event]
+        self.events = [*self.events[-LAST:], event]
         if repeated:
             return None
         if when <= self.opening - GAP_MS:  # late: a session of its own

@@ -372,6 +372,7 @@ class Settings(BaseSettings):
             bundles=self.bundle_folder,
             encoder=self.encoder_options(),
             rank=RankOptions(**self.rank.model_dump()),
+            max_events=self.session.max_events,
             feature_modules=self.features.modules,
             log_level=self.python.log_level,
         )

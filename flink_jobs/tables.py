@@ -14,8 +14,9 @@ from udfs.recommend import RECOMMEND_COLUMNS
 from udfs.session_features import CLOSING_COLUMNS
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-#: Rows of a user that are looked through for repeats and for the time of the last event, at least.
-LOOK_BACK = 64
+#: Rows of a user that are looked through for repeats and for the time of the last event, at least; and how many more
+#: than a session's events are kept, as repeats and late ones are among them.
+LOOK_BACK, SPARE = 64, 8
 #: Columns of a sink of records as they came.
 RAW_RECORD = """  `key` BYTES,
   `value` BYTES,
@@ -151,15 +152,14 @@ def session_views(settings: Settings) -> dict[str, str]:
     """Views by name, in order: readable events, then each event with its session up to and with it.
 
     Nothing waits for a watermark: rows are taken in the order of arrival, which per user is Kafka's.
-    An event that has its id among the user's last events (LOOK_BACK or session.max_events, the larger) is dropped
-    before it can count in a session; a repeat from further back is caught by `answers`.
+    An event that has its id among the user's last events (LOOK_BACK or session.max_events and SPARE, the larger) is
+    dropped before it can count in a session; a repeat from further back is caught by `answers`.
     A session opens with an event session.gap or more after everything before it. An event session.gap or more
     before the session's opening belongs to an own, late one: sessions are keyed by their opening time and that.
     `events` are the user's last ones since the latest opening, repeats and other sessions' late ones among them, which
     udfs.sessions.Sessions.own leaves out.
     """
-    gap, rows = settings.session.gap, settings.session.max_events
-    look_back = max(LOOK_BACK, rows)
+    gap, look_back = settings.session.gap, max(LOOK_BACK, settings.session.max_events + SPARE)
     told = ", ".join(name for name in PACKED_FIELDS if name != "packed")
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
@@ -179,8 +179,7 @@ FROM fresh WINDOW w AS (PARTITION BY user_id ORDER BY arrival)""",
         # The time of the latest opening is first met in it: all events before it are session.gap older, or more.
         "keyed": f"""SELECT {told}, arrival, event_time <= latest_opening - {gap} AS is_late,
   CASE WHEN event_time <= latest_opening - {gap} THEN event_time ELSE latest_opening END AS opening,
-  ARRAY_SLICE(last_events,
-    GREATEST(ARRAY_POSITION(times, latest_opening), CARDINALITY(times) - {rows - 1}, 1)) AS events
+  ARRAY_SLICE(last_events, GREATEST(ARRAY_POSITION(times, latest_opening), 1)) AS events
 FROM opened""",
         "in_session": f"""SELECT {told}, arrival, events,
   MIN(event_time) OVER w AS session_start, MAX(event_time) OVER w AS session_end, COUNT(*) OVER w AS session_events

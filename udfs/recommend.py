@@ -30,6 +30,7 @@ class RecommendOptions:
     bundles: Path
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     rank: RankOptions = field(default_factory=RankOptions)
+    max_events: int = 64  #: of a session's events those that count, the last ones to arrive
     feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
     log_level: str = "INFO"  #: of this package's loggers in the workers
 
@@ -76,6 +77,7 @@ class Recommender:
 
     def __init__(self, options: RecommendOptions) -> None:
         load_modules(options.feature_modules)
+        self._max_events = options.max_events
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
         self._model = Following(options.bundles, lambda bundle: _Model(bundle, options), forget=_Model.forget)
@@ -99,7 +101,7 @@ class Recommender:
         user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger; what is
         not a session's own is left out.
         """
-        model, sessions = self._model.latest(), sessions.own()
+        model, sessions = self._model.latest(), sessions.own().last(self._max_events)
         ranked = self._rank(model, user_id, sessions)
         features_of = compute_features(sessions, model.items.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)

@@ -1,7 +1,7 @@
 """Closed sessions: from all events of a session to its record, its row in the lake and the rows of its events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Closer:
         catalogue = known.items.catalogue
         whole, found = clean(sessions)
         unknown = unknown_items(whole, catalogue)
-        features = compute_batch(_last(whole, self._options.max_events), catalogue)
+        features = compute_batch(whole.last(self._options.max_events), catalogue)
         start, end = whole.event_time[whole.offsets[:-1]], whole.event_time[whole.offsets[1:] - 1]
         session_id = [f"{user}/{began}" for user, began in zip(user_id, start.tolist(), strict=True)]
         encode = msgspec.json.Encoder().encode
@@ -142,15 +142,6 @@ def close_columns(closer: Closer, columns: Sequence[Any]) -> tuple[pa.RecordBatc
     """Closer.close for columns in the order of CLOSING_COLUMNS, as the job hands them over."""
     user_id, *rest = columns
     return closer.close(user_id, Sessions.from_arrays(*rest))
-
-
-def _last(canonical: Sessions, most: int) -> Sessions:
-    """The last events of each session, `most` at most; start, end and count stay the whole session's."""
-    stays = np.flatnonzero(canonical.offsets[canonical.session_of + 1] - np.arange(canonical.offsets[-1]) <= most)
-    lengths = np.minimum(np.diff(canonical.offsets), most)
-    names = {each.name for each in fields(Sessions)} - {"offsets", "start", "end", "count"}
-    columns = {name: getattr(canonical, name)[stays] for name in names}
-    return replace(canonical, offsets=np.concatenate(([0], np.cumsum(lengths))), **columns)
 
 
 def _event_columns(user_id: Sequence[str], sessions: Sessions) -> dict[str, Any]:

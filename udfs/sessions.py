@@ -144,6 +144,14 @@ class Sessions:
         whole = {name: getattr(self, name)[first:last] for name in ("start", "end", "count")}
         return replace(self._at(events), offsets=offsets, **whole)
 
+    def last(self, most: int) -> "Sessions":
+        """Each session's last events, `most` at most; start, end and count stay the whole session's."""
+        lengths = np.diff(self.offsets)
+        if lengths.max(initial=0) <= most:
+            return self
+        stays = np.flatnonzero(self.offsets[self.session_of + 1] - np.arange(self.offsets[-1]) <= most)
+        return replace(self._at(stays), offsets=np.concatenate(([0], np.cumsum(np.minimum(lengths, most)))))
+
     def own(self) -> "Sessions":
         """Without events before the start or after the end, and without repeats: of one event_id the first stays."""
         session = self.session_of

@@ -58,6 +58,9 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     # Out of order: before the opening but within the gap, and further back than the gap.
     order = [event("o1", 100, "order"), event("o2", 99, "order"), event("o3", 5, "order"), event("o4", 101, "order")]
     near = [event("n1", 0, "near"), event("n2", 1, "near"), event("n1", 0, "near"), event("n3", 2, "near")]
+    # As many as session.max_events, and repeats between them.
+    full = [event(f"e{number}", number, "full") for number in range(1, 9)]
+    full = [*full[:2], *full[:2], *full[2:7], full[4], full[7]]
     # The repeat comes after more events than a session keeps.
     far = [event(f"f{number}", number, "far") for number in range(100)] + [
         event("f0", 0, "far"),
@@ -67,14 +70,14 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     said = {"device": "phone", "timezone": "Asia/Tokyo", "returning": "true", "locale": "ja-JP", "other": "left behind"}
     search = [event("s1", 0, "search", "search", query="stoneware mug", properties=said)]
     long = [event("l1", 0, "long", "search", query="mug " * 200_000)]
-    send(settings, gap + order + near + far + quiet + search + long)
+    send(settings, gap + order + near + full + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
     run_job(assignments, tmp_path)
 
     found = answers(settings)
     wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1", "l1"}
-    assert set(found) == wanted | {f"f{number}" for number in range(101)}
+    assert set(found) == wanted | {f"f{number}" for number in range(101)} | {f"e{number}" for number in range(1, 9)}
 
     def start(name: str) -> float:
         user, _, started = found[name]["session_id"].partition("/")
@@ -90,6 +93,8 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert [seen(name) for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
     assert [found[name]["session"]["views"] for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
     assert [seen(name) for name in ("n1", "n2", "n3")] == [1, 2, 3]
+    assert [seen(f"e{number}") for number in range(1, 9)] == list(range(1, 9))
+    assert found["e8"]["session"]["views"] == 8
     assert seen("f19") == 20
     assert found["f19"]["session"]["views"] == 8  # features are computed on the last eight events
     assert found["f19"]["session"]["duration_ms"] == 19 * MINUTE

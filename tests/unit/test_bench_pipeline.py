@@ -27,11 +27,12 @@ from bench.pipeline import (
     with_ratio,
 )
 from bench.pipeline_latency import run_latency
-from bench.pipeline_sessions import GAP_MS, MAX_EVENTS, TRIGGERS, Due, Shopper, sessions_of
+from bench.pipeline_sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
 from deploy.local.jars import read_lock
 from flink_jobs.settings import Settings
-from flink_jobs.tables import LOOK_BACK
+from flink_jobs.tables import LOOK_BACK, SPARE
 from udfs.errors import ShopstreamError
+from udfs.recommend import RecommendOptions
 from udfs.sessions import Sessions
 
 START = 1_767_225_600_000
@@ -44,7 +45,7 @@ def event(event_id: str, minutes: float, event_type: str = "view", **more: Any) 
 
 def ids(due: Due | None) -> list[str]:
     assert due is not None
-    return sessions_of([due]).own().event_id.tolist()
+    return sessions_of([due]).own().last(64).event_id.tolist()
 
 
 def test_latency_knows_its_ways():
@@ -54,8 +55,9 @@ def test_latency_knows_its_ways():
 
 def test_the_peers_rules_are_the_settings_defaults():
     settings = Settings()
-    assert (settings.session.gap, settings.session.max_events) == (GAP_MS, MAX_EVENTS)
-    assert LOOK_BACK <= MAX_EVENTS
+    assert settings.session.gap == GAP_MS
+    assert max(LOOK_BACK, settings.session.max_events + SPARE) == LAST
+    assert settings.recommend_options().max_events == RecommendOptions(Path()).max_events
     assert settings.triggers == TRIGGERS
 
 
@@ -102,7 +104,7 @@ def test_what_was_due_stays_as_it_was_and_only_the_last_events_are_kept():
     assert last is not None
     assert last[5] == 100
     assert shopper.meet(event("e36", 10)) is None
-    assert shopper.meet(event("e30", 10)) is not None  # further back than is looked
+    assert shopper.meet(event("e20", 10)) is not None  # further back than is looked
 
 
 def test_the_columns_are_those_that_the_job_makes():
