@@ -239,7 +239,9 @@ class PythonSettings(_Group):
     """How rows cross into Python."""
 
     bundle_size: int = Field(256, ge=1, description="Most rows in one call of a Python function.")
-    bundle_time: PositiveDuration = Field(20, description="Longest that a row waits for others.")
+    bundle_time: PositiveDuration = Field(
+        20, description="How long a call waits for more rows; a row may wait twice that."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
         description="What workers that recommend log; DEBUG: a line of JSON for each answer, with the user's id in it.",
