@@ -161,14 +161,18 @@ def soak(
     bundles: Annotated[
         Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
     ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of our job.")
+    ] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw it to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
     """Our job at half of its capacity for long: do memory, files, lag or state grow? Exit code 1 if answers are lost.
 
-    State is in RocksDB and outlives an event by ten minutes, so that it comes and goes while one looks.
+    State is in RocksDB and outlives an event by ten minutes, if not set otherwise, so that it comes and goes while one
+    looks.
     """
-    run_soak(minutes, capacity, bundles, chart, as_json=as_json)
+    run_soak(minutes, capacity, bundles, assignments or (), chart, as_json=as_json)
 
 
 @app.command()

@@ -79,11 +79,18 @@ class Soaked:
 
 
 def run_soak(
-    minutes: float, capacity: float | None, bundles: Path | None, chart: Path | None, *, as_json: bool
+    minutes: float,
+    capacity: float | None,
+    bundles: Path | None,
+    assignments: Sequence[str],
+    chart: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Measure, draw, and print a table or the JSON of Soaked.
 
-    capacity: in events/s, None: what `ours-rocksdb` does catching up.
+    capacity: in events/s, None: what `ours-rocksdb` does catching up. assignments: settings of our job, `name=value`
+    each, which go before STATE.
     ShopstreamError when an answer is missing or doubled at the end.
     """
     if chart is not None:
@@ -100,10 +107,10 @@ def run_soak(
         bundle = bundle_for(options, folder, notes)
         own = folder / "soak"
         with broker(own) as address:
-            assignments = [*settings_for(address, bundle), f"home={own}", *STATE]
-            settings = load_settings(None, assignments)
+            given = [*settings_for(address, bundle), f"home={own}", *STATE, *assignments]
+            settings = load_settings(None, given)
             brokers.create_topics(settings, cores())
-            with brokers.reachable(settings), flink("ours", own, assignments) as contender:
+            with brokers.reachable(settings), flink("ours", own, given) as contender:
                 soaked = soak(settings, bundle, contender, capacity, minutes * 60, notes)
     if chart is not None:
         draw(soaked, chart)
