@@ -90,13 +90,13 @@ def run_soak(
     """Measure, draw, and print a table or the JSON of Soaked.
 
     capacity: in events/s, None: what `ours-rocksdb` does catching up. assignments: settings of our job, `name=value`
-    each, which go before STATE.
+    each, which outweigh STATE.
     ShopstreamError when an answer is missing or doubled at the end.
     """
     if chart is not None:
         require_drawing(chart)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    options = Options(only=("ours-rocksdb",), bundles=bundles)
+    options = Options(only=("ours-rocksdb",), bundles=bundles, assignments=tuple(assignments))
     with TemporaryDirectory(prefix="shopstream-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if capacity is None:
