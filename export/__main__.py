@@ -13,8 +13,8 @@ from rich.table import Table
 from export.bundle import DEFAULT_VARIANTS, VARIANTS, Exported, ExportOptions, export_bundle
 from export.parity import GATE, parse_gate
 from export.report import chart_of, write_report
-from udfs.datasets import parse_mapping
-from udfs.errors import exit_with_one_line
+from udfs.core.errors import exit_with_one_line
+from udfs.events.mapping import parse_mapping
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

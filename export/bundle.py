@@ -25,15 +25,21 @@ from export.parity import GATE, check_gate, cosines, measure
 from export.publish import draft_folder, publish
 from export.quantize import Activation, calibrate, quantize
 from export.source import SourceModel, open_source
-from udfs.bundle import INDEX, Bundle, EncoderInfo, Variant
-from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
-from udfs.encoder import CachedEncoder, Encoder, Vectors
-from udfs.errors import ShopstreamError
-from udfs.forgotten import Forgotten, usable
-from udfs.index import build_index
-from udfs.lake import past_events
-from udfs.privacy import read_keys
-from udfs.runtimes import Choice, EncoderOptions, Provider, choose
+from udfs.bundles.bundle import INDEX, Bundle
+from udfs.bundles.forgotten import ErasureList
+from udfs.bundles.manifest import EncoderInfo, Variant
+from udfs.catalog.files import CATALOG, read_catalog
+from udfs.catalog.index import build_index
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import Encoder, Vectors
+from udfs.encoder.options import EncoderOptions, Provider
+from udfs.encoder.selection import Choice, choose
+from udfs.events.files import EVENTS, read_events
+from udfs.events.formats import column_names
+from udfs.lake.history import past_events
+from udfs.privacy.filtering import without_erased
+from udfs.privacy.keys_file import read_keys
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +277,7 @@ def _events(options: ExportOptions, source: Path) -> Iterator[pa.RecordBatch]:
     """
     keys = read_keys(options.keys_file) if options.keys_file else None
     events = past_events(source) if source.is_dir() else read_events(source, mapping=_mapping(options, source, EVENTS))
-    return usable(events, keys, Forgotten.read(options.out))
+    return without_erased(events, keys, ErasureList.read(options.out))
 
 
 def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str, str]:

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.contracts import EVENT_TYPES
-from udfs.datasets import EVENTS
-from udfs.sessions import TYPE_CODE, Bools, Ints, coded
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.core.arrays import Bools, Ints, factorize
+from udfs.events.files import EVENTS
+from udfs.sessions.columns import TYPE_CODE
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
 _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
@@ -52,7 +53,7 @@ class Interactions:
     @property
     def first_of_item(self) -> Bools:
         """bool [N]: an item's first event in each session."""
-        pair, _ = coded(self.session * (len(self.items) + 1) + self.item)
+        pair, _ = factorize(self.session * (len(self.items) + 1) + self.item)
         return np.diff(np.maximum.accumulate(pair), prepend=-1) > 0
 
     def part(self, first: int, last: int) -> "Interactions":
@@ -106,14 +107,14 @@ def interactions(
     wanted = pc.and_(pc.is_valid(table["item_id"]), pc.is_in(table["event_type"], pa.array(kinds)))
     table = table.filter(wanted).combine_chunks()
     time = table["event_time"].to_numpy().astype(np.int64)
-    user, users = coded(table["user_id"].to_numpy(zero_copy_only=False))
-    kind, names = coded(table["event_type"].to_numpy(zero_copy_only=False))
+    user, users = factorize(table["user_id"].to_numpy(zero_copy_only=False))
+    kind, names = factorize(table["event_type"].to_numpy(zero_copy_only=False))
     type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kind]
     ids = np.concatenate((np.array(items, dtype=object), table["item_id"].to_numpy(zero_copy_only=False)))
-    item, known = coded(ids)
+    item, known = factorize(ids)
     item = item[len(items) :]
     if gap_ms is None and not table["session_id"].null_count:
-        session = coded(table["session_id"].to_numpy(zero_copy_only=False))[0]
+        session = factorize(table["session_id"].to_numpy(zero_copy_only=False))[0]
     else:
         order = np.lexsort((time, user))
         opens = (np.diff(user[order], prepend=-1) != 0) | (np.diff(time[order], prepend=0) >= (gap_ms or 1_800_000))

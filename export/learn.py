@@ -22,13 +22,18 @@ from onnx import TensorProto, helper
 from export.co_visits import visits_of
 from export.interactions import Interactions
 from export.past import near, past_sessions
-from udfs.bundle import FORMAT, Bundle, EncoderInfo, Manifest, RankerInfo
-from udfs.candidates import Candidates, Finder, Query, best_of, nth_of, ragged
-from udfs.errors import ShopstreamError
-from udfs.items import LiveItems
-from udfs.learned import shortlist
-from udfs.ranking import MICRO, RankOptions, item_rows, signals_of, to_grid
-from udfs.sessions import Sessions
+from udfs.bundles.bundle import Bundle
+from udfs.bundles.manifest import FORMAT, EncoderInfo, Manifest, RankerInfo
+from udfs.candidates.generator import CandidateGenerator, Candidates
+from udfs.candidates.source import SessionContext
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import concat_ranges, position_in_group, top_k_per_group
+from udfs.core.errors import ShopstreamError
+from udfs.core.exact import SCORE_SCALE, to_grid
+from udfs.ranking.learned import shortlist
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import Sessions
+from udfs.sessions.signals import item_rows, signals_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -113,7 +118,7 @@ def learn(
         raise ShopstreamError(f"{len(log)} past sessions are too few to learn a ranker from")
     write_past(folder, before.before(int(latest.start[0])), items, vectors)
     bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
-    finder = Finder(bundle, LiveItems(bundle), repeats=repeats)
+    finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=repeats)
     taught, measured = latest.split(MEASURE_SHARE)
     rng = np.random.default_rng(1)
     groups = _groups(finder, taught, encode, rng, POSITIONS, lambda share: progress(0.7 * share), repeats=repeats)
@@ -158,7 +163,7 @@ def write_past(folder: Path, log: Interactions, items: pa.Table, vectors: Vector
 def prefixes(log: Interactions, places: Ints) -> Interactions:
     """Each place (int64 [n], an event's number) as a session of its own: the last PREFIX events before it."""
     session = log.session[places]
-    event, _ = ragged(np.maximum(log.offsets[session], places - PREFIX), places)
+    event, _ = concat_ranges(np.maximum(log.offsets[session], places - PREFIX), places)
     offsets = np.append(0, np.cumsum(np.minimum(places - log.offsets[session], PREFIX)))
     columns = {name: getattr(log, name)[event] for name in ("item", "time", "type_code")}
     return replace(log, offsets=offsets, user=log.user[session], **columns)
@@ -181,16 +186,16 @@ def sessions_of(log: Interactions) -> Sessions:
     )
 
 
-def candidates(finder: Finder, sofar: Interactions, encode: Encode) -> Candidates:
+def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
     """What a job would choose from for these sessions."""
     return finder.find(query_of(finder, sofar, encode))
 
 
-def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
+def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
     """These sessions as a job would look at them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, RankOptions())
+    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
     users = [sofar.users[number] for number in sofar.user]
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
@@ -213,7 +218,7 @@ def _lightgbm() -> Any:
 
 
 def _groups(
-    finder: Finder,
+    finder: CandidateGenerator,
     log: Interactions,
     encode: Encode,
     rng: np.random.Generator,
@@ -251,7 +256,7 @@ def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     order = np.lexsort((lot, groups.position))
     position = groups.position[order]
     chosen = np.zeros(len(lot), dtype=bool)
-    chosen[order] = nth_of(position) <= OTHERS
+    chosen[order] = position_in_group(position) <= OTHERS
     return np.asarray(chosen & has[groups.position])
 
 
@@ -265,8 +270,8 @@ def _qualities(booster: Any, groups: _Groups) -> dict[int, dict[str, float]]:
 
 def _asked(booster: Any, groups: _Groups) -> Ints:
     """int64 [m]: what the first trees leave for all of them, as in a job."""
-    first = np.rint(booster.predict(groups.columns, num_iteration=FIRST_TREES) * MICRO)
-    return best_of(groups.position, first, shortlist(CUT))
+    first = np.rint(booster.predict(groups.columns, num_iteration=FIRST_TREES) * SCORE_SCALE)
+    return top_k_per_group(groups.position, first, shortlist(CUT))
 
 
 def _scores(booster: Any, groups: _Groups, asked: Ints, trees: int) -> Floats:
@@ -280,7 +285,7 @@ def _quality(groups: _Groups, score: Floats) -> dict[str, float]:
     """Hit rate and mean reciprocal rank among the first CUT, and the share that the candidates hold at all."""
     order = np.lexsort((groups.item, -score, groups.position))
     position = groups.position[order]
-    place = nth_of(position)
+    place = position_in_group(position)
     hit = groups.met[order] & (place < CUT)
     count = max(groups.positions, 1)
     figures = {
@@ -309,7 +314,7 @@ def to_onnx(
     numbers = [sources.index(source_of[column]) for column in columns]
     leaves = [list(_leaves(tree["tree_structure"], numbers, len(sources))) for tree in trees]
     largest = sum(np.abs(np.array([each for _, each in of_tree])).sum(axis=1).max(initial=0.0) for of_tree in leaves)
-    scale = MICRO * min(1.0, LARGEST_SCORE / max(largest, 1e-12))
+    scale = SCORE_SCALE * min(1.0, LARGEST_SCORE / max(largest, 1e-12))
     whole = [[(leaf, np.rint(weights * scale)) for leaf, weights in of_tree] for of_tree in leaves]
     totals = [[(leaf, weights.sum(keepdims=True)) for leaf, weights in of_tree] for of_tree in whole[:FIRST_TREES]]
     ends = (("pairs", "first", totals), ("shortlist", "weights", whole))

@@ -6,9 +6,9 @@ import numpy as np
 
 from export.co_visits import strongest
 from export.interactions import Interactions
-from udfs.bundle import PastSessions
-from udfs.candidates import numbered, shopper_hash
-from udfs.sessions import Floats, Ints, added
+from udfs.bundles.contents import PastSessions
+from udfs.core.arrays import Floats, Ints, segment_sum, unique_inverse
+from udfs.core.hashing import shopper_hash
 
 #: Events between two items of a session that still count, and neighbours kept for an item.
 WINDOW, TOP = 10, 100
@@ -54,5 +54,5 @@ def near(log: Interactions, items: int) -> tuple[Any, Any]:
 
 def _summed(pair: Ints, value: Floats, items: int) -> tuple[Ints, Floats]:
     """The different pairs of items, sorted, and the sum of the values of each."""
-    different, place = numbered(pair, items * items)
-    return different, added(place, value, len(different))
+    different, place = unique_inverse(pair, items * items)
+    return different, segment_sum(place, value, len(different))

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from export.learn import CUT, Learned
-from udfs.bundle import Manifest
-from udfs.errors import ShopstreamError
+from udfs.bundles.manifest import Manifest
+from udfs.core.errors import ShopstreamError
 
 #: Columns that the chart shows, those that matter most; and the colour of what is chosen, which differs in lightness.
 SHOWN, CHOSEN, OTHERS = 20, "#0072B2", "#B0B0B0"

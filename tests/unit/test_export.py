@@ -16,11 +16,12 @@ from export.co_visits import count_visits
 from export.parity import GATE, check_gate, parse_gate
 from export.publish import draft_folder
 from export.source import open_source
-from udfs.bundle import Parity, current_id, open_bundle
-from udfs.datasets import EVENTS
-from udfs.encoder import Encoder
-from udfs.errors import ShopstreamError
-from udfs.runtimes import EncoderOptions
+from udfs.bundles.bundle import current_id, open_bundle
+from udfs.bundles.manifest import Parity
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.events.files import EVENTS
 
 KINDS = {
     "Kitchen": ["ceramic mug", "bread knife", "enamel teapot", "cast iron pan", "glass storage jar", "cake stand"],
