@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from export.bundle import ExportOptions, export_bundle
-from export.interactions import Interactions
-from export.learn import Encode, bare_manifest, candidates, learn, sessions_of, write_past
+from export.bundle.build import export_bundle
+from export.bundle.options import ExportOptions
+from export.history.files import write_past
+from export.history.interactions import Interactions
+from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
+from export.ranker.train import learn
 from udfs.bundle import Bundle, open_bundle
 from udfs.candidates import Finder, nth_of
 from udfs.encoder import CachedEncoder, Encoder

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bench.environment import ROOT
-from export.interactions import COLUMNS, Interactions, interactions
+from export.history.interactions import COLUMNS, Interactions, interactions
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
 from udfs.sessions import Bools, Ints, coded

@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.bundle import DEFAULT_VARIANTS, VARIANTS, Exported, ExportOptions, export_bundle
-from export.parity import GATE, parse_gate
-from export.report import chart_of, write_report
+from export.bundle.build import export_bundle
+from export.bundle.options import Exported, ExportOptions
+from export.encoder.parity import GATE, parse_gate
+from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
+from export.ranker.report import chart_of, write_report
 from udfs.datasets import parse_mapping
 from udfs.errors import exit_with_one_line
 

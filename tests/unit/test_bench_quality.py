@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 import scipy.sparse as sp
+from export.interactions import Ints
 from support import ROOT, data_file
 
 from bench.__main__ import main
@@ -51,7 +52,7 @@ from bench.quality import (
     traits_of,
 )
 from bench.quality_data import COLUMNS, prepare, read_split
-from export.interactions import Interactions, Ints, interactions
+from export.history.interactions import Interactions, interactions
 from flink_jobs import simulate
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError

@@ -11,11 +11,14 @@ import pytest
 from rich.console import Console
 
 from export.__main__ import main
-from export.bundle import VARIANTS, Exported, ExportOptions, _unfused, export_bundle
-from export.co_visits import count_visits
-from export.parity import GATE, check_gate, parse_gate
-from export.publish import draft_folder
-from export.source import open_source
+from export.bundle.build import export_bundle
+from export.bundle.options import Exported, ExportOptions
+from export.bundle.publish import draft_folder
+from export.encoder.measure import _unfused
+from export.encoder.parity import GATE, check_gate, parse_gate
+from export.encoder.source import open_source
+from export.encoder.variants import VARIANTS
+from export.history.co_visits import count_visits
 from udfs.bundle import Parity, current_id, open_bundle
 from udfs.datasets import EVENTS
 from udfs.encoder import Encoder

@@ -19,7 +19,8 @@ import pytest
 from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
-from export.bundle import ExportOptions, _events
+from export.bundle.options import ExportOptions
+from export.history.reading import _events
 from flink_jobs import lake as tools
 from flink_jobs import simulate
 from udfs import features

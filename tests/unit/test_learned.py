@@ -14,21 +14,15 @@ import pyarrow as pa
 import pytest
 from support import run_command
 
-from export import learn as learning
-from export.interactions import Interactions, interactions
-from export.learn import (
-    Learned,
-    bare_manifest,
-    candidates,
-    learn,
-    prefixes,
-    query_of,
-    sessions_of,
-    to_onnx,
-    write_past,
-)
-from export.past import near, past_sessions
-from export.report import SHOWN, heaviest, write_report
+from export.history.files import write_past
+from export.history.interactions import Interactions, interactions
+from export.history.neighbours import near, past_sessions
+from export.ranker import positions
+from export.ranker.positions import _Groups, _groups, bare_manifest, candidates, prefixes, query_of, sessions_of
+from export.ranker.quality import _qualities
+from export.ranker.report import SHOWN, heaviest, write_report
+from export.ranker.train import LEARN_SHARE, PARAMETERS, Learned, learn
+from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP, _not_above, to_onnx
 from udfs.bundle import INDEX, Bundle, FileEntry
 from udfs.candidates import ByContent, Finder, Pairs, _listed_by, best_of, numbered, shopper_hash
 from udfs.datasets import EVENTS
@@ -366,9 +360,9 @@ def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
     assert (session.run(["weights"], nothing)[0] == weights[7:9]).all()
     assert (weights == np.rint(weights)).all()
     assert np.abs(weights).sum(axis=1).max() < 2**24
-    by_first = booster.predict(rows, num_iteration=learning.FIRST_TREES)
+    by_first = booster.predict(rows, num_iteration=FIRST_TREES)
     assert np.corrcoef(first[:, 0], by_first)[0, 1] > 0.999999
-    assert learning.FIRST_TREES < 40
+    assert FIRST_TREES < 40
     expected = booster.predict(rows)
     scale = np.polyfit(weights.sum(axis=1), expected, 1)[0]  # scores are shrunk together, and less their mean
     assert np.ptp(weights.sum(axis=1) * scale - expected) < 40 * abs(scale) * 2
@@ -382,18 +376,18 @@ def test_more_trees_are_not_always_better():
     position = np.repeat(np.arange(200), 20)
     told = columns[:, 0] + rng.normal(size=4000)  # the rest is chance
     met = told == np.maximum.reduceat(told, np.arange(0, 4000, 20))[position]
-    groups = learning._Groups(columns, position, np.arange(4000) % 20, met, 200)
+    groups = _Groups(columns, position, np.arange(4000) % 20, met, 200)
     taught = position < 100
     data = lgb.Dataset(columns[taught], met[taught], group=np.full(100, 20))
-    booster = lgb.train(learning.PARAMETERS | {"min_data_in_leaf": 5}, data, learning.TREES)
-    measured = learning._Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
+    booster = lgb.train(PARAMETERS | {"min_data_in_leaf": 5}, data, TREES)
+    measured = _Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
 
-    mrr = {trees: quality["mrr_20"] for trees, quality in learning._qualities(booster, measured).items()}
-    assert list(mrr) == list(range(learning.FIRST_TREES, learning.TREES + 1, learning.TREES_STEP))
-    assert max(mrr.values()) > mrr[learning.TREES]
+    mrr = {trees: quality["mrr_20"] for trees, quality in _qualities(booster, measured).items()}
+    assert list(mrr) == list(range(FIRST_TREES, TREES + 1, TREES_STEP))
+    assert max(mrr.values()) > mrr[TREES]
 
-    nothing = learning._Groups(columns[:0], position[:0], position[:0], met[:0], 0)
-    assert list(learning._qualities(booster, nothing)) == [learning.TREES]
+    nothing = _Groups(columns[:0], position[:0], position[:0], met[:0], 0)
+    assert list(_qualities(booster, nothing)) == [TREES]
 
 
 def test_those_trees_stay_with_which_the_measured_part_ranks_best(made: Learned):
@@ -431,9 +425,9 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(report: str, says: s
 
 def test_a_threshold_never_rounds_past_a_value():
     value = np.float32(0.1)
-    assert learning._not_above(float(value)) == value
+    assert _not_above(float(value)) == value
     below = float(value) - 1e-12
-    assert np.float32(learning._not_above(below)) < value
+    assert np.float32(_not_above(below)) < value
 
 
 # --- the ranker -------------------------------------------------------------------------------------------------------
@@ -510,7 +504,7 @@ def test_the_same_sessions_learn_the_same_ranker(tmp_path: Path):
 def test_nothing_of_the_future_is_known(tmp_path: Path):
     """A session that begins early and goes on late would tell the sources what is to be learned."""
     log = walks(400, 6)
-    before, latest = log.split(learning.LEARN_SHARE)
+    before, latest = log.split(LEARN_SHARE)
     planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
     leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
     learn(leaky, catalogue(), VECTORS, encode, tmp_path)
@@ -529,11 +523,11 @@ def test_what_is_learned_from_is_what_a_job_would_see(monkeypatch: pytest.Monkey
         )
         return candidates(finder, sofar, encode)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(learning, "candidates", spy)
+    monkeypatch.setattr(positions, "candidates", spy)
     finder = bundle_of(tmp_path, tiny(("u", "abc")))
     log = tiny(("u", "abac"))
     vectors = np.eye(6, dtype=np.float32)
-    learning._groups(
+    _groups(
         finder,
         log,
         lambda texts: vectors[[ord(t) - 97 for t in texts]],

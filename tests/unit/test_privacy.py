@@ -19,9 +19,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import run_command
 
-from export import bundle as export_bundle
-from export.bundle import ExportOptions
-from export.past import past_sessions
+from export.bundle.options import ExportOptions
+from export.history.neighbours import past_sessions
+from export.history.reading import _interactions
 from flink_jobs import check, dlq, submit
 from flink_jobs.backfill import recorded
 from flink_jobs.settings import load_settings
@@ -263,7 +263,7 @@ def test_training_knows_shoppers_by_the_jobs_names(keyed: list[str], tmp_path: P
     )
     Forgotten.read(tmp_path).with_more(map(shopper_hash, KEYS.every("w")), JULY).write(tmp_path)
     options = ExportOptions(tmp_path / "none", tmp_path, sessions=sessions, keys_file=settings.keys_file)
-    log = export_bundle._interactions(options, pa.table({"item_id": ["i"]}))
+    log = _interactions(options, pa.table({"item_id": ["i"]}))
     names = {name for user in "uv" for name in KEYS.every(user)[1:]} - {KEYS.pseudonyms("v", [JULY])[0]}
     assert set(log.users) == names
     assert set(past_sessions(log).shoppers.tolist()) == set(map(shopper_hash, names))

@@ -23,7 +23,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from export.batches import Feed
+from export.encoder.batches import Feed
 
 ALPHA = 0.8
 WEIGHT_MAX = 127

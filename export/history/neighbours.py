@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from export.co_visits import strongest
-from export.interactions import Interactions
+from export.history.co_visits import strongest
+from export.history.interactions import Interactions
 from udfs.bundle import PastSessions
 from udfs.candidates import numbered, shopper_hash
 from udfs.sessions import Floats, Ints, added

@@ -22,8 +22,8 @@ from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import AutoModel, AutoTokenizer
 
-from export.batches import exact_length_batches
-from export.source import SourceModel
+from export.encoder.batches import exact_length_batches
+from export.encoder.source import SourceModel
 from udfs.errors import ShopstreamError
 
 EMBEDDING = "embedding"

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from export.learn import CUT, Learned
+from export.ranker.quality import CUT
+from export.ranker.train import Learned
 from udfs.bundle import Manifest
 from udfs.errors import ShopstreamError
 
