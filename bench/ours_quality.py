@@ -18,7 +18,7 @@ from export.bundle.options import ExportOptions
 from export.history.files import write_past
 from export.history.interactions import Interactions
 from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
-from export.ranker.train import learn
+from export.ranker.train import train_ranker
 from udfs.bundle import Bundle, open_bundle
 from udfs.candidates import Finder, nth_of
 from udfs.encoder import CachedEncoder, Encoder
@@ -98,7 +98,7 @@ class Ours:
             self.finder = Finder(bundle, LiveItems(bundle), repeats=self._repeats)
             return
         (folder / "learning").mkdir()
-        learned = learn(train, items, vectors, self._encode, folder / "learning", repeats=self._repeats)
+        learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
         (folder / "ranker.onnx").write_bytes(learned.model)
         manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
         options = RankOptions(k=20, exclude_seen=not self._repeats)

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.encoder.parity import GATE
-from export.encoder.variants import DEFAULT_VARIANTS
-from export.ranker.train import Learned
+from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
+from export.ranker.train import TrainedRanker
 from udfs.bundle import Bundle
+from udfs.errors import ShopstreamError
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `python -m export bundle` was asked for. mapping: {contract field: column} for both files."""
+    """What `python -m export` was asked for. mapping: {contract field: column}, for both files."""
 
     catalog: Path
     out: Path
@@ -25,26 +26,32 @@ class ExportOptions:
     variants: tuple[str, ...] = DEFAULT_VARIANTS
     session_gap_minutes: float = 30
     set_current: bool = True
-    learn: bool = False  #: a ranker, from the sessions
-    repeats: bool = False  #: that may recommend again what a session has met
+    learn: bool = False  #: train a ranker from the sessions
+    recommend_seen: bool = False  #: the ranker may recommend items that the session has already seen
     index_from: int = 5_000  #: items from which the ranker finds titles by an index
     keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
+
+    def check(self) -> None:
+        """Raise ShopstreamError for variants that cannot be made, and for a ranker without sessions."""
+        if unknown := set(self.variants) - set(VARIANTS):
+            raise ShopstreamError(
+                f"unknown variant {', '.join(sorted(unknown))} (--variants); choose from {', '.join(VARIANTS)}"
+            )
+        if "fp32" not in self.variants:
+            raise ShopstreamError("--variants has to name fp32: the item vectors are made with it")
+        if self.learn and self.sessions is None:
+            raise ShopstreamError("a ranker learns from past sessions: name a file or the lake with --sessions")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A published bundle and what its making showed.
-
-    layers: of the model; fused: GELUs, layer norms and (in fp16) attentions that became one node each. seconds: of each
-    step. texts_per_second: of each variant where it was measured, on short batches of 64, every core. torch_cosine: the
-    lowest between fp32 and PyTorch.
-    """
+    """A published bundle and figures of its making."""
 
     bundle: Bundle
-    layers: int
-    fused: dict[str, int]
-    torch_cosine: float
-    texts_per_second: dict[str, float]
-    seconds: dict[str, float]
+    layers: int  #: of the model
+    fused: dict[str, int]  #: GELUs, layer norms and (in fp16) attentions that became one node each
+    torch_cosine: float  #: lowest cosine between fp32 and PyTorch
+    texts_per_second: dict[str, float]  #: by variant, where it was measured, in batches of 64 short texts on every core
+    seconds: dict[str, float]  #: by step
     warnings: list[str]
-    learned: Learned | None = None
+    learned: TrainedRanker | None = None

@@ -1,4 +1,4 @@
-"""The progress that people see, and the warnings and packages that they do not."""
+"""Shows the progress of an export, and keeps the noise of other packages away."""
 
 import logging
 import sys
@@ -12,8 +12,8 @@ from typing import cast
 from rich.console import Console
 
 
-class Steps:
-    """Tells people which step runs, then how long it took."""
+class ProgressSteps:
+    """Shows which step is running, then how long it took. seconds: by step."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -21,7 +21,7 @@ class Steps:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Run one step, which may call what it is given with the share done."""
+        """Run one step. It receives a function to call with the share that is done."""
         start = time.perf_counter()
         with self._console.status(f"{name} …") as status:
             yield lambda share: status.update(f"{name} … {share:.0%}")
@@ -30,22 +30,22 @@ class Steps:
 
 
 @contextmanager
-def _hidden(*packages: str) -> Iterator[None]:
-    """Make packages look as if they were not installed, for what is imported meanwhile."""
-    there = {name: sys.modules.get(name) for name in packages}
+def modules_hidden(*packages: str) -> Iterator[None]:
+    """Make packages look as if they were not installed to anything imported within."""
+    present = {name: sys.modules.get(name) for name in packages}
     sys.modules.update(dict.fromkeys(packages, cast(ModuleType, None)))  # what importlib takes as "not there"
     try:
         yield
     finally:
-        for name, module in there.items():
+        for name, module in present.items():
             del sys.modules[name]
             if module is not None:
                 sys.modules[name] = module
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Optimum's, transformers' and PyTorch's warnings about their own insides stay off the screen."""
+def warnings_silenced() -> Iterator[None]:
+    """Silence the warnings of Optimum, transformers and PyTorch about their own internals."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

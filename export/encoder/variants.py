@@ -1,4 +1,4 @@
-"""The encoder variants of a bundle: what each is for, and how it is opened where the export runs."""
+"""The encoder variants: the providers of each, and how the export opens one."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,7 @@ from udfs.errors import ShopstreamError
 from udfs.runtimes import Choice, EncoderOptions, Provider
 
 log = logging.getLogger(__name__)
-#: The providers that each variant is for; the first that works where the export runs measures it.
+#: The providers of each variant. The export measures it on the first one that works.
 VARIANTS: dict[str, tuple[Provider, ...]] = {
     "fp32": ("cpu", "openvino", "cuda", "tensorrt"),
     "int8": ("cpu", "openvino"),
@@ -18,19 +18,16 @@ VARIANTS: dict[str, tuple[Provider, ...]] = {
     "fp16": ("cuda",),
     "tensorrt-int8": ("tensorrt",),
 }
-
-
 DEFAULT_VARIANTS = ("fp32", "int8", "fp16")
 
 
-def _encoder(draft: Path, variant: str, info: EncoderInfo) -> Encoder:
-    """A variant on the first of its providers that works here, at worst on ONNX Runtime's CPU provider."""
-    file, tokenizer, options = draft / f"encoder/{variant}.onnx", draft / "tokenizer.json", EncoderOptions()
+def open_variant(file: Path, variant: str, tokenizer: Path, info: EncoderInfo) -> Encoder:
+    """Open a variant on the first of its providers that works here, or else on ONNX Runtime's CPU provider."""
     providers: tuple[Provider, ...] = (*VARIANTS[variant], "cpu")
     for provider in providers:
         try:
             choice = Choice(variant, provider, "the export measures it")
-            return Encoder.from_files(file, tokenizer, info, choice, variant, options)
+            return Encoder.from_files(file, tokenizer, info, choice, variant, EncoderOptions())
         except ShopstreamError as error:
             if provider == "cpu":
                 raise
@@ -38,8 +35,8 @@ def _encoder(draft: Path, variant: str, info: EncoderInfo) -> Encoder:
     raise AssertionError("cpu is the last provider")
 
 
-def _encoder_info(source: SourceModel) -> EncoderInfo:
-    """The manifest's encoder part; its variants are added as they are measured."""
+def encoder_info(source: SourceModel) -> EncoderInfo:
+    """Return the manifest's encoder part; its variants are added as they are measured."""
     return EncoderInfo(
         max_tokens=source.max_tokens,
         pooling=source.pooling,

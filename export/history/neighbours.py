@@ -1,4 +1,4 @@
-"""What a learned ranker's sources know of past sessions: the sessions themselves, and which item is met near which."""
+"""What past sessions tell the candidate sources: the sessions themselves, and which items are met near each other."""
 
 from typing import Any
 
@@ -10,31 +10,33 @@ from udfs.bundle import PastSessions
 from udfs.candidates import numbered, shopper_hash
 from udfs.sessions import Floats, Ints, added
 
-#: Events between two items of a session that still count, and neighbours kept for an item.
-WINDOW, TOP = 10, 100
-#: Past sessions kept, the latest ones: they bound a bundle's memory.
+#: At most this many events lie between two items of a session that count as near.
+WINDOW = 10
+#: Neighbours kept per item.
+TOP = 100
+#: The latest past sessions that are kept; bounds a bundle's memory.
 MAX_SESSIONS = 1_000_000
 
 
 def past_sessions(log: Interactions) -> PastSessions:
-    """The latest sessions, with shoppers by their hash."""
+    """Return the latest sessions, with shoppers as hashes."""
     log = log.part(max(0, len(log) - MAX_SESSIONS), len(log))
-    numbers, place = np.unique(log.user, return_inverse=True)
+    numbers, index = np.unique(log.user, return_inverse=True)
     hashes = np.array([shopper_hash(log.users[number]) for number in numbers], dtype=np.int64)
     order = np.argsort(hashes, kind="stable")
-    to = np.empty(len(order), dtype=np.int32)
-    to[order] = np.arange(len(order))
-    return PastSessions(log.offsets, log.item.astype(np.int32), log.end, to[place], hashes[order])
+    sorted_index = np.empty(len(order), dtype=np.int32)
+    sorted_index[order] = np.arange(len(order))
+    return PastSessions(log.offsets, log.item.astype(np.int32), log.end, sorted_index[index], hashes[order])
 
 
-def near(log: Interactions, items: int) -> tuple[Any, Any]:
-    """Two CSR float32 [items, items]: what is met beside each item, and what is met after it.
+def cooccurrence(log: Interactions) -> tuple[Any, Any]:
+    """Return two CSR float32 [items, items]: `near`, the items met near each item, and `follows`, those met after it.
 
     Each pair of events of a session counts 1 / events between them, up to WINDOW (Ludewig and Jannach 2018, "Evaluation
-    of session-based recommendation algorithms", section 3.2, sequential rules). beside: both ways, over the root of the
-    product of the items' sessions; follows: forwards, the sum itself.
+    of session-based recommendation algorithms", section 3.2, sequential rules). follows is that sum. near counts both
+    directions, and divides by the root of the product of the two items' numbers of sessions.
     """
-    session, item = log.session, log.item
+    session, item, items = log.session, log.item, len(log.items)
     before, after, weight = [], [], []
     for distance in range(1, WINDOW + 1):
         first = np.flatnonzero((session[distance:] == session[:-distance]) & (item[distance:] != item[:-distance]))
@@ -42,17 +44,17 @@ def near(log: Interactions, items: int) -> tuple[Any, Any]:
         after.append(item[first + distance])
         weight.append(np.full(len(first), 1 / distance))
     row, column, forward = (np.concatenate(parts) for parts in (before, after, weight))
-    pair, total = _summed(row * items + column, forward, items)
+    pair, total = _sum_by_pair(row * items + column, forward, items)
     follows = strongest(pair // items, pair % items, total, items, TOP)
     both_ways = np.concatenate((pair, pair % items * items + pair // items))
-    pair, total = _summed(both_ways, np.concatenate((total, total)), items)
+    pair, total = _sum_by_pair(both_ways, np.concatenate((total, total)), items)
     row, column = np.divmod(pair, items)
     sessions_with = np.bincount(np.unique(session * items + item) % items, minlength=items).astype(np.float64)
-    beside = strongest(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
-    return beside, follows
+    near = strongest(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
+    return near, follows
 
 
-def _summed(pair: Ints, value: Floats, items: int) -> tuple[Ints, Floats]:
-    """The different pairs of items, sorted, and the sum of the values of each."""
-    different, place = numbered(pair, items * items)
-    return different, added(place, value, len(different))
+def _sum_by_pair(pair: Ints, value: Floats, items: int) -> tuple[Ints, Floats]:
+    """Return the distinct pairs of items, sorted, and the sum of the values (float64 [n]) of each."""
+    distinct, index = numbered(pair, items * items)
+    return distinct, added(index, value, len(distinct))

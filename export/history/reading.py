@@ -1,59 +1,96 @@
-"""The catalogue and past events, read from files or the lake."""
+"""Reads a shop's catalogue and its past events, from files or the lake, into one value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from export.bundle.options import ExportOptions
-from export.history.co_visits import Visits, count_visits
-from export.history.interactions import Interactions, interactions
+from export.history.interactions import COLUMNS, Interactions, cut_sessions, interactions_of
 from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
 from udfs.errors import ShopstreamError
 from udfs.forgotten import Forgotten, usable
 from udfs.lake import past_events
 from udfs.privacy import read_keys
 
-
-def _items(options: ExportOptions) -> tuple[pa.Table, int]:
-    """The catalogue sorted by item_id, and how many rows had no title."""
-    table, dropped = read_catalog(options.catalog, mapping=_mapping(options, options.catalog, CATALOG))
-    if not len(table):
-        raise ShopstreamError(f"{options.catalog}: no row has a title; a catalogue needs items with titles")
-    return table.select(["item_id", "title", "category", "brand", "price", "in_stock"]).sort_by("item_id"), dropped
+ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "in_stock")
 
 
-def _visits(options: ExportOptions, items: pa.Table) -> Visits:
-    batches: Iterator[pa.RecordBatch] = iter(())
-    if options.sessions is not None:
-        batches = _events(options, options.sessions)
-    return count_visits(batches, items["item_id"].combine_chunks(), round(options.session_gap_minutes * 60_000))
+@dataclass(frozen=True)
+class ShopHistory:
+    """A shop's catalogue and its past sessions, read once."""
+
+    items: pa.Table  #: ITEM_COLUMNS, one row per item, sorted by item_id
+    untitled: int  #: rows of the catalogue that were left out, as they have no title
+    interactions: Interactions  #: with these items, numbered by row
+    sessions: int  #: past sessions, with or without an interaction
+    queries: list[str]  #: the distinct queries, sorted
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles, in row order."""
+        return self.items["title"].to_pylist()  # type: ignore[no-any-return]
 
 
-def _interactions(options: ExportOptions, items: pa.Table) -> Interactions:
-    if options.sessions is None:
-        raise ShopstreamError("a ranker learns from past sessions: name a file or the lake with --sessions")
-    batches = _events(options, options.sessions)
-    ids, gap_ms = items["item_id"].to_pylist(), round(options.session_gap_minutes * 60_000)
-    return interactions(batches, gap_ms, ids).of_items(len(ids))
+def read_history(
+    catalog: Path,
+    past: Path | None,
+    *,
+    mapping: Mapping[str, str],
+    gap_ms: int,
+    keys_file: Path | None = None,
+    bundles: Path,
+) -> ShopHistory:
+    """Read a catalogue and past events: a file, the lake's folder, or none.
 
-
-def _events(options: ExportOptions, source: Path) -> Iterator[pa.RecordBatch]:
-    """Past events, by the names that shoppers have in the job, of those who are not to be forgotten.
-
-    source: a file, or the lake's folder, whose shoppers have these names already but for those from before the keys.
+    mapping: {contract field: column}, for both files. gap_ms: time without an event that ends a session. keys_file: the
+    keys of the pseudonyms that the job knows shoppers by. bundles: the folder that lists the shoppers to be erased.
+    Raises ShopstreamError for what cannot be read, and for a catalogue without titles.
     """
-    keys = read_keys(options.keys_file) if options.keys_file else None
-    events = past_events(source) if source.is_dir() else read_events(source, mapping=_mapping(options, source, EVENTS))
-    return usable(events, keys, Forgotten.read(options.out))
+    items, untitled = read_items(catalog, mapping)
+    ids = items["item_id"].to_pylist()
+    batches = iter(()) if past is None else read_past(past, mapping, keys_file, bundles)
+    schema = pa.schema([EVENTS.field(name) for name in (*COLUMNS, "query")])
+    events = pa.Table.from_batches([batch.select(schema.names) for batch in batches], schema)
+    session = cut_sessions(events, gap_ms)
+    return ShopHistory(
+        items=items,
+        untitled=untitled,
+        interactions=interactions_of(events, session, ids).of_items(len(ids)),
+        sessions=int(session.max(initial=-1)) + 1,
+        queries=sorted(pc.unique(events["query"].drop_null()).to_pylist()),
+    )
 
 
-def _mapping(options: ExportOptions, path: Path, schema: pa.Schema) -> dict[str, str]:
-    """The part of --map that fits a file: one mapping serves the catalogue and the sessions."""
-    if not options.mapping:
+def read_items(catalog: Path, mapping: Mapping[str, str]) -> tuple[pa.Table, int]:
+    """Return the catalogue, sorted by item_id, and the number of rows without a title."""
+    table, untitled = read_catalog(catalog, mapping=_mapping_of(catalog, mapping, CATALOG))
+    if not len(table):
+        raise ShopstreamError(f"{catalog}: no row has a title; a catalogue needs items with titles")
+    return table.select(ITEM_COLUMNS).sort_by("item_id"), untitled
+
+
+def read_past(
+    source: Path, mapping: Mapping[str, str], keys_file: Path | None, bundles: Path
+) -> Iterator[pa.RecordBatch]:
+    """Yield past events (schema udfs.datasets.EVENTS) under the job's pseudonyms, without those of erased shoppers.
+
+    source: a file, or the lake's folder, which holds pseudonyms already but for events from before the first key.
+    """
+    keys = read_keys(keys_file) if keys_file else None
+    batches = (
+        past_events(source) if source.is_dir() else read_events(source, mapping=_mapping_of(source, mapping, EVENTS))
+    )
+    return usable(batches, keys, Forgotten.read(bundles))
+
+
+def _mapping_of(path: Path, mapping: Mapping[str, str], schema: pa.Schema) -> dict[str, str]:
+    """Return the part of --map that fits a file: one mapping serves the catalogue and the sessions."""
+    if not mapping:
         return {}
-    for name in options.mapping:
+    for name in mapping:
         if name not in CATALOG.names + EVENTS.names:
             raise ShopstreamError(f"--map {name}=…: there is no field {name!r} in a catalogue or in events")
     columns = column_names(path)
-    return {name: column for name, column in options.mapping.items() if name in schema.names and column in columns}
+    return {name: column for name, column in mapping.items() if name in schema.names and column in columns}

@@ -1,4 +1,4 @@
-"""Positions in past sessions: what a job would know there, and the candidates that it would choose from."""
+"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,39 +11,40 @@ from udfs.bundle import FORMAT, EncoderInfo, Manifest
 from udfs.candidates import Candidates, Finder, Query, nth_of, ragged
 from udfs.encoder import Vectors
 from udfs.ranking import RankOptions, item_rows, signals_of, to_grid
-from udfs.sessions import Ints, Sessions
+from udfs.sessions import Bools, Ints, Sessions
 
 Encode = Callable[[Sequence[str]], Vectors]
 Progress = Callable[[float], None]
-#: Candidates of a position beside the one that was met, as many are drawn.
+
+#: Candidates drawn per position, besides the target.
 OTHERS = 80
-#: Events of a session that its prefixes keep, the last ones.
+#: A prefix keeps at most this many of a session's latest events.
 PREFIX = 64
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """Candidates of positions: columns float32 [n, columns], position int64 [n], met bool [n]; positions in all."""
+class Groups:
+    """n candidates at P positions, sorted by position."""
 
-    columns: Vectors
-    position: Ints
-    item: Ints
-    met: npt.NDArray[np.bool_]
-    positions: int
+    features: Vectors  #: float32 [n, features]
+    position: Ints  #: int64 [n]
+    item: Ints  #: int64 [n], row in the catalogue
+    is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
+    positions: int  #: P
 
 
-def prefixes(log: Interactions, places: Ints) -> Interactions:
-    """Each place (int64 [n], an event's number) as a session of its own: the last PREFIX events before it."""
-    session = log.session[places]
-    event, _ = ragged(np.maximum(log.offsets[session], places - PREFIX), places)
-    offsets = np.append(0, np.cumsum(np.minimum(places - log.offsets[session], PREFIX)))
-    columns = {name: getattr(log, name)[event] for name in ("item", "time", "type_code")}
+def prefixes(log: Interactions, events: Ints) -> Interactions:
+    """Return one session per event (int64 [n], its number): at most PREFIX events of its session before it."""
+    session = log.session[events]
+    before, _ = ragged(np.maximum(log.offsets[session], events - PREFIX), events)
+    offsets = np.append(0, np.cumsum(np.minimum(events - log.offsets[session], PREFIX)))
+    columns = {name: getattr(log, name)[before] for name in ("item", "time", "type_code")}
     return replace(log, offsets=offsets, user=log.user[session], **columns)
 
 
 def sessions_of(log: Interactions) -> Sessions:
-    """As a job would hand them over; prices and the like unknown."""
-    names, count = np.array(log.items, dtype=object), len(log.item)
+    """Return the sessions as the job would hand them over, with prices and the like unknown."""
+    ids, count = np.array(log.items, dtype=object), len(log.item)
     unknown, nothing = np.full(count, np.nan), np.full(count, None)
     return Sessions(
         offsets=log.offsets,
@@ -52,19 +53,19 @@ def sessions_of(log: Interactions) -> Sessions:
         count=np.diff(log.offsets),
         event_time=log.time,
         type_code=log.type_code,
-        item_id=names[log.item],
+        item_id=ids[log.item],
         **dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), unknown),
         **dict.fromkeys(("query", "event_id", "device", "timezone", "returning", "locale"), nothing),
     )
 
 
 def candidates(finder: Finder, sofar: Interactions, encode: Encode) -> Candidates:
-    """What a job would choose from for these sessions."""
+    """Return what the job would choose from for these sessions."""
     return finder.find(query_of(finder, sofar, encode))
 
 
 def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
-    """These sessions as a job would look at them."""
+    """Return these sessions as the job's candidate sources would see them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
     signals = signals_of(sessions, rows, finder.items.titles, RankOptions())
@@ -72,49 +73,51 @@ def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
 
-def _groups(
+def sample_groups(
     finder: Finder,
     log: Interactions,
     encode: Encode,
     rng: np.random.Generator,
-    most: int,
+    count: int,
     progress: Progress,
     *,
-    repeats: bool,
-) -> _Groups:
-    """The candidates at up to `most` positions of sessions, drawn at random."""
+    recommend_seen: bool,
+) -> Groups:
+    """Return the candidates at up to `count` positions, drawn at random.
+
+    recommend_seen: also draw positions whose item the session has seen before.
+    """
     asked = np.arange(len(log.item)) > log.offsets[:-1][log.session]
-    if not repeats:
+    if not recommend_seen:
         asked &= log.first_of_item
-    places = np.flatnonzero(asked)
-    if len(places) > most:
-        places = np.sort(rng.choice(places, most, replace=False))
+    events = np.flatnonzero(asked)
+    if len(events) > count:
+        events = np.sort(rng.choice(events, count, replace=False))
     parts: list[Candidates] = []
     chunk = finder.most_sessions
-    for first in range(0, len(places), chunk):
-        parts.append(candidates(finder, prefixes(log, places[first : first + chunk]), encode))
-        progress(min(1.0, (first + chunk) / len(places)))
+    for first in range(0, len(events), chunk):
+        parts.append(candidates(finder, prefixes(log, events[first : first + chunk]), encode))
+        progress(min(1.0, (first + chunk) / len(events)))
     sizes = [len(part.item) for part in parts]
     position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
     position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
-    columns = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
-    # The finder numbers items as the catalogue does, the log as well.
-    return _Groups(columns, position, item, item == log.item[places][position], len(places))
+    features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
+    # Candidates and interactions number items alike: by row of the catalogue.
+    return Groups(features, position, item, item == log.item[events][position], len(events))
 
 
-def _chosen(groups: _Groups, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """bool [n]: of positions whose item was among the candidates, that item and up to OTHERS others at random."""
-    has = np.zeros(groups.positions, dtype=bool)
-    has[groups.position[groups.met]] = True
-    lot = np.where(groups.met, -1.0, rng.random(len(groups.met)))
+def sample_candidates(groups: Groups, rng: np.random.Generator) -> Bools:
+    """Return bool [n]: the target and up to OTHERS others, drawn at random, where the target is a candidate at all."""
+    has_target = np.zeros(groups.positions, dtype=bool)
+    has_target[groups.position[groups.is_target]] = True
+    lot = np.where(groups.is_target, -1.0, rng.random(len(groups.is_target)))
     order = np.lexsort((lot, groups.position))
-    position = groups.position[order]
     chosen = np.zeros(len(lot), dtype=bool)
-    chosen[order] = nth_of(position) <= OTHERS
-    return np.asarray(chosen & has[groups.position])
+    chosen[order] = nth_of(groups.position[order]) <= OTHERS
+    return np.asarray(chosen & has_target[groups.position])
 
 
 def bare_manifest(dimensions: int) -> Manifest:
-    """Of the bundle that is there while a ranker learns, without an encoder."""
+    """Return the manifest of a bundle without an encoder, which is there while a ranker is trained."""
     return Manifest(FORMAT, "learning", "none", {}, EncoderInfo(0, "mean", True, "", dimensions, {}), 0, 0, {})

@@ -1,10 +1,12 @@
-"""The learned ranker: what past sessions say about which candidate is met next, as trees that become ONNX.
+"""Trains the ranker (LambdaMART) and exports it to ONNX.
 
-LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010-82) by LightGBM over the columns of
-udfs.candidates, which are made for training by the code that makes them in a job. Trees learn from the latest sessions,
-with sources that know only what was there before: as in a job, where the bundle is older than the session."""
+LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010-82) by LightGBM, over the ranking
+features of udfs.candidates: the same code computes them here and in the job. Trees are trained on the latest sessions,
+with sources that know only what came before: exactly as in the job, where the bundle is older than the session.
+"""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ import pyarrow as pa
 
 from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import Encode, Progress, _chosen, _groups, bare_manifest
-from export.ranker.quality import CUT, _qualities
+from export.ranker.positions import Encode, Groups, Progress, bare_manifest, sample_candidates, sample_groups
+from export.ranker.quality import CUT, MRR, quality_by_trees
 from export.ranker.trees import TREES, to_onnx
 from udfs.bundle import Bundle, RankerInfo
 from udfs.candidates import Finder
@@ -23,14 +25,14 @@ from udfs.encoder import Vectors
 from udfs.errors import ShopstreamError
 from udfs.items import LiveItems
 
-#: The share of sessions that trees learn from, the latest; of these, the latest fifth measures them.
-LEARN_SHARE, MEASURE_SHARE = 0.2, 0.2
-
-
-#: Positions in sessions that are learned from and measured on, at most.
-POSITIONS, MEASURED = 40_000, 5_000
-
-
+#: The latest share of the sessions, on which trees are trained; the sources know the others.
+LEARN_SHARE = 0.2
+#: The latest share of these, which measures the trees instead.
+MEASURE_SHARE = 0.2
+#: Train on at most this many positions in sessions.
+POSITIONS = 40_000
+#: Measure on at most this many positions.
+MEASURED = 5_000
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": CUT,
@@ -43,26 +45,21 @@ PARAMETERS: dict[str, Any] = {
     "force_row_wise": True,
     "verbose": -1,
 }
-
-
-#: Positions that have to have their answer among the candidates, at least, for trees to learn anything.
+#: Trees learn something only if at least this many positions have their target among the candidates.
 LEAST_POSITIONS = 200
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A ranker and what its making showed.
+class TrainedRanker:
+    """A ranker and figures of its training."""
 
-    importance: each column's share of what the splits gained; mrr: on the measured part, by number of trees.
-    """
-
-    model: bytes
+    model: bytes  #: ranker.onnx
     info: RankerInfo
-    importance: dict[str, float]
-    mrr: dict[int, float]
+    importance: dict[str, float]  #: by feature: its share of the splits' total gain
+    mrr: dict[int, float]  #: by number of trees, on the measured positions
 
 
-def learn(
+def train_ranker(
     log: Interactions,
     items: pa.Table,
     vectors: Vectors,
@@ -70,50 +67,61 @@ def learn(
     folder: Path,
     progress: Progress = lambda _: None,
     *,
-    repeats: bool = False,
-) -> Learned:
-    """A ranker from sessions of the catalogue's items.
+    recommend_seen: bool = False,
+) -> TrainedRanker:
+    """Train a ranker on sessions with the catalogue's items.
 
-    items: the catalogue, a row an item, item_id as log.items; vectors: float32 [items, dimensions]; folder: takes what
-    the sources read; progress: is called with the share done; repeats: whether what a session has seen may be
-    recommended again. Raises ShopstreamError for too few sessions.
+    items: the catalogue, one row per item, in the order of log.items. vectors: float32 [items, dimensions]. folder:
+    where the files that the sources read are written. progress: is called with the share done. recommend_seen: the
+    ranker may recommend items that the session has already seen. Raises ShopstreamError for too few sessions.
     """
-    before, latest = log.split(LEARN_SHARE)
-    if not len(before) or not len(latest):
+    earlier, latest = log.split(LEARN_SHARE)
+    if not len(earlier) or not len(latest):
         raise ShopstreamError(f"{len(log)} past sessions are too few to learn a ranker from")
-    write_past(folder, before.before(int(latest.start[0])), items, vectors)
+    write_past(folder, earlier.before(int(latest.start[0])), items, vectors)
     bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
-    finder = Finder(bundle, LiveItems(bundle), repeats=repeats)
-    taught, measured = latest.split(MEASURE_SHARE)
+    finder = Finder(bundle, LiveItems(bundle), repeats=recommend_seen)
+    trained, measured = latest.split(MEASURE_SHARE)
     rng = np.random.default_rng(1)
-    groups = _groups(finder, taught, encode, rng, POSITIONS, lambda share: progress(0.7 * share), repeats=repeats)
-    chosen = _chosen(groups, rng)
-    sizes = np.unique(groups.position[chosen], return_counts=True)[1]
-    if len(sizes) < LEAST_POSITIONS:
-        raise ShopstreamError(
-            f"past sessions have {len(sizes)} places to learn from; a ranker needs {LEAST_POSITIONS}: give more"
-        )
-    lgb = _lightgbm()
-    data = lgb.Dataset(groups.columns[chosen], groups.met[chosen], group=sizes, feature_name=list(finder.columns))
-    booster = lgb.train(PARAMETERS, data, TREES)
+
+    def sample(part: Interactions, count: int, show: Callable[[float], None]) -> Groups:
+        return sample_groups(finder, part, encode, rng, count, show, recommend_seen=recommend_seen)
+
+    booster = _fit(sample(trained, POSITIONS, lambda share: progress(0.7 * share)), finder.columns, rng)
     progress(0.85)
-    if not booster.feature_importance("split").any():
-        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
-    rest = _groups(
-        finder, measured, encode, rng, MEASURED, lambda share: progress(0.85 + 0.14 * share), repeats=repeats
-    )
-    qualities = _qualities(booster, rest)
-    mrr = {trees: quality[f"mrr_{CUT}"] for trees, quality in qualities.items()}
-    trees = max(mrr, key=mrr.__getitem__)  # further ones learn by heart what positions of a small shop have by chance
+    rest = sample(measured, MEASURED, lambda share: progress(0.85 + 0.14 * share))
+    qualities = quality_by_trees(booster, rest)
+    mrr = {trees: quality[MRR(CUT).name] for trees, quality in qualities.items()}
+    trees = max(mrr, key=mrr.__getitem__)  # more trees overfit on small shops
     model, sources = to_onnx(booster.dump_model(num_iteration=trees)["tree_info"], finder.columns, finder.source_of)
     gain = booster.feature_importance("gain", iteration=trees)
     progress(1.0)
-    importance = dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return Learned(model, RankerInfo(finder.columns, sources, repeats, qualities[trees]), importance, mrr)
+    return TrainedRanker(
+        model=model,
+        info=RankerInfo(finder.columns, sources, recommend_seen, qualities[trees]),
+        importance=dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
+        mrr=mrr,
+    )
+
+
+def _fit(groups: Groups, features: tuple[str, ...], rng: np.random.Generator) -> Any:
+    """Return LightGBM's booster of TREES trees."""
+    chosen = sample_candidates(groups, rng)
+    sizes = np.unique(groups.position[chosen], return_counts=True)[1]
+    if len(sizes) < LEAST_POSITIONS:
+        raise ShopstreamError(
+            f"past sessions have {len(sizes)} positions to learn from; a ranker needs {LEAST_POSITIONS}: give more"
+        )
+    lgb = _lightgbm()
+    data = lgb.Dataset(groups.features[chosen], groups.is_target[chosen], group=sizes, feature_name=list(features))
+    booster = lgb.train(PARAMETERS, data, TREES)
+    if not booster.feature_importance("split").any():
+        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
+    return booster
 
 
 def let_threads_sleep() -> None:
-    """To be called before OpenMP is loaded, by PyTorch or LightGBM: threads of theirs that wait sleep.
+    """Make waiting threads of PyTorch and LightGBM sleep. Call this before either loads OpenMP.
 
     Where they spin, LightGBM takes ten to twenty times as long on a machine that has other work.
     """

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 import scipy.sparse as sp
-from export.interactions import Ints
 from support import ROOT, data_file
 
 from bench.__main__ import main
@@ -56,6 +55,7 @@ from export.history.interactions import Interactions, interactions
 from flink_jobs import simulate
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
+from udfs.sessions import Ints
 
 DAY_MS = 86_400_000
 LETTERS = "abcdefgh"
