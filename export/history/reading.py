@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +25,7 @@ class ShopHistory:
     items: pa.Table  #: ITEM_COLUMNS, one row per item, sorted by item_id
     untitled: int  #: rows of the catalogue that were left out, as they have no title
     interactions: Interactions  #: with these items, numbered by row
-    sessions: int  #: past sessions, with or without an interaction
+    sessions: int  #: past sessions with any event but impressions
     queries: list[str]  #: the distinct queries, sorted
 
     @property
@@ -54,11 +55,12 @@ def read_history(
     schema = pa.schema([EVENTS.field(name) for name in (*COLUMNS, "query")])
     events = pa.Table.from_batches([batch.select(schema.names) for batch in batches], schema)
     session = cut_sessions(events, gap_ms)
+    shown = pc.equal(events["event_type"], "impression").to_numpy()
     return ShopHistory(
         items=items,
         untitled=untitled,
         interactions=interactions_of(events, session, ids).of_items(len(ids)),
-        sessions=int(session.max(initial=-1)) + 1,
+        sessions=len(np.unique(session[(session >= 0) & ~shown])),
         queries=sorted(pc.unique(events["query"].drop_null()).to_pylist()),
     )
 
