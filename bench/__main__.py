@@ -17,7 +17,7 @@ from bench.rank import run as run_rank
 from bench.scale import CASES
 from bench.scale import run as run_scale
 from bench.soak import run_soak
-from udfs.errors import exit_with_one_line
+from udfs.core.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 if TYPE_CHECKING:
     from bench.encode import Row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 ROOT = Path(__file__).parents[1]
 

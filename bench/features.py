@@ -21,11 +21,16 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from flink_jobs import simulate
-from udfs.contracts import EVENT_TYPES
-from udfs.events import EVENT_COLUMNS, parse_events
-from udfs.features import CENTRE_WEIGHT, FEATURES, PLURAL, compute_columns
-from udfs.ranking import to_grid
-from udfs.sessions import Catalogue, Sessions
+from udfs.catalog.attributes import Catalog
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.core.exact import to_grid
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.parsing import parse_events
+from udfs.features.activity import PLURAL
+from udfs.features.compute import compute_columns
+from udfs.features.items import CENTRE_WEIGHT
+from udfs.features.registry import FEATURES
+from udfs.sessions.columns import Sessions
 
 GAP_MS = 1_800_000
 #: Sessions that are computed at once: whole ones, as on close and in a backfill, and a bundle of the job's answers.
@@ -83,13 +88,13 @@ def _median(runs: int, run: Callable[[], object]) -> float:
 # --- what both get ----------------------------------------------------------------------------------------------------
 
 
-def make_catalogue(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Catalogue, pd.DataFrame]:
+def make_catalogue(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Catalog, pd.DataFrame]:
     """The items for ours, and for pandas as a frame by item_id that has their vectors in its attrs."""
     vectors = to_grid(np.random.default_rng(5).normal(size=(len(catalog), dimensions)))
     items = pd.DataFrame(catalog)[["item_id", "category", "brand"]]
     items["row"] = np.arange(len(items))
     items.attrs["vectors"] = vectors
-    catalogue = Catalogue(
+    catalogue = Catalog(
         row_of={item: row for row, item in enumerate(items["item_id"])},
         category=pd.factorize(items["category"])[0],
         brand=pd.factorize(items["brand"])[0],

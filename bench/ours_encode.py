@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from bench.peers_encode import Begin, Config, serve
-from udfs.bundle import open_bundle
-from udfs.encoder import CachedEncoder, Encoder
-from udfs.runtimes import EncoderOptions
+from udfs.bundles.bundle import open_bundle
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions
 
 
 def load_ours(config: Config) -> Begin:

@@ -240,9 +240,10 @@ def spark_answers(config: str) -> Answers:
 
 def run_encoder(config: Config, process: int) -> None:
     """The texts of config["batches"] (a JSON file with lists of texts), over and over, without cache."""
-    from udfs.bundle import open_bundle
-    from udfs.encoder import CachedEncoder, Encoder
-    from udfs.runtimes import EncoderOptions
+    from udfs.bundles.bundle import open_bundle
+    from udfs.encoder.cache import CachedEncoder
+    from udfs.encoder.encoder import Encoder
+    from udfs.encoder.options import EncoderOptions
 
     encoder = CachedEncoder(Encoder(open_bundle(Path(config["bundles"])), EncoderOptions(threads=config["threads"])), 0)
     while True:

@@ -34,13 +34,13 @@ from deploy.local.process import free_port, last_error, terminate
 from flink_jobs import brokers, simulate
 from flink_jobs import submit as submitting
 from flink_jobs.settings import Settings, load_settings
-from udfs.bundle import Bundle, open_bundle
-from udfs.contracts import ClickstreamEvent
-from udfs.encoder import Encoder
-from udfs.errors import ShopstreamError
-from udfs.items import LiveItems
-from udfs.learned import open_ranker
-from udfs.ranking import RankOptions
+from udfs.bundles.bundle import Bundle, open_bundle
+from udfs.catalog.items import LiveItems
+from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.ranking.model import open_ranker
+from udfs.ranking.options import RankOptions
 
 #: Where the same events are with a broken one after each 99.
 BAD_TOPIC, BAD_EACH = "clickstream-bad", 99

@@ -13,8 +13,8 @@ from pyflink.table.udf import udf
 
 from flink_jobs import recommend, tables
 from flink_jobs.settings import Settings, load_settings
-from udfs.events import PACKED, PROPERTIES
-from udfs.recommend import RecommendOptions
+from udfs.events.columns import PACKED, PROPERTIES
+from udfs.recommend.options import RecommendOptions
 
 #: Epoch ms of an event_time, a number or RFC 3339 in UTC with milliseconds, as the simulated shop writes both.
 FLOOR_TIME = """COALESCE(TRY_CAST(event_time AS BIGINT),

@@ -23,9 +23,9 @@ from rich.table import Table
 from bench.pipeline import ID, Options, broker, bundle_for, catch_up, cores, flink, settings_for
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import CHECKPOINT_MS, RARE_CHECKPOINT_MS, Settings, load_settings
-from udfs.bundle import Bundle
-from udfs.contracts import ClickstreamEvent
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import Bundle
+from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.core.errors import ShopstreamError
 
 LOADS = (0.25, 0.5, 0.8)
 #: Guarantee, checkpoint interval in ms, and whether changes of state go to a log, by name. At-least-once waits for no

@@ -14,11 +14,14 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
-from udfs.encoder import Stats
-from udfs.events import EVENT_COLUMNS, parse_event
-from udfs.recommend import Recommender, RecommendOptions
-from udfs.runtimes import EncoderOptions
-from udfs.sessions import TYPE_CODE, Ints, Sessions
+from udfs.core.arrays import Ints
+from udfs.encoder.encoder import Stats
+from udfs.encoder.options import EncoderOptions
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.parsing import parse_event
+from udfs.recommend.options import RecommendOptions
+from udfs.recommend.recommender import Recommender
+from udfs.sessions.columns import TYPE_CODE, Sessions
 
 #: Events of a user that are looked through for repeats, and kept beside the newest one.
 LAST = 72

@@ -40,7 +40,7 @@ from bench.pipeline import (
 )
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import load_settings
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 #: Samples a second of py-spy.
 HZ = 150

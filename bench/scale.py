@@ -21,9 +21,9 @@ from bench.encode import machine
 from bench.pipeline import ITEMS, Options, broker, cores, export_shop, prepare, race, row_of, settings_for
 from flink_jobs import simulate
 from flink_jobs.settings import load_settings
-from udfs.bundle import Bundle, open_bundle
-from udfs.contracts import ClickstreamEvent
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import Bundle, open_bundle
+from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.core.errors import ShopstreamError
 
 #: Seconds between two events of a shopper, far less than session.gap.
 STEP_S = 5

@@ -33,8 +33,8 @@ from bench.pipeline import (
 from flink_jobs import brokers, simulate
 from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings, load_settings
-from udfs.bundle import Bundle
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import Bundle
+from udfs.core.errors import ShopstreamError
 
 #: Of the capacity; seconds between two looks.
 LOAD, LOOK_S = 0.5, 5.0

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from bench.environment import ROOT
 from flink_jobs import simulate
-from udfs.datasets import read_catalog
-from udfs.errors import ShopstreamError
+from udfs.catalog.files import read_catalog
+from udfs.core.errors import ShopstreamError
 
 #: The stream's texts in one call, as a job would hand them over.
 CHUNK = 256

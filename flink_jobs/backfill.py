@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 
 from flink_jobs import submit
 from flink_jobs.settings import Settings
-from udfs.contracts import EVENT_TYPES, MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME_MS
-from udfs.datasets import read_events
-from udfs.errors import ShopstreamError
-from udfs.events import PROPERTIES
-from udfs.forgotten import Forgotten, usable
-from udfs.lake import events_schema
+from udfs.bundles.forgotten import ErasureList
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.fields import MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME_MS
+from udfs.core.errors import ShopstreamError
+from udfs.events.columns import PROPERTIES
+from udfs.events.files import read_events
+from udfs.lake.schema import events_schema
+from udfs.privacy.filtering import without_erased
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def backfill(
 def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset: str) -> Iterator[Recorded]:
     """A file's events as Parquet in a folder of home, which goes at the end. ShopstreamError where nothing fits."""
     events = read_events(file, mapping=mapping, preset=preset)
-    batches = usable(events, settings.keys(), Forgotten.read(settings.bundle_folder))
+    batches = without_erased(events, settings.keys(), ErasureList.read(settings.bundle_folder))
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home.absolute()) as folder:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")

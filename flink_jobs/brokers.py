@@ -18,7 +18,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from flink_jobs.security import client_options
 from flink_jobs.settings import BATCH_BYTES, LINGER_MS, KafkaSettings, Settings
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 # Reconnection attempts are its errors; ours say it once.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -13,7 +13,7 @@ from pyflink.table import StatementSet
 from flink_jobs import tables
 from flink_jobs.recommend import flink_configuration, job_parser, run, table_environment
 from flink_jobs.settings import Settings, load_settings
-from udfs import functions
+from udfs.functions.catalog import read_items
 
 NAME = "shopstream-catalog"
 
@@ -27,7 +27,7 @@ def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] =
     config.set_string("pipeline.name", NAME)
     config.set_string("execution.checkpointing.interval", f"{settings.catalog.interval} ms")
     table_env = table_environment(config, added)
-    table_env.create_temporary_function("read_items", functions.read_items(settings.catalog_options()))
+    table_env.create_temporary_function("read_items", read_items(settings.catalog_options()))
     table_env.execute_sql(tables.catalog_table(settings))
     table_env.execute_sql(tables.segments_table(settings))
     table_env.execute_sql(tables.dead_letter_table(settings, "catalog-dlq"))

@@ -8,9 +8,9 @@ import msgspec
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
-from udfs.bundle import open_bundle
-from udfs.datasets import read_catalog
-from udfs.segments import FOLDER, Segments, files
+from udfs.bundles.bundle import open_bundle
+from udfs.bundles.changes import FOLDER, Segments, files
+from udfs.catalog.files import read_catalog
 
 
 @dataclass(frozen=True)

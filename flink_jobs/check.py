@@ -12,9 +12,10 @@ from flink_jobs import brokers, catalog_records
 from flink_jobs.console import notes
 from flink_jobs.replay import messages
 from flink_jobs.settings import Settings
-from udfs.contracts import Recommendation
-from udfs.datasets import read_events
-from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.contracts.rankings import Recommendation
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.files import read_events
+from udfs.events.parsing import parse_events
 
 
 @dataclass(frozen=True)

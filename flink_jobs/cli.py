@@ -13,8 +13,8 @@ from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from flink_jobs import brokers, console
 from flink_jobs.settings import Settings, load_settings, settings_table
-from udfs.datasets import parse_mapping
-from udfs.errors import ShopstreamError, exit_with_one_line
+from udfs.core.errors import ShopstreamError, exit_with_one_line
+from udfs.events.mapping import parse_mapping
 
 app = typer.Typer(
     help="In-session recommendations: BERT inside Flink, Kafka in and out.",

@@ -27,12 +27,13 @@ from flink_jobs import brokers, simulate, submit
 from flink_jobs.console import notes, result
 from flink_jobs.settings import Settings
 from flink_jobs.watch import decode, describe, titles
-from udfs.bundle import CURRENT, open_bundle
-from udfs.contracts import ClickstreamEvent, Recommendation
-from udfs.errors import ShopstreamError
-from udfs.events import epoch_ms
-from udfs.privacy import Keys
-from udfs.runtimes import choose
+from udfs.bundles.bundle import CURRENT, open_bundle
+from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.contracts.rankings import Recommendation
+from udfs.core.clock import epoch_ms
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.selection import choose
+from udfs.privacy.pseudonyms import Keys
 
 ITEMS, PAST_SESSIONS = 1500, 10_000
 #: Sent first and left out of the latencies: they wait while the workers load the model.

@@ -14,8 +14,8 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
 from flink_jobs.tables import MAX_RECORD_BYTES
-from udfs.errors import ShopstreamError
-from udfs.privacy import WITHHELD
+from udfs.core.errors import ShopstreamError
+from udfs.privacy.pseudonyms import WITHHELD
 
 #: What Kafka Connect, and so our jobs, put before the names of the headers that tell of the error.
 ERRORS = "__connect.errors."

@@ -6,8 +6,8 @@ import msgspec
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
-from udfs.contracts import Recommendation
-from udfs.errors import ShopstreamError
+from udfs.contracts.rankings import Recommendation
+from udfs.core.errors import ShopstreamError
 
 
 def find(settings: Settings, recommendation_id: str) -> Recommendation:

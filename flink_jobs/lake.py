@@ -19,8 +19,9 @@ from rich.progress import track
 from rich.table import Table
 
 from flink_jobs.console import notes
-from udfs.errors import ShopstreamError
-from udfs.lake import DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, columns_of, data_files
+from udfs.core.errors import ShopstreamError
+from udfs.lake.files import data_files
+from udfs.lake.schema import DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, columns_of
 
 Hashes = npt.NDArray[np.uint64]
 

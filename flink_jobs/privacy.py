@@ -18,15 +18,16 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
-from udfs.candidates import shopper_hash
-from udfs.contracts import DeleteRequest, PrivacyAcknowledgement
-from udfs.errors import ShopstreamError
-from udfs.events import epoch_ms
-from udfs.exclusive import exclusive
-from udfs.forgotten import Forgotten, hashes
-from udfs.lake import TABLES, TIME_OF, data_files
-from udfs.privacy import Keys
-from udfs.sessions import Bools, Ints
+from udfs.bundles.forgotten import ErasureList, hashes
+from udfs.contracts.privacy import DeleteRequest, PrivacyAcknowledgement
+from udfs.core.arrays import Bools, Ints
+from udfs.core.clock import epoch_ms
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import shopper_hash
+from udfs.core.locking import exclusive
+from udfs.lake.files import data_files
+from udfs.lake.schema import TABLES, TIME_OF
+from udfs.privacy.pseudonyms import Keys
 
 #: Requests in one transaction, for which the lake is gone through once.
 CHUNK = 1000
@@ -104,7 +105,7 @@ def _handle(
     known_as = {user: list(map(shopper_hash, every)) for user, every in names.items()}
     now = _now()
     if good:
-        known = Forgotten.read(settings.bundle_folder)
+        known = ErasureList.read(settings.bundle_folder)
         known.with_more((number for every in known_as.values() for number in every), now).write(settings.bundle_folder)
     rows = sweep(settings)
     told = []
@@ -164,7 +165,7 @@ def _now() -> int:
 
 def sweep(settings: Settings) -> Counter[int]:
     """Remove from the lake what is forgotten and may still come into it; rows by the shopper's hash."""
-    known, now = Forgotten.read(settings.bundle_folder), _now()
+    known, now = ErasureList.read(settings.bundle_folder), _now()
     due = known.swept < known.at + settings.settled_ms()
     if not due.any():
         return Counter()
@@ -175,7 +176,7 @@ def sweep(settings: Settings) -> Counter[int]:
     return rows
 
 
-def remove(lake: Path, forgotten: Forgotten) -> Counter[int]:
+def remove(lake: Path, forgotten: ErasureList) -> Counter[int]:
     """Take rows of forgotten shoppers from their time or before out of both tables; how many, by the shopper's hash.
 
     A file that has some is written anew beside itself and takes its own place in one step: readers find the old one or
@@ -195,7 +196,7 @@ def remove(lake: Path, forgotten: Forgotten) -> Counter[int]:
     return rows
 
 
-def _remove_from(file: Path, time_column: str, forgotten: Forgotten) -> Counter[int]:
+def _remove_from(file: Path, time_column: str, forgotten: ErasureList) -> Counter[int]:
     def gone(batch: pa.RecordBatch) -> tuple[Ints, Bools]:
         shopper = hashes(batch["user_id"])
         return shopper, batch[time_column].to_numpy(zero_copy_only=False) <= forgotten.at_of(shopper)

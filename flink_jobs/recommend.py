@@ -16,8 +16,9 @@ from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 
 from flink_jobs import tables
 from flink_jobs.settings import BROKERS_TOLD, PREFIX_TOLD, Settings, load_settings
-from udfs import functions
-from udfs.recommend import RecommendOptions
+from udfs.functions.events import mask, parse
+from udfs.functions.recommend import recommend as functions_recommend
+from udfs.recommend.options import RecommendOptions
 
 NAME = "shopstream-recommend"
 #: With checkpoint.backend=rocksdb. Most keys that a step looks for are not there, which a Bloom filter tells without a
@@ -93,15 +94,15 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
 
 def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
     """The functions that read events, packed or not, and with pseudonyms the one that makes letters."""
-    table_env.create_temporary_function("parse", functions.parse(settings.keys_file, packed=packed))
+    table_env.create_temporary_function("parse", parse(settings.keys_file, packed=packed))
     if settings.keys_file:
-        table_env.create_temporary_function("mask", functions.mask(settings.keys_file))
+        table_env.create_temporary_function("mask", mask(settings.keys_file))
 
 
 def build(
     settings: Settings,
     jars: Sequence[Path] = (),
-    recommend: Callable[[RecommendOptions], Any] = functions.recommend,
+    recommend: Callable[[RecommendOptions], Any] = functions_recommend,
 ) -> StatementSet:
     """The job's two branches, recommendations and dead letters, as one statement set.
 

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from flink_jobs import brokers
 from flink_jobs.console import notes
 from flink_jobs.settings import Settings
-from udfs.datasets import read_events
-from udfs.events import PROPERTIES
+from udfs.events.columns import PROPERTIES
+from udfs.events.files import read_events
 
 #: At a recorded speed, events this close to due are sent without another sleep.
 TICK_S = 0.005

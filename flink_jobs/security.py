@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flink_jobs.settings import KafkaSettings
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 #: The connector's jar holds Kafka's client under these names.
 _SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"

@@ -17,8 +17,10 @@ from flink_jobs import tables
 from flink_jobs.backfill import LAKE
 from flink_jobs.recommend import create_parser, flink_configuration, job_parser, run, table_environment
 from flink_jobs.settings import Settings, load_settings
-from udfs import functions, lake
-from udfs.features import DAY_MS, load_modules
+from udfs.core.clock import DAY_MS
+from udfs.features.registry import load_modules
+from udfs.functions.sessions import close_sessions
+from udfs.lake.schema import DAY, TABLES
 
 NAME = "shopstream-session-features"
 BACKFILL_NAME = "shopstream-backfill"
@@ -80,8 +82,8 @@ def environment(
         config.set_string("execution.checkpointing.interval", f"{settings.lake.interval} ms")
         config.set_string("table.exec.source.idle-timeout", f"{settings.watermark.idle} ms")
     table_env = table_environment(config, added, streaming=streaming)
-    table_env.create_temporary_function("close_sessions", functions.close_sessions(settings.closing_options()))
-    for name in lake.TABLES:
+    table_env.create_temporary_function("close_sessions", close_sessions(settings.closing_options()))
+    for name in TABLES:
         table_env.execute_sql(tables.lake_table(settings, name, streaming=streaming))
     return table_env
 
@@ -104,7 +106,7 @@ def _around(settings: Settings, first: str | None, last: str | None) -> tuple[st
 
 def _between(first: str | None, last: str | None) -> str:
     """SQL: the row's day is not before `first` nor after `last`."""
-    day = lake.DAY.name
+    day = DAY.name
     bounds = [f"`{day}` >= {tables.literal(first)}"] if first else []
     bounds += [f"`{day}` <= {tables.literal(last)}"] if last else []
     return " AND ".join(bounds) or "TRUE"

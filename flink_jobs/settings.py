@@ -15,14 +15,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from udfs.catalog import CatalogOptions
-from udfs.contracts import EventType
-from udfs.errors import ShopstreamError
-from udfs.privacy import Keys, read_keys
-from udfs.ranking import RankOptions
-from udfs.recommend import RecommendOptions
-from udfs.runtimes import EncoderOptions
-from udfs.session_features import ClosingOptions
+from udfs.catalog.encoding import CatalogOptions
+from udfs.contracts.clickstream import EventType
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.options import EncoderOptions
+from udfs.lake.closing import ClosingOptions
+from udfs.privacy.keys_file import read_keys
+from udfs.privacy.pseudonyms import Keys
+from udfs.ranking.options import RankOptions
+from udfs.recommend.options import RecommendOptions
 
 #: What a job with transactions tells of them to Flink, and so to whoever submits another: parameters of the job.
 PREFIX_TOLD, BROKERS_TOLD = "shopstream.transactional_id_prefix", "shopstream.kafka_bootstrap"

@@ -19,9 +19,9 @@ from deploy.local.java import child_env
 from flink_jobs import brokers
 from flink_jobs.security import FILES
 from flink_jobs.settings import BROKERS_TOLD, PREFIX_TOLD, Settings
-from udfs.bundle import open_bundle
-from udfs.errors import ShopstreamError
-from udfs.runtimes import choose
+from udfs.bundles.bundle import open_bundle
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.selection import choose
 
 HERE = Path(__file__).parent
 

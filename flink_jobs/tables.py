@@ -6,12 +6,13 @@ import pyarrow as pa
 
 from flink_jobs.security import flink_options
 from flink_jobs.settings import BATCH_BYTES, LINGER_MS, Settings
-from udfs import lake, segments
-from udfs.contracts import MIN_TIME_MS
-from udfs.events import EVENT_COLUMNS, PACKED_COLUMNS
-from udfs.features import DAY_MS
-from udfs.recommend import RECOMMEND_COLUMNS
-from udfs.session_features import CLOSING_COLUMNS
+from udfs.bundles.changes import FOLDER, SCHEMA
+from udfs.contracts.fields import MIN_TIME_MS
+from udfs.core.clock import DAY_MS
+from udfs.events.columns import EVENT_COLUMNS, PACKED_COLUMNS
+from udfs.lake.closing import CLOSING_COLUMNS
+from udfs.lake.schema import DAY, TABLES, VERSION_COLUMN, events_schema, flink_columns, sessions_schema
+from udfs.recommend.columns import RECOMMEND_COLUMNS
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 #: Rows of a user that are looked through for repeats and for the time of the last event, at least; and how many more
@@ -131,9 +132,9 @@ def catalog_table(settings: Settings) -> str:
 
 def segments_table(settings: Settings) -> str:
     """The sink of the items that were read, see udfs.segments; a file for each checkpoint that has any."""
-    folder = settings.bundle_folder / segments.FOLDER
+    folder = settings.bundle_folder / FOLDER
     options = {"connector": "filesystem", "path": folder.as_uri(), "format": "parquet"}
-    return _table("segments", lake.flink_columns(segments.SCHEMA), options)
+    return _table("segments", flink_columns(SCHEMA), options)
 
 
 def recommendations_table(settings: Settings) -> str:
@@ -241,7 +242,7 @@ ITEMS_VIEW = "SELECT *, read_items(`key`, `value`) AS item FROM catalog_records"
 
 def insert_segments() -> str:
     """The items that could be read, and those that were removed, to the segments."""
-    columns = {name: f"item.{name}" for name in segments.SCHEMA.names}
+    columns = {name: f"item.{name}" for name in SCHEMA.names}
     columns |= {"written": _epoch_ms("`timestamp`"), "offset": "`offset`"}
     listed = ", ".join(f"{value} AS `{name}`" for name, value in columns.items())
     return f"INSERT INTO segments SELECT {listed} FROM items WHERE item.error IS NULL"
@@ -304,19 +305,19 @@ def lake_table(settings: Settings, name: str, *, streaming: bool) -> str:
     if streaming:
         # Catching up, a file is open for each day between two checkpoints: no memory for dictionaries in each of them.
         options |= {"auto-compaction": "true", "parquet.enable.dictionary": "false"}
-    columns = f"{lake.flink_columns(lake.TABLES[name]())},\n  `{lake.DAY.name}` STRING"
-    return _table(f"lake_{name}", columns, options, f"PARTITIONED BY (`{lake.DAY.name}`) ")
+    columns = f"{flink_columns(TABLES[name]())},\n  `{DAY.name}` STRING"
+    return _table(f"lake_{name}", columns, options, f"PARTITIONED BY (`{DAY.name}`) ")
 
 
 def recorded_table(folder: str) -> str:
     """`recorded`: events in Parquet files of the schema `recorded_schema` (a URI)."""
     options = {"connector": "filesystem", "path": folder, "format": "parquet"}
-    return _table("recorded", lake.flink_columns(recorded_schema()), options)
+    return _table("recorded", flink_columns(recorded_schema()), options)
 
 
 def recorded_schema() -> pa.Schema:
     """Columns of an event, as the lake types them."""
-    return pa.schema([field for field in lake.events_schema() if field.name in FIELDS])
+    return pa.schema([field for field in events_schema() if field.name in FIELDS])
 
 
 def window_views(settings: Settings) -> dict[str, str]:
@@ -366,11 +367,11 @@ def _collected() -> str:
 
 def lake_views() -> dict[str, str]:
     """Views by name, in order: `described` closed sessions, and the rows of both of the lake's tables."""
-    sessions = ", ".join(f"session.sessions__{name} AS {_quoted(name)}" for name in lake.sessions_schema().names)
-    told = {lake.VERSION_COLUMN, "session_id"}
+    sessions = ", ".join(f"session.sessions__{name} AS {_quoted(name)}" for name in sessions_schema().names)
+    told = {VERSION_COLUMN, "session_id"}
     events = ", ".join(
         f"session.{'sessions__' + name if name in told else f'events__{name}[nth]'} AS {_quoted(name)}"
-        for name in lake.events_schema().names
+        for name in events_schema().names
     )
     return {
         "described": f"SELECT user_id, close_sessions({', '.join(CLOSING_COLUMNS)}) AS session FROM closed",
@@ -388,9 +389,9 @@ def recounted_view() -> dict[str, str]:
     counts = ("repeats", "repaired")
     columns = ", ".join(
         f"s.{name} + COALESCE(o.{name}, 0) AS {name}" if name in counts else f"s.{_quoted(name)}"
-        for name in (*lake.sessions_schema().names, lake.DAY.name)
+        for name in (*sessions_schema().names, DAY.name)
     )
-    same = " AND ".join(f"s.{name} = o.{name}" for name in ("session_id", _quoted(lake.DAY.name)))
+    same = " AND ".join(f"s.{name} = o.{name}" for name in ("session_id", _quoted(DAY.name)))
     return {"recounted": f"SELECT {columns} FROM session_rows AS s LEFT JOIN lake_sessions AS o ON {same}"}
 
 
@@ -400,7 +401,7 @@ def _quoted(name: str) -> str:
 
 def _day(time: str) -> str:
     """The UTC day of epoch ms."""
-    return f"DATE_FORMAT(TO_TIMESTAMP_LTZ({time}, 3), 'yyyy-MM-dd') AS `{lake.DAY.name}`"
+    return f"DATE_FORMAT(TO_TIMESTAMP_LTZ({time}, 3), 'yyyy-MM-dd') AS `{DAY.name}`"
 
 
 INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.record FROM described"

@@ -9,8 +9,8 @@ import msgspec
 from flink_jobs import brokers, catalog_records
 from flink_jobs.console import notes
 from flink_jobs.settings import Settings
-from udfs.contracts import Recommendation
-from udfs.errors import ShopstreamError
+from udfs.contracts.rankings import Recommendation
+from udfs.core.errors import ShopstreamError
 
 decode = msgspec.json.Decoder(Recommendation).decode
 

@@ -19,8 +19,9 @@ import pytest
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
-from udfs.bundle import MANIFEST, FileEntry, open_bundle
-from udfs.checksum import sha256
+from udfs.bundles.bundle import MANIFEST, open_bundle
+from udfs.bundles.manifest import FileEntry
+from udfs.core.hashing import sha256
 
 ROOT = Path(__file__).parents[1]
 

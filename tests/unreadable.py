@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from udfs.catalog import parse_item
-from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS, CatalogItem
-from udfs.events import EVENT_COLUMNS, parse_events
+from udfs.catalog.parsing import parse_item
+from udfs.contracts.catalog import CatalogItem
+from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.parsing import parse_events
 
 ARROW = {"STRING": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
 ROWS = pa.schema([(name, ARROW[kind]) for name, kind in EVENT_COLUMNS.items()])

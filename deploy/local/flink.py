@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 
 from deploy.local import process
 from deploy.local.java import child_env, java
-from udfs.errors import ShopstreamError
-from udfs.exclusive import exclusive
+from udfs.core.errors import ShopstreamError
+from udfs.core.locking import exclusive
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0

@@ -24,8 +24,8 @@ from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext
 
-from udfs.checksum import sha256
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import sha256
 
 LOCK = Path(__file__).parents[2] / "requirements" / "jars.lock"
 DOWNLOAD_TIMEOUT_S = 30

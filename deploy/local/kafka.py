@@ -14,8 +14,8 @@ from kafka.errors import KafkaError
 from deploy.local import process
 from deploy.local.jars import jars
 from deploy.local.java import child_env, java
-from udfs.errors import ShopstreamError
-from udfs.exclusive import exclusive
+from udfs.core.errors import ShopstreamError
+from udfs.core.locking import exclusive
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 HOST = "127.0.0.1"
 POLL_S = 0.05

@@ -27,7 +27,7 @@ from deploy.local.process import free_port
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import Settings, load_settings
 from flink_jobs.submit import cancel
-from udfs.bundle import MANIFEST, current_id, set_current
+from udfs.bundles.bundle import MANIFEST, current_id, set_current
 
 pytestmark = pytest.mark.e2e
 

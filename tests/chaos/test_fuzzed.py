@@ -26,10 +26,11 @@ from flink_jobs import brokers
 from flink_jobs.settings import Settings, load_settings
 from flink_jobs.submit import cancel
 from flink_jobs.tables import MAX_RECORD_BYTES
-from udfs import lake
-from udfs.bundle import open_bundle
-from udfs.datasets import read_events
-from udfs.events import EVENT_COLUMNS, parse_event
+from udfs.bundles.bundle import open_bundle
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.files import read_events
+from udfs.events.parsing import parse_event
+from udfs.lake.files import read
 
 pytestmark = pytest.mark.chaos
 
@@ -145,8 +146,8 @@ def test_each_record_is_used_or_told_of_and_no_job_starts_again(
     assert set(answers) == triggers
 
     late = len(read_all(settings, settings.topics.late))
-    in_lake = len(lake.read(settings.lake_folder, "events", columns=["event_id"]))
-    repeats = pc.sum(lake.read(settings.lake_folder, "sessions", columns=["repeats"])["repeats"]).as_py()
+    in_lake = len(read(settings.lake_folder, "events", columns=["event_id"]))
+    repeats = pc.sum(read(settings.lake_folder, "sessions", columns=["repeats"])["repeats"]).as_py()
     assert in_lake + repeats + late == events
     with capsys.disabled():
         print(

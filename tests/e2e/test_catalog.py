@@ -15,9 +15,8 @@ from support import as_options, run_command
 
 from flink_jobs import brokers, submit, watch
 from flink_jobs.settings import Settings, load_settings
-from udfs import segments
-from udfs.bundle import open_bundle
-from udfs.segments import Segments
+from udfs.bundles.bundle import open_bundle
+from udfs.bundles.changes import FOLDER, Segments, files
 
 pytestmark = pytest.mark.e2e
 
@@ -101,7 +100,7 @@ def test_changes_reach_shoppers_under_load(
         assert not wrong, f"{len(wrong)} of {len(changes)} changes did not reach the shoppers, {wrong[:3]} among them"
         latest = Segments(folder).new()
         assert set(latest["item_id"].to_pylist()) == {item for item, _, _, _ in changes}
-        count = len(segments.files(folder / segments.FOLDER))
+        count = len(files(folder / FOLDER))
     finally:
         shoppers.close()
         for job in jobs:

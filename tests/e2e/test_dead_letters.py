@@ -10,7 +10,7 @@ from support import as_options, read_all, run_command
 
 from flink_jobs import brokers, dlq
 from flink_jobs.settings import Settings, load_settings
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ import pytest
 from support import Ran, as_options, run_command
 
 from deploy.local.process import free_port
-from udfs.bundle import current_id
+from udfs.bundles.bundle import current_id
 
 pytestmark = pytest.mark.e2e
 

@@ -14,10 +14,11 @@ from support import as_options, read_all, run_command, send
 from flink_jobs import brokers, privacy
 from flink_jobs.privacy import Done
 from flink_jobs.settings import Settings, load_settings
-from udfs import lake
-from udfs.candidates import shopper_hash
-from udfs.contracts import json_schema
-from udfs.forgotten import Forgotten
+from udfs.bundles.forgotten import ErasureList
+from udfs.core.hashing import shopper_hash
+from udfs.lake.files import read
+from udfs.lake.schema import events_schema
+from udfs.schemas.generate import json_schema
 
 pytestmark = pytest.mark.e2e
 
@@ -52,7 +53,7 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     ]
     place = settings.lake_folder / "events" / "day=1970-01-01"
     place.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, lake.events_schema()), place / "part-0")
+    pq.write_table(pa.Table.from_pylist(rows, events_schema()), place / "part-0")
 
     ask(
         settings,
@@ -77,9 +78,11 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     assert kept[settings.topics.recommendations] == done + (10 + 7) * DAY
     assert kept[settings.topics.late] == done + 2 * DAY // 24
     assert kept[settings.topics.clickstream] is None
-    left = lake.read(settings.lake_folder, "events", columns=["user_id"])["user_id"].to_pylist()
+    left = read(settings.lake_folder, "events", columns=["user_id"])["user_id"].to_pylist()
     assert sorted(left) == ["u2", "u3"]
-    assert {shopper_hash("u1"), shopper_hash(pseudonym)} <= set(Forgotten.read(settings.bundle_folder).shopper.tolist())
+    assert {shopper_hash("u1"), shopper_hash(pseudonym)} <= set(
+        ErasureList.read(settings.bundle_folder).shopper.tolist()
+    )
 
     # Nothing is done twice; a run that is killed in mid-transaction is taken back by the next.
     assert privacy.forget(settings) == Done(0, 0, 0)

@@ -17,8 +17,8 @@ from deploy.local.process import free_port
 from flink_jobs import simulate
 from flink_jobs.settings import load_settings
 from flink_jobs.submit import cancel
-from udfs import lake
-from udfs.events import parse_event
+from udfs.events.parsing import parse_event
+from udfs.lake.files import read
 
 pytestmark = pytest.mark.e2e
 
@@ -54,7 +54,7 @@ def cleaning_counters(address: str, job: str) -> set[str]:
 
 def visible_rows(folder: Path, table: str) -> int:
     """All that a reader sees now; raises if a file is not whole."""
-    return lake.read(folder, table).num_rows if (folder / table).is_dir() else 0
+    return read(folder, table).num_rows if (folder / table).is_dir() else 0
 
 
 def test_a_killed_task_manager_leaves_no_missing_doubled_or_broken_row(
@@ -115,15 +115,15 @@ def test_a_killed_task_manager_leaves_no_missing_doubled_or_broken_row(
         cancel(settings, job)
     in_topic = [json.loads(each.value)["session_id"] for each in read_all(settings, settings.topics.session_features)]
     assert sorted(in_topic) == sorted(expected)
-    assert sorted(lake.read(folder, "sessions")["session_id"].to_pylist()) == sorted(expected)
-    assert sorted(lake.read(folder, "events")["event_id"].to_pylist()) == sorted(good["event_id"])
+    assert sorted(read(folder, "sessions")["session_id"].to_pylist()) == sorted(expected)
+    assert sorted(read(folder, "events")["event_id"].to_pylist()) == sorted(good["event_id"])
     assert read_all(settings, settings.topics.late) == []
 
     # The same from the lake's events, by the batch job on the cluster.
-    sessions = lake.read(folder, "sessions").sort_by("session_id")
+    sessions = read(folder, "sessions").sort_by("session_id")
     ran = run_command("backfill", "lake", "--cluster", *as_options(assignments))
     assert ran.code == 0, ran.err
-    assert lake.read(folder, "sessions").sort_by("session_id").equals(sessions)
+    assert read(folder, "sessions").sort_by("session_id").equals(sessions)
 
 
 def _event(user: str, event_time: int) -> bytes:

@@ -17,7 +17,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from deploy.local import process
 from deploy.local.flink import MARK, LocalFlink, flink_command
 from deploy.local.kafka import LocalKafka
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,7 @@ from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
 from flink_jobs.submit import cancel, require_own_transactions
-from udfs.bundle import current_id
+from udfs.bundles.bundle import current_id
 
 pytestmark = pytest.mark.e2e
 

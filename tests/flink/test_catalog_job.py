@@ -10,13 +10,12 @@ import pytest
 from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
-from udfs import segments
-from udfs.bundle import open_bundle
-from udfs.encoder import Encoder
-from udfs.recommend import Recommender
-from udfs.runtimes import EncoderOptions
-from udfs.segments import Segments
-from udfs.sessions import Sessions
+from udfs.bundles.bundle import open_bundle
+from udfs.bundles.changes import FOLDER, Segments
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.recommend.recommender import Recommender
+from udfs.sessions.columns import Sessions
 
 pytestmark = pytest.mark.flink
 
@@ -93,7 +92,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     run_job(assignments)
     again = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
     assert again == found
-    assert len(list((folder / segments.FOLDER).glob("[!._]*"))) >= 2
+    assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2
     assert searched(Recommender(settings.recommend_options()), "tarnished brass lantern") == searched(
         after, "tarnished brass lantern"
     )

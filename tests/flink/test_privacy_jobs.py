@@ -10,8 +10,9 @@ import pytest
 from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
-from udfs import lake
-from udfs.privacy import WITHHELD, read_keys
+from udfs.lake.files import read
+from udfs.privacy.keys_file import read_keys
+from udfs.privacy.pseudonyms import WITHHELD
 
 pytestmark = pytest.mark.flink
 
@@ -66,11 +67,11 @@ def test_planted_ids_are_in_nothing_that_comes_out(own: Callable[..., list[str]]
     answers = [json.loads(each.value) for each in read_all(settings, topics.recommendations)]
     assert {each["recommendation_id"] for each in answers} == {f"{name}/{event}" for event, name in names.items()}
     assert {each.key.decode() for each in read_all(settings, topics.recommendations)} == set(names.values())
-    saved = lake.read(settings.lake_folder, "events", columns=["event_id", "user_id"])
+    saved = read(settings.lake_folder, "events", columns=["event_id", "user_id"])
     assert dict(zip(saved["event_id"].to_pylist(), saved["user_id"].to_pylist(), strict=True)) == {
         event: name for event, name in names.items() if event != "e90"
     }
-    closed = lake.read(settings.lake_folder, "sessions", columns=["user_id"])["user_id"].to_pylist()
+    closed = read(settings.lake_folder, "sessions", columns=["user_id"])["user_id"].to_pylist()
     assert sorted(closed) == sorted({name for event, name in names.items() if event != "e90"})
     assert len(closed) == 2 * len(users)
 

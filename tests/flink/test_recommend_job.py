@@ -17,8 +17,8 @@ from deploy.local.jars import jars
 from deploy.local.java import child_env
 from flink_jobs import simulate, submit
 from flink_jobs.settings import Settings, load_settings
-from udfs.contracts import json_schema
-from udfs.events import parse_event
+from udfs.events.parsing import parse_event
+from udfs.schemas.generate import json_schema
 
 pytestmark = pytest.mark.flink
 

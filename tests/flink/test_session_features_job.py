@@ -23,10 +23,12 @@ from support import as_options, online_retail, read_all, run_command, send
 from deploy.local.java import child_env
 from flink_jobs import simulate, submit
 from flink_jobs.settings import Settings, load_settings
-from udfs import lake
-from udfs.contracts import MAX_TIME_MS, json_schema
-from udfs.events import EVENT_COLUMNS, parse_event
-from udfs.features import FEATURES
+from udfs.contracts.fields import MAX_TIME_MS
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.parsing import parse_event
+from udfs.features.registry import FEATURES
+from udfs.lake.files import read as lake_read
+from udfs.schemas.generate import json_schema
 
 pytestmark = pytest.mark.flink
 
@@ -69,7 +71,7 @@ def closed(settings: Settings) -> dict[str, Any]:
 
 def rows(folder: Path, table: str, key: str) -> pa.Table:
     """A table of the lake in the order of its ids, each there once."""
-    found = lake.read(folder, table).sort_by(key)
+    found = lake_read(folder, table).sort_by(key)
     assert len(found[key].unique()) == len(found)
     return found
 
@@ -296,7 +298,7 @@ def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
         starts = [("a", START), ("b", START + 5), ("b", START + 5 + GAP), ("c", START), ("f", START + 4 * GAP)]
         assert set(found) == {f"{user}/{start}" for user, start in [*starts, ("g", mark - GAP + 3)]}
         assert {each["user_id"]: each["features"]["events"] for each in found.values()} == expected
-        wait_for(lambda: lake.read(settings.lake_folder, "events").num_rows == 8)
+        wait_for(lambda: lake_read(settings.lake_folder, "events").num_rows == 8)
 
     late = {dict(each.headers)["trace"].decode(): each for each in read_all(settings, settings.topics.late)}
     assert {name: int(dict(each.headers)["lateness_ms"]) for name, each in late.items()} == {

@@ -28,8 +28,8 @@ from bench.encode import (
 from bench.environment import peers_versions
 from bench.peers_encode import LOADERS, SETTINGS, Vectors
 from bench.text_sets import joined, make_text_sets, read_titles
-from udfs.bundle import open_bundle
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import open_bundle
+from udfs.core.errors import ShopstreamError
 
 ROW = Row("ours-int8", "short", 1000.0, 6.5, 0.9971, 0.9951, 0.95, True, 210.0)
 

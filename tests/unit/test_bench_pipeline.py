@@ -31,9 +31,9 @@ from bench.pipeline_sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessio
 from deploy.local.jars import read_lock
 from flink_jobs.settings import Settings
 from flink_jobs.tables import LOOK_BACK, SPARE
-from udfs.errors import ShopstreamError
-from udfs.recommend import RecommendOptions
-from udfs.sessions import Sessions
+from udfs.core.errors import ShopstreamError
+from udfs.recommend.options import RecommendOptions
+from udfs.sessions.columns import Sessions
 
 START = 1_767_225_600_000
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.profile import Frame, draw, from_page, from_stacks
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 STACKS = """run (threading.py:10);eval (udfs/functions.py:5);_scores (udfs/learned.py:90) 6
 run (threading.py:10);eval (udfs/functions.py:7);to_arrow (pyarrow/x.py:3) 3

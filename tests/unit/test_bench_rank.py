@@ -6,7 +6,7 @@ import pytest
 
 from bench import rank
 from bench.__main__ import main
-from udfs.bundle import open_bundle
+from udfs.bundles.bundle import open_bundle
 
 
 def test_a_shop_is_enlarged_by_copies_with_pasts_of_their_own(bundles: Path):

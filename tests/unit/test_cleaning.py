@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 from bench.features import as_sessions, make_catalogue, make_events
 from flink_jobs import simulate
-from udfs.cleaning import BOT_EVENTS, BOT_MS, BOUNDS, BY_HAND, Cleaned, clean, unknown_items
-from udfs.contracts import EVENT_TYPES
-from udfs.features import compute_features
-from udfs.sessions import Catalogue, Sessions
+from udfs.catalog.attributes import Catalog
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.features.compute import compute_features
+from udfs.sessions.cleaning import BOT_EVENTS, BOT_MS, BOUNDS, BY_HAND, Cleaned, clean, unknown_items
+from udfs.sessions.columns import Sessions
 
 Event = dict[str, object]
 NUMBERS = ("price", "quantity", "rating", "dwell_ms")
 TEXTS = ("event_id", "device", "timezone", "returning", "locale")
-CATALOGUE = Catalogue({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
+CATALOGUE = Catalog({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
 
 
 def sessions(*events_of: list[Event]) -> Sessions:

@@ -3,8 +3,8 @@ import json
 import jsonschema
 import pytest
 
-from udfs.contracts import SCHEMA_FOLDER, SCHEMAS, json_schema
-from udfs.events import parse_event
+from udfs.events.parsing import parse_event
+from udfs.schemas.generate import SCHEMA_FOLDER, SCHEMAS, json_schema
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from support import data_file
 
-from udfs.datasets import BATCH_ROWS, CATALOG, EVENTS, read_catalog, read_events
-from udfs.errors import ShopstreamError
+from udfs.catalog.files import CATALOG, read_catalog
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import EVENTS, read_events
+from udfs.events.formats import BATCH_ROWS
 
 HEADER = "event_id,event_type,user_id,event_time,item_id,query,price,quantity"
 ROWS = [

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flink_jobs.dlq import Place, Reason, can_go_back, reason_of
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 FROM = ("__connect.errors.topic", b"clickstream")
 

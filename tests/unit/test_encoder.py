@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.bundle import open_bundle
-from udfs.encoder import CHARACTERS_PER_TOKEN, CachedEncoder, Encoder
-from udfs.runtimes import EncoderOptions
+from udfs.bundles.bundle import open_bundle
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import CHARACTERS_PER_TOKEN, Encoder
+from udfs.encoder.options import EncoderOptions
 
 TEXTS = [
     "Stoneware mug, speckled blue, 350 ml",

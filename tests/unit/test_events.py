@@ -7,18 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.contracts import EVENT_TYPES
-from udfs.events import (
-    EVENT_COLUMNS,
-    PACKED,
-    PACKED_COLUMNS,
-    PROPERTIES,
-    packed_events,
-    parse_event,
-    parse_events,
-    unpacked_events,
-)
-from udfs.sessions import Sessions
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.events.columns import EVENT_COLUMNS, PACKED, PACKED_COLUMNS, PROPERTIES
+from udfs.events.packing import packed_events, unpacked_events
+from udfs.events.parsing import parse_event, parse_events
+from udfs.sessions.columns import Sessions
 
 GOOD = b'{"event_id":"e1","event_type":"view","user_id":"u1","event_time":1700000000000,"item_id":"i1"}'
 

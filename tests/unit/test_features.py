@@ -3,6 +3,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -16,28 +17,26 @@ from hypothesis import strategies as st
 
 from bench.features import as_sessions, make_catalogue, make_events, must_agree, so_far, with_pandas
 from flink_jobs import simulate
-from udfs import features
-from udfs.cleaning import BOUNDS
-from udfs.contracts import EVENT_TYPES, json_schema
-from udfs.errors import ShopstreamError
-from udfs.features import (
-    CENTRE_WEIGHT,
-    FEATURES,
-    arrow_schema,
-    compute_batch,
-    compute_columns,
-    compute_features,
-    feature,
-    load_modules,
-    utc_offset_ms,
-)
-from udfs.ranking import to_grid
-from udfs.sessions import FEW, Catalogue, Events, Floats, Sessions, coded
+from udfs.catalog.attributes import Catalog
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.core.arrays import FEW, Floats, factorize
+from udfs.core.errors import ShopstreamError
+from udfs.core.exact import to_grid
+from udfs.features.activity import PLURAL
+from udfs.features.compute import compute_batch, compute_columns, compute_features
+from udfs.features.items import CENTRE_WEIGHT
+from udfs.features.page import page
+from udfs.features.registry import FEATURES, arrow_schema, feature, load_modules
+from udfs.features.zones import _zone, _zone_names, utc_offset_ms
+from udfs.schemas.generate import json_schema
+from udfs.sessions.cleaning import BOUNDS
+from udfs.sessions.columns import Sessions
+from udfs.sessions.frame import EventFrame
 
 Event = dict[str, object]
 
 ITEMS = tuple("abcdefgh")
-CATALOGUE = Catalogue(
+CATALOGUE = Catalog(
     row_of={item: row for row, item in enumerate(ITEMS)},
     category=np.array([0, 0, 1, -1, 2, 2, 0, 1]),
     brand=np.array([0, 1, 1, -1, 0, 2, 3, 1]),
@@ -63,7 +62,7 @@ def sessions(*events_of: list[Event], counts: list[int] | None = None) -> Sessio
     )
 
 
-def computed(*events_of: list[Event], catalogue: Catalogue | None = CATALOGUE) -> list[dict[str, object]]:
+def computed(*events_of: list[Event], catalogue: Catalog | None = CATALOGUE) -> list[dict[str, object]]:
     return compute_features(sessions(*events_of), catalogue)
 
 
@@ -197,7 +196,7 @@ def test_each_event_type_is_counted_by_its_own_feature(kind: str):
     event: Event = {"event_type": kind, "item_id": "a", "query": "q"}
     (row,) = computed([event | {"event_time": time} for time in range(3)])
     counted = {name for name, declared in FEATURES.items() if declared.unit == "events" and row[name] == 3}
-    assert counted - {"position", "events"} == {features.PLURAL[kind]}
+    assert counted - {"position", "events"} == {PLURAL[kind]}
 
 
 @pytest.mark.parametrize(
@@ -288,7 +287,7 @@ def test_the_longest_centre_is_still_exact():
         {"event_time": time, "event_type": "add_to_cart", "item_id": "b" if time < 476 else "a"} for time in range(1499)
     ]
     events.append({"event_time": 1499, "event_type": "view", "item_id": "c"})
-    axes = Catalogue(CATALOGUE.row_of, CATALOGUE.category, CATALOGUE.brand, vectors)
+    axes = Catalog(CATALOGUE.row_of, CATALOGUE.category, CATALOGUE.brand, vectors)
     (row,) = computed(events, catalogue=axes)
     square = 4080**2
     assert row["centre_cosine"] == 2 * square / math.sqrt(((4 * 1023) ** 2 + 2**2) * square * square)
@@ -298,15 +297,15 @@ def test_the_longest_centre_is_still_exact():
 
 
 @given(
-    st.sampled_from(sorted(features._zone_names())),
+    st.sampled_from(sorted(_zone_names())),
     st.lists(st.integers(-2_500_000_000_000, 4_200_000_000_000), min_size=1, max_size=5),
 )
 def test_offsets_are_those_of_the_zone_at_that_moment(zone: str, times: list[int]):
     found = utc_offset_ms(np.full(len(times), zone, dtype=object), np.array(times))
-    info = features._zone(zone)
-    start = features.datetime(1970, 1, 1, tzinfo=features.UTC)
-    expected = [(start + features.timedelta(milliseconds=time)).astimezone(info).utcoffset() for time in times]
-    assert found.tolist() == [offset / features.timedelta(milliseconds=1) for offset in expected]
+    info = _zone(zone)
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    expected = [(start + timedelta(milliseconds=time)).astimezone(info).utcoffset() for time in times]
+    assert found.tolist() == [offset / timedelta(milliseconds=1) for offset in expected]
 
 
 @pytest.mark.parametrize(
@@ -363,13 +362,10 @@ def test_a_session_has_the_same_bits_alone_in_a_batch_and_in_any_order(
 ):
     alone = [bits(sessions(each))[0] for each in every]
     order = random.sample(range(len(every)), len(every))
-    before = features.BLOCK
-    try:
-        features.BLOCK = block
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("udfs.features.compute.BLOCK", block)
         assert bits(sessions(*every)) == alone
         assert bits(sessions(*(every[place] for place in order))) == [alone[place] for place in order]
-    finally:
-        features.BLOCK = before
 
 
 @given(many_sessions, st.randoms())
@@ -514,13 +510,13 @@ def test_records_fit_their_schemas_which_name_every_feature():
 @pytest.mark.usefixtures("own")
 def test_a_feature_is_one_declaration():
     @feature("float64", "currency")
-    def dearest_look(e: Events) -> Floats:
+    def dearest_look(e: EventFrame) -> Floats:
         """Highest price of a view."""
         return e.max_of(np.where(e.is_type("view"), e.price, np.nan))
 
     assert computed(SHOPPING)[0]["dearest_look"] == 6.0
     assert arrow_schema().field("dearest_look").type == pa.float64()
-    assert "| `dearest_look` | float64 | currency | Highest price of a view. |" in features.page()
+    assert "| `dearest_look` | float64 | currency | Highest price of a view. |" in page()
     assert "dearest_look" in json.dumps(json_schema("recommendations"))
     with pytest.raises(ValueError, match="'dearest_look' is declared twice"):
         feature("float64")(dearest_look)
@@ -539,7 +535,7 @@ def test_few_values_are_numbered_as_many_are(length: int):
     chance = np.random.default_rng(length)
     texts = np.array([*"abcde", None], dtype=object)[chance.integers(6, size=length)]
     for values in (texts, chance.integers(9, size=length)):
-        codes, different = coded(values)
+        codes, different = factorize(values)
         expected, of_pandas = pd.factorize(values)
         assert codes.tolist() == expected.tolist()
         assert different.tolist() == of_pandas.tolist()

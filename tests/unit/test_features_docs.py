@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from udfs.features import FEATURES, load_modules, page
-from udfs.sessions import Events, Sessions
+from udfs.features.page import page
+from udfs.features.registry import FEATURES, load_modules
+from udfs.sessions.columns import Sessions
+from udfs.sessions.frame import EventFrame
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 
@@ -32,7 +34,7 @@ def test_the_pages_own_example_works_and_is_documented(tmp_path: Path):
         events = Sessions.from_arrays(
             [1], [2], [2], [[1, 2]], [["view", "view"]], [[None] * 2], [[None] * 2], *[number] * 4
         )
-        assert FEATURES["price_last"].compute(Events.of(events)).tolist() == [4.0]
+        assert FEATURES["price_last"].compute(EventFrame.of(events)).tolist() == [4.0]
     finally:
         sys.path.remove(str(tmp_path))
         FEATURES.clear()

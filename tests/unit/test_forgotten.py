@@ -17,20 +17,22 @@ from hypothesis import strategies as st
 from flink_jobs import lake as tools
 from flink_jobs.privacy import remove, sweep
 from flink_jobs.settings import load_settings
-from udfs import lake
-from udfs.candidates import shopper_hash
-from udfs.datasets import EVENTS, read_events
-from udfs.errors import ShopstreamError
-from udfs.forgotten import FILE, NEVER, Forgotten, ForgottenFile, hashes, usable
-from udfs.privacy import Key, Keys
+from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, hashes
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import shopper_hash
+from udfs.events.files import EVENTS, read_events
+from udfs.lake.files import read as lake_read
+from udfs.lake.schema import ID_OF, TABLES, TIME_OF
+from udfs.privacy.filtering import without_erased
+from udfs.privacy.pseudonyms import Key, Keys
 
 DAY = 86_400_000
 START = 1_700_000_000_000 // DAY * DAY
-NOBODY = Forgotten.read(Path("no-such-folder"))
+NOBODY = ErasureList.read(Path("no-such-folder"))
 MOST = np.iinfo(np.int64).max
 
 
-def named(at: int, *users: str) -> Forgotten:
+def named(at: int, *users: str) -> ErasureList:
     return NOBODY.with_more(map(shopper_hash, users), at)
 
 
@@ -47,7 +49,7 @@ def test_the_latest_time_of_each_is_known(rounds: list[tuple[list[int], int]]):
 
 
 def test_the_file_is_replaced_whole_and_read_as_it_changes(tmp_path: Path):
-    follower = ForgottenFile(tmp_path)
+    follower = ErasureFile(tmp_path)
     assert follower.new() is None
     known = named(5, "u", "v")
     known.write(tmp_path)
@@ -80,8 +82,8 @@ def test_files_are_used_without_what_is_forgotten(tmp_path: Path):
     ]
     file.write_text("\n".join(map(json.dumps, fields)))
 
-    def left(keys: Keys | None, forgotten: Forgotten) -> list[str]:
-        table = pa.Table.from_batches(usable(read_events(file), keys, forgotten), EVENTS)
+    def left(keys: Keys | None, forgotten: ErasureList) -> list[str]:
+        table = pa.Table.from_batches(without_erased(read_events(file), keys, forgotten), EVENTS)
         return list(table["event_id"].to_pylist())
 
     assert left(None, NOBODY) == left(keys, NOBODY) == list("01234")
@@ -95,12 +97,12 @@ def test_files_are_used_without_what_is_forgotten(tmp_path: Path):
 
 def rows_of(table: str, *rows: tuple[str, int]) -> pa.Table:
     """Rows of shoppers at times; a column that today's package does not have is the last."""
-    time = lake.TIME_OF[table]
+    time = TIME_OF[table]
     fields = [
-        {"schema_version": 1, "user_id": user, time: at, lake.ID_OF[table]: f"{user}/{at}", "session_events": 1}
+        {"schema_version": 1, "user_id": user, time: at, ID_OF[table]: f"{user}/{at}", "session_events": 1}
         for user, at in rows
     ]
-    found = pa.Table.from_pylist(fields, lake.TABLES[table]())
+    found = pa.Table.from_pylist(fields, TABLES[table]())
     return found.append_column("from_the_future", pa.array([f"{user} {at}" for user, at in rows]))
 
 
@@ -114,7 +116,7 @@ def put(folder: Path, table: str, name: str, *rows: tuple[str, int]) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Both tables alike, on two days, with a file that a job is writing."""
-    for table in lake.TABLES:
+    for table in TABLES:
         put(tmp_path, table, "part-0", *((user, START + place) for place, user in enumerate("uvwuv")))
         put(tmp_path, table, "compacted-part-1", ("w", START), ("w", START + 1))
         put(tmp_path, table, "part-2", ("u", START + DAY), ("u", START + DAY + 1))
@@ -130,9 +132,9 @@ def test_rows_go_and_all_else_stays(folder: Path):
     before = stamps(folder)
     removed = remove(folder, named(MOST, "u", "x"))
     assert removed == {shopper_hash("u"): 8}
-    for table in lake.TABLES:
-        found = lake.read(folder, table)
-        assert sorted(zip(*(found[name].to_pylist() for name in ("user_id", lake.TIME_OF[table])), strict=True)) == [
+    for table in TABLES:
+        found = lake_read(folder, table)
+        assert sorted(zip(*(found[name].to_pylist() for name in ("user_id", TIME_OF[table])), strict=True)) == [
             ("v", START + 1), ("v", START + 4), ("w", START), ("w", START + 1), ("w", START + 2)
         ]  # fmt: skip
     after = stamps(folder)
@@ -148,7 +150,7 @@ def test_rows_go_and_all_else_stays(folder: Path):
 
 def test_rows_from_after_their_time_stay(folder: Path):
     assert remove(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
-    found = lake.read(folder, "events")
+    found = lake_read(folder, "events")
     mine = found.filter(pc.equal(found["user_id"], "u"))
     assert sorted(mine["event_time"].to_pylist()) == [START + DAY, START + DAY + 1]
 
@@ -161,7 +163,7 @@ def test_who_reads_meanwhile_finds_whole_files(tmp_path: Path):
 
     def read() -> None:
         while not done.is_set():
-            found.append(lake.read(tmp_path, "events", columns=["user_id"])["user_id"].to_pylist().count("w"))
+            found.append(lake_read(tmp_path, "events", columns=["user_id"])["user_id"].to_pylist().count("w"))
 
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
@@ -193,16 +195,16 @@ def test_the_lake_is_swept_again_when_state_has_run_out(folder: Path):
     # The first time all there is goes, even by a clock that is ahead.
     put(folder, "events", "ahead", ("u", at + 3650 * DAY))
     assert sweep(settings) == {shopper_hash("u"): 9}
-    swept = Forgotten.read(bundles).swept[0]
+    swept = ErasureList.read(bundles).swept[0]
     assert swept > at + settings.settled_ms()
     put(folder, "events", "closed-late", ("u", at - 1))
     assert sweep(settings) == {}  # it is done with
 
-    Forgotten(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
+    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
     put(folder, "events", "came-back", ("u", at + 1))
     assert sweep(settings) == {shopper_hash("u"): 1}
     assert (
-        lake.read(folder, "events", columns=["user_id", "event_time"])
+        lake_read(folder, "events", columns=["user_id", "event_time"])
         .to_pylist()
         .count({"user_id": "u", "event_time": at + 1})
     )

@@ -27,9 +27,10 @@ from flink_jobs.check import expected_ids
 from flink_jobs.cli import main
 from flink_jobs.dlq import Place, can_go_back, reason_of
 from flink_jobs.settings import Settings, load_settings, settings_table
-from udfs.datasets import read_catalog, read_events
-from udfs.errors import ShopstreamError
-from udfs.events import EVENT_COLUMNS
+from udfs.catalog.files import read_catalog
+from udfs.core.errors import ShopstreamError
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.files import read_events
 
 
 @given(st.lists(st.binary(max_size=300) | st.none(), max_size=30))
@@ -103,9 +104,9 @@ def test_the_fuzzer_finds_a_parser_that_is_wrong(tmp_path: Path):
     """About an item with a member that only events have: the fuzzer has to change the one item that it begins with."""
     wrong = """import atheris
 with atheris.instrument_imports(include=["udfs"]):
-    import udfs.catalog
-right = udfs.catalog.parse_item
-udfs.catalog.parse_item = lambda key, value: ("", None) if b'"rating":' in value else right(key, value)"""
+    import udfs.catalog.parsing
+right = udfs.catalog.parsing.parse_item
+udfs.catalog.parsing.parse_item = lambda key, value: ("", None) if b'"rating":' in value else right(key, value)"""
     ran = fuzz(tmp_path, *wrong.splitlines())
     assert ran.returncode == 77
     (crash,) = tmp_path.iterdir()

@@ -5,14 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udfs import items as live
-from udfs import segments
-from udfs.bundle import Bundle, EncoderInfo, FileEntry, Manifest, Parity, Variant
-from udfs.catalog import parse_item
-from udfs.errors import ShopstreamError
-from udfs.items import LiveItems
-from udfs.ranking import to_grid
-from udfs.segments import Segments, compact, files
+from udfs.bundles.bundle import Bundle
+from udfs.bundles.changes import FOLDER, SCHEMA, Segments, compact, files
+from udfs.bundles.manifest import EncoderInfo, FileEntry, Manifest, Parity, Variant
+from udfs.catalog.items import LiveItems
+from udfs.catalog.parsing import parse_item
+from udfs.core.errors import ShopstreamError
+from udfs.core.exact import to_grid
 
 DIMENSIONS = 6
 VECTORS = np.eye(DIMENSIONS, dtype=np.float32)
@@ -46,7 +45,7 @@ def change(item: str, title: str | None, written: int = 1, offset: int = 0, **mo
 
 
 def table(*rows: dict[str, object]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), segments.SCHEMA)
+    return pa.Table.from_pylist(list(rows), SCHEMA)
 
 
 def no_texts(texts: list[str]) -> np.ndarray:
@@ -85,7 +84,7 @@ def test_items_change_in_place(bundle: Bundle):
 
 
 def test_more_items_than_there_is_room_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(live, "SPARE", 2)
+    monkeypatch.setattr("udfs.catalog.items.HEADROOM", 2)
     items = LiveItems(bundle)
     assert items.room == 5
     many = [change(f"n{number}", "x" * number, number) for number in range(9)]
@@ -118,8 +117,8 @@ def test_a_bundle_with_vectors_missing_is_refused(bundle: Bundle):
 
 
 def write(bundles: Path, name: str, *rows: dict[str, object]) -> None:
-    (bundles / segments.FOLDER).mkdir(exist_ok=True)
-    pq.write_table(table(*rows), bundles / segments.FOLDER / name)
+    (bundles / FOLDER).mkdir(exist_ok=True)
+    pq.write_table(table(*rows), bundles / FOLDER / name)
 
 
 def test_each_change_is_read_once_and_the_latest_holds(tmp_path: Path):
@@ -135,13 +134,13 @@ def test_each_change_is_read_once_and_the_latest_holds(tmp_path: Path):
     assert len(reader.new()) == 0
     write(tmp_path, "part-1", change("a", "older", 4, 10), change("d", "new", 1))
     assert reader.new()["item_id"].to_pylist() == ["d"]
-    (tmp_path / segments.FOLDER / "part-3").write_bytes(b"broken")
+    (tmp_path / FOLDER / "part-3").write_bytes(b"broken")
     write(tmp_path, "part-4", change("a", None, 6))
     assert reader.new()["item_id"].to_pylist() == ["a"]
 
 
 def test_many_small_segments_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segments, "MANY", 5)
+    monkeypatch.setattr("udfs.bundles.changes.MANY", 5)
     early, late = Segments(tmp_path), Segments(tmp_path)
     for number in range(4):
         write(tmp_path, f"part-{number}", change(f"i{number % 3}", f"version {number}", number))
@@ -149,7 +148,7 @@ def test_many_small_segments_become_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(early.new()) == 3
     write(tmp_path, "part-4", change("i1", None, 9))
     assert compact(tmp_path) == 5
-    (merged,) = files(tmp_path / segments.FOLDER)
+    (merged,) = files(tmp_path / FOLDER)
     assert merged.name.startswith("merged-")
     assert early.new()["item_id"].to_pylist() == ["i1"]
     found = late.new().select(["item_id", "title", "written"]).sort_by("item_id").to_pylist()
@@ -160,8 +159,8 @@ def test_many_small_segments_become_one(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_that_goes_while_it_is_read_is_found_in_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path, "part-1", change("a", "apple"))
     reader = Segments(tmp_path)
-    gone = [tmp_path / segments.FOLDER / "gone"]
-    monkeypatch.setattr(segments, "files", lambda _: gone)
+    gone = [tmp_path / FOLDER / "gone"]
+    monkeypatch.setattr("udfs.bundles.changes.files", lambda _: gone)
     assert len(reader.new()) == 0
     monkeypatch.undo()
     assert reader.new()["title"].to_pylist() == ["apple"]

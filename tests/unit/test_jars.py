@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.jars import LOCK, ROLES, LockedJar, jars, read_lock, write_lock
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 CONTENT = b"a small jar"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

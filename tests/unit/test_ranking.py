@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.bundle import Bundle, EncoderInfo, Manifest
-from udfs.contracts import RankedItem
-from udfs.items import LiveItems
-from udfs.ranking import GRID, MICRO, Ranker, RankOptions, Signals, best, item_rows, signals_of, to_grid
-from udfs.sessions import Sessions
+from udfs.bundles.bundle import Bundle
+from udfs.bundles.manifest import EncoderInfo, Manifest
+from udfs.catalog.items import LiveItems
+from udfs.contracts.rankings import RankedItem
+from udfs.core.arrays import top_k_rows
+from udfs.core.exact import SCORE_SCALE, VECTOR_SCALE, to_grid
+from udfs.ranking.blend import BlendRanker
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import Sessions
+from udfs.sessions.signals import Signals, item_rows, signals_of
 
 DIMENSIONS = 384
 
@@ -74,7 +79,7 @@ def signals(*sessions: list[int]) -> Signals:
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
     bundle, vectors = shop
     given = signals(*sessions)
-    return Ranker(bundle, LiveItems(bundle), options).rank(
+    return BlendRanker(bundle, LiveItems(bundle), options).rank(
         len(sessions), given, vectors[given.item].astype(np.float32), (given.session, given.item)
     )
 
@@ -99,7 +104,7 @@ def test_scores_are_those_of_the_formula(shop: tuple[Bundle, np.ndarray]):
 
 def test_reasons_add_up_to_the_score_and_name_the_sessions_own_things(shop: tuple[Bundle, np.ndarray]):
     for item in ranked(shop, RankOptions(), [3, 11, 40])[0]:
-        assert round(sum(reason.weight for reason in item.reasons) * MICRO) == round(item.score * MICRO)
+        assert round(sum(reason.weight for reason in item.reasons) * SCORE_SCALE) == round(item.score * SCORE_SCALE)
         assert [reason.weight for reason in item.reasons] == sorted((r.weight for r in item.reasons), reverse=True)
         for reason in item.reasons:
             assert reason.because in ("title 3", "title 11", "title 40") or reason.source == "popularity"
@@ -124,7 +129,7 @@ def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np
     bundle, _ = shop
     nothing = Signals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
     none = np.empty(0, np.int64)
-    (row,) = Ranker(bundle, LiveItems(bundle), RankOptions()).rank(
+    (row,) = BlendRanker(bundle, LiveItems(bundle), RankOptions()).rank(
         1, nothing, np.empty((0, DIMENSIONS), np.float32), (none, none)
     )
     popularity = bundle.items().popularity
@@ -159,7 +164,7 @@ def test_grid_products_are_exact_in_float32():
     exact = grid.astype(np.int64) @ grid.astype(np.int64).T
     assert np.array_equal((grid @ grid.T).astype(np.int64), exact)
     assert exact.max() <= 2**24
-    cosine = grid.astype(np.float64) @ grid.T.astype(np.float64) / GRID**2
+    cosine = grid.astype(np.float64) @ grid.T.astype(np.float64) / VECTOR_SCALE**2
     true = np.vstack([unit(np.random.default_rng(3), 300)])
     assert np.abs(cosine[:300, :300] - true @ true.T).max() < 1e-3
 
@@ -168,7 +173,7 @@ def test_grid_products_are_exact_in_float32():
 def test_best_is_a_full_sort_cut_at_k(rows: list[list[int]], k: int):
     score = np.array(rows, dtype=np.float64)
     score[score == -3] = -np.inf
-    row, column = best(score, k)
+    row, column = top_k_rows(score, k)
     for number, values in enumerate(score):
         order = sorted(range(5), key=lambda place: (-values[place], place))
         assert column[row == number].tolist() == [place for place in order if np.isfinite(values[place])][:k]
@@ -191,7 +196,7 @@ def test_signals_are_the_recent_titles_and_queries(shop: tuple[Bundle, np.ndarra
         ["i1", "i2", "i3", "unheard of", None, "i5"],
         [None, None, None, None, "blue mug", None],
     )
-    signals = signals_of(sessions, item_rows(sessions, items.row_of), items.titles, options)
+    signals = signals_of(sessions, item_rows(sessions, items.row_of), items.titles, options.recent, options.decay)
     assert signals.text == ["title 2", "blue mug", "title 5"]
     assert signals.item.tolist() == [2, -1, 5]
     assert signals.weight.tolist() == [256, 768, 2048]

@@ -15,14 +15,17 @@ from onnx import numpy_helper
 from support import another_bundle
 
 from flink_jobs.settings import load_settings
-from udfs import features, following, segments
-from udfs.bundle import CURRENT, current_id, open_bundle, set_current
-from udfs.candidates import shopper_hash
-from udfs.encoder import WARM_UP, Encoder, EncoderOptions
-from udfs.errors import ShopstreamError
-from udfs.forgotten import Forgotten
-from udfs.recommend import Recommender, RecommendOptions
-from udfs.sessions import Sessions
+from udfs.bundles.bundle import CURRENT, current_id, open_bundle, set_current
+from udfs.bundles.changes import FOLDER, SCHEMA
+from udfs.bundles.forgotten import ErasureList
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import shopper_hash
+from udfs.encoder.encoder import WARM_UP, Encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.features.registry import FEATURES
+from udfs.recommend.options import RecommendOptions
+from udfs.recommend.recommender import Recommender
+from udfs.sessions.columns import Sessions
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def folder(bundles: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recommender(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
-    monkeypatch.setattr(following, "CHECK_S", 0.0)
+    monkeypatch.setattr("udfs.bundles.watcher.CHECK_S", 0.0)
     return Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
 
 
@@ -81,7 +84,7 @@ def test_forgotten_shoppers_become_strangers_without_a_restart(recommender: Reco
     users = dict.fromkeys(json.loads(line)["user_id"] for line in lines)
     stranger = items("nobody")
     user = next(user for user in users if items(user) != stranger)
-    Forgotten.read(folder).with_more([shopper_hash(user)], 2**62).write(folder)
+    ErasureList.read(folder).with_more([shopper_hash(user)], 2**62).write(folder)
     assert items(user) == stranger
     set_current(folder, another_bundle(folder))
     assert items(user) == items("nobody")
@@ -101,7 +104,8 @@ def test_features_know_the_bundles_items(recommender: Recommender, folder: Path)
 
 def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(features, "FEATURES", dict(features.FEATURES))
+    monkeypatch.setitem(FEATURES, "twice", None)  # removed again after the test
+    del FEATURES["twice"]
     (tmp_path / "shop_features.py").write_text(
         "from udfs.features import feature\n\n@feature('int64')\ndef twice(e):\n    return e.count * 2\n"
     )
@@ -158,9 +162,9 @@ def test_a_broken_bundle_is_passed_over_and_said_once(
 def test_items_change_while_a_new_bundle_is_broken(recommender: Recommender, folder: Path):
     first = answer(recommender)["items"][0]["item_id"]
     (folder / CURRENT).write_text("broken")
-    (folder / segments.FOLDER).mkdir()
-    gone = pa.Table.from_pylist([{"item_id": first, "written": 1, "offset": 0}], segments.SCHEMA)
-    pq.write_table(gone, folder / segments.FOLDER / "one")
+    (folder / FOLDER).mkdir()
+    gone = pa.Table.from_pylist([{"item_id": first, "written": 1, "offset": 0}], SCHEMA)
+    pq.write_table(gone, folder / FOLDER / "one")
     assert first not in [item["item_id"] for item in answer(recommender)["items"]]
 
 
@@ -212,7 +216,7 @@ def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
 def test_a_bundle_that_was_mended_is_taken_up_later(
     recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(following, "RETRY_S", 0.0)
+    monkeypatch.setattr("udfs.bundles.watcher.RETRY_S", 0.0)
     new = another_bundle(folder)
     (folder / new).rename(folder / "on its way")
     set_current(folder, new)

@@ -6,11 +6,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from udfs import runtimes
-from udfs.bundle import Parity, Variant, open_bundle
-from udfs.encoder import Encoder
-from udfs.errors import ShopstreamError
-from udfs.runtimes import EncoderOptions, choose, load, ort_provider_options
+from udfs.bundles.bundle import open_bundle
+from udfs.bundles.manifest import Parity, Variant
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.loading import load
+from udfs.encoder.onnx_runtime import ort_provider_options
+from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import choose
 
 PARITY = Parity(1, 1, 1, 1, 1, 1, 1, 1)
 VARIANTS = {
@@ -29,8 +32,8 @@ HAS_CUDA = Path("/dev/nvidiactl").exists()
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
     def set_up(flags: str, *, cuda: bool = False) -> None:
-        monkeypatch.setattr(runtimes, "cpu_flags", lambda: frozenset(flags.split()))
-        monkeypatch.setattr(runtimes, "_on_device", lambda _: cuda)
+        monkeypatch.setattr("udfs.encoder.selection.cpu_flags", lambda: frozenset(flags.split()))
+        monkeypatch.setattr("udfs.encoder.selection.on_device", lambda _: cuda)
 
     return set_up
 
@@ -106,8 +109,8 @@ def test_a_named_variant_is_never_replaced_unasked(bundles: Path):
 
 def test_openvino_that_is_not_installed_is_an_error(bundles: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(runtimes, "_loaded", {})
-    monkeypatch.setattr(runtimes, "find_spec", lambda _: None)
+    monkeypatch.setattr("udfs.encoder.loading._loaded", {})
+    monkeypatch.setattr("udfs.encoder.openvino.find_spec", lambda _: None)
     with pytest.raises(ShopstreamError, match="package openvino is not installed"):
         Encoder(open_bundle(bundles), EncoderOptions(provider="openvino", threads=1))
 
@@ -152,7 +155,7 @@ def test_openvinos_form_for_short_texts_gives_what_the_whole_model_gives(
     )
     ids = np.random.default_rng(0).integers(1000, 20_000, (5, 9))
     short = runtime.run(ids, np.ones_like(ids)).copy()
-    monkeypatch.setattr(runtimes, "SHORT_TOKENS", 0)
+    monkeypatch.setattr("udfs.encoder.openvino.SHORT_TOKENS", 0)
     whole = runtime.run(ids, np.ones_like(ids)).copy()
     padded = runtime.run(np.pad(ids, ((0, 0), (0, 3))), np.pad(np.ones_like(ids), ((0, 0), (0, 3))))[:, :9]
     for other in (whole, padded):

@@ -10,7 +10,7 @@ from flink_jobs.security import client_options, flink_options
 from flink_jobs.settings import KafkaSettings, load_settings
 from flink_jobs.submit import job_arguments
 from flink_jobs.tables import clickstream_table, dead_letter_table, literal
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 PLANTED = "un1que"
 

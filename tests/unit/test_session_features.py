@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 from flink_jobs import tables
-from udfs import lake
-from udfs.bundle import open_bundle
-from udfs.features import FEATURES, compute_features
-from udfs.items import LiveItems
-from udfs.session_features import CLOSING_COLUMNS, RULES, Closer, ClosingOptions, close_columns, closed_schema
-from udfs.sessions import Sessions
+from udfs.bundles.bundle import open_bundle
+from udfs.catalog.items import LiveItems
+from udfs.features.compute import compute_features
+from udfs.features.registry import FEATURES
+from udfs.lake.closing import CLOSING_COLUMNS, RULES, ClosingOptions, SessionFinalizer, close_columns, closed_schema
+from udfs.lake.schema import VERSION, sessions_schema
+from udfs.sessions.columns import Sessions
 
 MOST = 8
 ARRAYS = [name for name in CLOSING_COLUMNS if name.endswith("s") and name != "session_events"]
 
 
 @pytest.fixture(scope="module")
-def closer(bundles: Path) -> Closer:
-    return Closer(ClosingOptions(bundles, MOST))
+def closer(bundles: Path) -> SessionFinalizer:
+    return SessionFinalizer(ClosingOptions(bundles, MOST))
 
 
 def session(events: list[dict[str, Any]]) -> list[Any]:
@@ -31,13 +32,13 @@ def session(events: list[dict[str, Any]]) -> list[Any]:
     return ["u", min(times), max(times), len(events), *arrays]
 
 
-def close(closer: Closer, *sessions: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def close(closer: SessionFinalizer, *sessions: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     batch, found = close_columns(closer, list(zip(*map(session, sessions), strict=True)))
     assert batch.schema.equals(closed_schema())
     return batch.to_pylist(), found
 
 
-def events(closer: Closer, count: int) -> list[dict[str, Any]]:
+def events(closer: SessionFinalizer, count: int) -> list[dict[str, Any]]:
     items = closer._known.used.items.ids
     rng = np.random.default_rng(count)
     return [
@@ -65,7 +66,9 @@ def test_columns_are_those_that_sql_collects():
 
 
 @pytest.mark.parametrize("count", [1, MOST - 1, MOST, MOST + 1, 40])
-def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(closer: Closer, bundles: Path, count: int):
+def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(
+    closer: SessionFinalizer, bundles: Path, count: int
+):
     own = events(closer, count)
     shuffled = [own[place] for place in np.random.default_rng(1).permutation(count)]
     (row,), found = close(closer, [*shuffled, own[0]])
@@ -80,9 +83,9 @@ def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(close
         "session_id": f"u/{start}", "user_id": "u", "session_start": start, "session_end": end, "features": expected
     }  # fmt: skip
     assert {name: row[f"sessions__{name}"] for name in FEATURES} == expected
-    told = [name for name in lake.sessions_schema().names if name not in FEATURES]
+    told = [name for name in sessions_schema().names if name not in FEATURES]
     assert [row[f"sessions__{name}"] for name in told] == [
-        lake.VERSION, f"u/{start}", "u", start, end, count, 1, 0, 0, False, open_bundle(bundles).id
+        VERSION, f"u/{start}", "u", start, end, count, 1, 0, 0, False, open_bundle(bundles).id
     ]  # fmt: skip
     for name, array in {"event_id": "event_ids", "event_time": "event_times", "price": "prices"}.items():
         assert row[f"events__{name}"] == [event[array] for event in own]
@@ -90,7 +93,7 @@ def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(close
     assert row["events__device"] == [None] * count
 
 
-def test_what_cleaning_finds_is_counted_by_rule(closer: Closer):
+def test_what_cleaning_finds_is_counted_by_rule(closer: SessionFinalizer):
     bad = events(closer, 3)
     bad[0] |= {"prices": 1e300, "item_ids": "no such item"}
     bad[1] |= {"prices": 1e300, "quantities": 1e9, "dwell_times": 1e12}

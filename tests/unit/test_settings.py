@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flink_jobs.settings import Settings, duration_ms, load_settings, settings_table
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from flink_jobs.simulate import FAULTS, LOCALES, START_MS, ZONES, Record, make_catalog, past_sessions, simulate, write
-from udfs.datasets import read_catalog, read_events
-from udfs.errors import ShopstreamError
+from udfs.catalog.files import read_catalog
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import read_events
 
 GAP_MS = 30 * 60_000
 TYPES = {"view", "click", "search", "add_to_cart", "remove_from_cart", "purchase", "rate", "impression"}

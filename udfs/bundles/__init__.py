@@ -1,0 +1,1 @@
+"""The bundles folder: bundles, changes of the catalog between them, erased users."""

@@ -1,0 +1,96 @@
+"""The manifest of a bundle."""
+
+import hashlib
+from typing import Annotated
+
+import msgspec
+
+FORMAT = 3
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of a bundle: its SHA-256 in hex and its size in bytes."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """How close a variant's vectors are to fp32, measured on texts held back from calibration.
+
+    Cosines are between the two vectors of one text. spearman: rank correlation of the cosines of all pairs of texts.
+    top10_overlap: mean share of a text's ten nearest neighbours that both agree on. batch_invariance: lowest cosine
+    between a text's vector encoded alone and in batches of mixed and of equal length, 1 if all are bit-identical;
+    padding_invariance: the same with up to 96 tokens of padding, which the encoder itself never adds.
+    """
+
+    texts: int
+    cosine_mean: float
+    cosine_p1: float
+    cosine_min: float
+    spearman: float
+    top10_overlap: float
+    batch_invariance: float
+    padding_invariance: float
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """One file of the encoder: where it lies in the bundle, its precision, the providers it is made for and its parity.
+
+    measured_on: the provider that its parity was measured on.
+    """
+
+    file: str
+    precision: str
+    providers: tuple[str, ...]
+    measured_on: str
+    parity: Parity
+
+
+class EncoderInfo(msgspec.Struct, frozen=True):
+    """How texts become vectors: token limit, pooling (`mean`, `cls` or `max`), prefix and width."""
+
+    max_tokens: int
+    pooling: str
+    normalize: bool
+    prefix: str
+    dimensions: int
+    variants: dict[str, Variant]
+
+
+class RankerInfo(msgspec.Struct, frozen=True):
+    """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
+
+    repeats: whether it learned to recommend again what a session has met. quality: of the ranker, measured on sessions
+    that trained neither it nor what its columns are made of.
+    """
+
+    columns: tuple[str, ...]
+    sources: tuple[str, ...]
+    repeats: bool
+    quality: dict[str, float]
+
+
+class BundleFormat(msgspec.Struct):
+    """The format of a manifest, read before all else."""
+
+    format: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """manifest.json. `id` is the hash of everything else in it, and so of every file."""
+
+    format: int
+    id: str
+    source_model: str
+    versions: dict[str, str]
+    encoder: EncoderInfo
+    items: int
+    sessions: int
+    files: dict[str, FileEntry]
+    ranker: RankerInfo | None = None
+
+    def content_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of this manifest without its id."""
+        blank = msgspec.structs.replace(self, id="")
+        return hashlib.sha256(msgspec.json.encode(blank, order="deterministic")).hexdigest()[:16]

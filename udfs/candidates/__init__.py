@@ -1,0 +1,1 @@
+"""Candidate generation: several sources propose items and compute ranking features."""

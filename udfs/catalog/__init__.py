@@ -1,0 +1,1 @@
+"""The catalog: items, their vectors and changes."""

@@ -1,0 +1,1 @@
+"""Arrays, exact sums, time, hashes, locks and errors."""

@@ -1,0 +1,1 @@
+"""BERT: texts in, unit vectors out, each depending on its text alone."""

@@ -1,0 +1,1 @@
+"""Events: from Kafka records and files to columns."""

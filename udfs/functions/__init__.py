@@ -1,0 +1,1 @@
+"""The PyFlink functions: the one package of udfs that needs Flink."""

@@ -1,0 +1,59 @@
+"""The PyFlink function that recommends."""
+
+import logging
+import time
+from typing import Any
+
+import msgspec
+import pandas as pd
+from pyflink.table import DataTypes
+from pyflink.table.udf import FunctionContext, ScalarFunction, udf
+
+from udfs.functions.metrics import BundleMetrics, CounterDeltas, EncoderMetrics, LatencyHistogram
+from udfs.recommend.columns import recommend_columns
+from udfs.recommend.options import RecommendOptions
+from udfs.recommend.recommender import Recommender
+
+log = logging.getLogger(__name__)
+
+
+class _Recommend(ScalarFunction):
+    def __init__(self, options: RecommendOptions) -> None:
+        self._options = options
+
+    def open(self, function_context: FunctionContext) -> None:
+        logging.getLogger("udfs").setLevel(self._options.log_level)
+        self._recommender = Recommender(self._options)
+        group = function_context.get_metric_group()
+        self._encoder, self._bundle = EncoderMetrics(group), BundleMetrics(group)
+        group = group.add_group("recommend")
+        self._answered = CounterDeltas(group, ("batches", "triggers", "items", "candidates", "rank_us"))
+        self._us = group.counter("us")
+        self._batch_ms, self._trigger_ms = LatencyHistogram(group, "batch_ms"), LatencyHistogram(group, "trigger_ms")
+        self._encoder.update(self._recommender.encoder_stats)
+
+    def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":
+        began = time.perf_counter()
+        answers = pd.Series(recommend_columns(self._recommender, columns), dtype=object)
+        took = time.perf_counter() - began
+        self._us.inc(round(took * 1e6))
+        self._batch_ms.add(took * 1000)
+        self._trigger_ms.add(took * 1000, len(answers))
+        self._answered.update(self._recommender.answered)
+        self._encoder.update(self._recommender.encoder_stats)
+        self._bundle.update(self._recommender.followed)
+        if log.isEnabledFor(logging.DEBUG):
+            self._log(columns, took)
+        return answers
+
+    def _log(self, columns: "tuple[pd.Series[Any], ...]", took: float) -> None:
+        """A line of JSON a trigger: which answer it got, by which bundle, in how large a batch and how soon."""
+        shared = {"model": self._recommender.followed.bundle, "batch": len(columns[0]), "took_us": round(took * 1e6)}
+        for user, event, when in zip(*columns[:3], strict=True):
+            told = {"recommendation_id": f"{user}/{event}", "trigger_event_id": event, "event_time": int(when)}
+            log.debug("answered %s", msgspec.json.encode(told | shared).decode())
+
+
+def recommend(options: RecommendOptions) -> Any:
+    """A function of RECOMMEND_COLUMNS that gives the JSON of a recommendation."""
+    return udf(_Recommend(options), result_type=DataTypes.STRING(), func_type="pandas")

@@ -1,0 +1,94 @@
+"""The lake: closed sessions and their events as Parquet files by UTC day, and the one declaration of their columns.
+
+    <lake>/sessions/day=YYYY-MM-DD/   Parquet files, a row a closed session, on the day of its start
+    <lake>/events/day=YYYY-MM-DD/     Parquet files, a row a cleaned event, on its own day
+
+A file whose name begins with `.` or `_` is no data; any other is, whatever its name ends in.
+A column is only ever added, never renamed, removed or given another type: what an old file lacks is null. What a column
+means changes with VERSION only, which every row carries in `schema_version`.
+"""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from udfs.core.errors import ShopstreamError
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.features.registry import arrow_schema
+
+VERSION = 1
+
+VERSION_COLUMN = "schema_version"
+
+#: The partition column; its values are the folders' names, not in the files.
+DAY = pa.field("day", pa.string())
+
+_SQL_OF = {
+    pa.int32(): "INT",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "STRING",
+    pa.bool_(): "BOOLEAN",
+    pa.binary(): "BYTES",
+}
+
+_ARROW_OF = {sql: arrow for arrow, sql in _SQL_OF.items()}
+
+
+def sessions_schema() -> pa.Schema:
+    """Columns of `sessions`, the declared features last; times are epoch ms UTC.
+
+    ShopstreamError for a feature that has the name of another column.
+    """
+    own = pa.schema(
+        [
+            (VERSION_COLUMN, pa.int32()),
+            ("session_id", pa.string()),
+            ("user_id", pa.string()),
+            ("session_start", pa.int64()),
+            ("session_end", pa.int64()),
+            ("session_events", pa.int64()),  # of the whole session, repeats not counted
+            ("repeats", pa.int64()),
+            ("repaired", pa.int64()),  # values that cleaning made unknown
+            ("unknown_items", pa.int64()),  # events whose item is not in the catalogue
+            ("bot", pa.bool_()),
+            ("model", pa.string()),  # the bundle's id
+        ]
+    )
+    features = arrow_schema()
+    if taken := {*own.names, DAY.name}.intersection(features.names):
+        raise ShopstreamError(f"feature {min(taken)!r} needs another name: the lake's sessions have such a column")
+    return pa.schema([*own, *features])
+
+
+def events_schema() -> pa.Schema:
+    """Columns of `events`: those of a parsed event, and the session that it is in."""
+    columns = {name: kind for name, kind in EVENT_COLUMNS.items() if not name.startswith("error")}
+    return pa.schema(
+        [
+            (VERSION_COLUMN, pa.int32()),
+            ("session_id", pa.string()),
+            *((name, _ARROW_OF[kind]) for name, kind in columns.items()),
+        ]
+    )
+
+
+#: By table: its columns, and the one whose UTC day is the row's partition.
+TABLES: dict[str, Callable[[], pa.Schema]] = {"sessions": sessions_schema, "events": events_schema}
+
+TIME_OF = {"sessions": "session_start", "events": "event_time"}
+
+#: The column that tells its rows apart.
+ID_OF = {"sessions": "session_id", "events": "event_id"}
+
+
+def flink_columns(schema: pa.Schema) -> str:
+    """The columns as Flink's DDL lists them, one a line; the partition column is not among them."""
+    return ",\n".join(f"  `{field.name}` {_SQL_OF[field.type]}" for field in schema)
+
+
+def columns_of(table: str) -> pa.Schema:
+    """A table's columns; ShopstreamError for a name that is no table's."""
+    if table not in TABLES:
+        raise ShopstreamError(f"the lake has no table {table!r}, only {' and '.join(TABLES)}")
+    return TABLES[table]()

@@ -1,0 +1,1 @@
+"""Turns a batch of sessions into recommendation records."""
