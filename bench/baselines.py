@@ -27,7 +27,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from export.history.interactions import Interactions
-from udfs.sessions import Bools, Floats, Ints
+from udfs.core.arrays import Bools, Floats, Ints
 
 #: Cells of a dense array of prefixes × items; bounds memory.
 CELLS = 1 << 19

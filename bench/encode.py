@@ -30,9 +30,9 @@ from bench.peers_encode import BATCHES, SETTINGS, Vectors
 from bench.text_sets import TextSet, calibration_texts, make_text_sets, read_titles
 from export.encoder.parity import NEIGHBOURS, cosines, neighbour_overlap
 from export.encoder.source import SourceModel, open_source
-from udfs.bundle import Bundle, open_bundle
-from udfs.errors import ShopstreamError
-from udfs.runtimes import cpu_flags
+from udfs.bundles.bundle import Bundle, open_bundle
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.selection import cpu_flags
 
 REFERENCE = "sentence-transformers"
 CACHE = 50_000

@@ -19,13 +19,15 @@ from export.history.files import write_past
 from export.history.interactions import Interactions
 from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
 from export.ranker.train import train_ranker
-from udfs.bundle import Bundle, open_bundle
-from udfs.candidates import Finder, nth_of
-from udfs.encoder import CachedEncoder, Encoder
-from udfs.items import LiveItems
-from udfs.learned import LearnedRanker
-from udfs.ranking import RankOptions
-from udfs.runtimes import EncoderOptions
+from udfs.bundles.bundle import Bundle, open_bundle
+from udfs.candidates.generator import CandidateGenerator
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import position_in_group
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.ranking.learned import LearnedRanker
+from udfs.ranking.options import RankOptions
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -95,7 +97,7 @@ class Ours:
         write_past(folder, train, items, vectors)
         bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
         if self.name in ALONE:
-            self.finder = Finder(bundle, LiveItems(bundle), repeats=self._repeats)
+            self.finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=self._repeats)
             return
         (folder / "learning").mkdir()
         learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
@@ -118,7 +120,7 @@ class Ours:
                 found = candidates(self.finder, part, self._encode)
                 score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
                 session, item = best(found.session, found.item, score, k)
-                out[first + session, nth_of(session)] = item
+                out[first + session, position_in_group(session)] = item
             return out
         users, row_of = [sofar.users[number] for number in sofar.user], self.finder.items.row_of
         for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
@@ -137,7 +139,7 @@ def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]
     """Session and item of the k highest positive scores of each session, the best first; ties to the earlier item."""
     order = np.lexsort((item, -score, session))
     order = order[score[order] > 0]
-    order = order[nth_of(session[order]) < k]
+    order = order[position_in_group(session[order]) < k]
     return session[order], item[order]
 
 

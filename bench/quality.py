@@ -34,8 +34,8 @@ from bench.baselines import BASELINES, Baseline, VectorSessionKnn, Vstan, publis
 from bench.encode import machine
 from bench.quality_data import Split, read_split
 from export.history.interactions import Interactions
-from udfs.errors import ShopstreamError
-from udfs.sessions import Floats, Ints, coded
+from udfs.core.arrays import Floats, Ints, factorize
+from udfs.core.errors import ShopstreamError
 
 #: Lengths of the lists.
 CUTS = (5, 10, 20)
@@ -261,7 +261,7 @@ def traits_of(split: Split) -> tuple[str, Any]:
     train, size = split.train, len(split.train.items)
     if split.catalog is not None and split.catalog["category"].null_count < len(split.catalog):
         category = dict(zip(split.catalog["item_id"].to_pylist(), split.catalog["category"].to_pylist(), strict=True))
-        code, names = coded(np.array([category.get(item) for item in train.items], dtype=object))
+        code, names = factorize(np.array([category.get(item) for item in train.items], dtype=object))
         known = np.flatnonzero(code >= 0)
         return "category", sp.csr_array((np.ones(len(known)), (known, code[known])), shape=(size, len(names)))
     pairs = np.unique(train.session * size + train.item)

@@ -11,9 +11,10 @@ import pyarrow.csv as pacsv
 
 from bench.environment import ROOT
 from export.history.interactions import COLUMNS, Interactions, interactions
-from udfs.datasets import read_catalog, read_events
-from udfs.errors import ShopstreamError
-from udfs.sessions import Bools, Ints, coded
+from udfs.catalog.files import read_catalog
+from udfs.core.arrays import Bools, Ints, factorize
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import read_events
 
 #: Without test_sessions.csv, the share of the sessions, the last by start, that are the test.
 TEST_SHARE = 0.2
@@ -67,8 +68,8 @@ def read_split(folder: Path, *, repeats: bool) -> Split:
         raise ShopstreamError(f"{folder}: there must be a session to learn from, and one of two items or more to test")
     items_of = [np.array(part.items, dtype=object)[part.item] for part in (train, test)]
     users_of = [np.array(part.users, dtype=object)[part.user] for part in (train, test)]
-    item, item_ids = coded(np.concatenate([*items_of, np.array(listed, dtype=object)]))
-    user, user_ids = coded(np.concatenate(users_of))
+    item, item_ids = factorize(np.concatenate([*items_of, np.array(listed, dtype=object)]))
+    user, user_ids = factorize(np.concatenate(users_of))
     items, users = list(item_ids), list(user_ids)
     learnt, met = len(train.item), len(train.item) + len(test.item)
     return Split(

@@ -20,13 +20,16 @@ from bench.pipeline import export_shop
 from export.history.files import write_past
 from export.history.interactions import Interactions
 from export.ranker.positions import prefixes, sessions_of
-from udfs.bundle import INDEX, Bundle, FileEntry, open_bundle
-from udfs.candidates import BY_CONTENT, ragged
-from udfs.index import build_index
-from udfs.items import LiveItems
-from udfs.learned import LearnedRanker
-from udfs.ranking import RankOptions, Scores, to_grid
-from udfs.sessions import TYPE_CODE, Ints
+from udfs.bundles.bundle import INDEX, Bundle, open_bundle
+from udfs.bundles.manifest import FileEntry
+from udfs.candidates.content import BY_CONTENT
+from udfs.catalog.index import build_index
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import Ints, Scores, concat_ranges
+from udfs.core.exact import to_grid
+from udfs.ranking.learned import LearnedRanker
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import TYPE_CODE
 
 SIZES = (600, 10_000, 1_000_000)
 #: Predictions that are timed alone, and in batches of BATCH; queries whose neighbours are compared with all items'.
@@ -156,7 +159,7 @@ def enlarged(bundle: Bundle, size: int) -> tuple[Interactions, pa.Table, npt.NDA
 
 def _ordered(log: Interactions, order: Ints) -> Interactions:
     """The same sessions in this order."""
-    event, _ = ragged(log.offsets[order], log.offsets[order + 1])
+    event, _ = concat_ranges(log.offsets[order], log.offsets[order + 1])
     columns = {name: getattr(log, name)[event] for name in ("item", "time", "type_code")}
     offsets = np.append(0, np.cumsum(np.diff(log.offsets)[order]))
     return replace(log, offsets=offsets, user=log.user[order], **columns)

@@ -19,8 +19,8 @@ from export.bundle.options import Exported, ExportOptions
 from export.encoder.parity import GATE, parse_gate
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
 from export.ranker.report import chart_of, write_report
-from udfs.datasets import parse_mapping
-from udfs.errors import exit_with_one_line
+from udfs.core.errors import exit_with_one_line
+from udfs.events.mapping import parse_mapping
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -14,7 +14,7 @@ from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import Settings, load_settings
-from udfs.bundle import CURRENT
+from udfs.bundles.bundle import CURRENT
 
 SHOP_EVENTS = 20_000
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -7,8 +7,8 @@ from pathlib import Path
 from export.encoder.parity import GATE
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
 from export.ranker.train import TrainedRanker
-from udfs.bundle import Bundle
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import Bundle
+from udfs.core.errors import ShopstreamError
 
 
 @dataclass(frozen=True)

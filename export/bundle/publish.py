@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import onnxruntime
 
-from udfs.bundle import FORMAT, MANIFEST, Bundle, EncoderInfo, FileEntry, Manifest, RankerInfo, open_bundle, set_current
-from udfs.checksum import sha256
-from udfs.errors import ShopstreamError
+from udfs.bundles.bundle import MANIFEST, Bundle, open_bundle, set_current
+from udfs.bundles.manifest import FORMAT, EncoderInfo, FileEntry, Manifest, RankerInfo
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import sha256
 
 PACKAGES = ("lightgbm", "onnx", "optimum", "optimum-onnx", "transformers", "torch", "tokenizers", "shopstream")
 

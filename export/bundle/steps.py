@@ -16,11 +16,14 @@ from export.encoder.variants import VARIANTS, encoder_info, open_variant
 from export.history.files import write_items, write_past
 from export.history.reading import ShopHistory, read_history
 from export.ranker.train import TrainedRanker, let_threads_sleep, train_ranker
-from udfs.bundle import INDEX, Bundle, EncoderInfo, Variant
-from udfs.encoder import CachedEncoder, Encoder, Vectors
-from udfs.errors import ShopstreamError
-from udfs.index import build_index
-from udfs.runtimes import EncoderOptions, choose
+from udfs.bundles.bundle import INDEX, Bundle
+from udfs.bundles.manifest import EncoderInfo, Variant
+from udfs.catalog.index import build_index
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import Encoder, Vectors
+from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import choose
 
 #: Texts whose vectors are kept while a ranker is trained.
 CACHED_TEXTS = 1_000_000

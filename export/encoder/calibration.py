@@ -8,7 +8,7 @@ import numpy as np
 from export.encoder.batches import exact_length_batches, vocabulary_texts
 from export.encoder.quantize import Activation, calibrate
 from export.encoder.source import SourceModel
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 #: Variants are measured on at most this many texts.
 HELD_BACK = 500

@@ -7,9 +7,10 @@ from pathlib import Path
 from export.encoder.parity import cosines
 from export.encoder.quantize import Activation, write_int8
 from export.encoder.source import SourceModel
-from udfs.bundle import EncoderInfo
-from udfs.encoder import Encoder, Vectors
-from udfs.runtimes import Choice, EncoderOptions
+from udfs.bundles.manifest import EncoderInfo
+from udfs.encoder.encoder import Encoder, Vectors
+from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import Choice
 
 #: Texts on which a variant's speed is measured.
 SPEED_TEXTS = 256

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from udfs.bundle import Parity
-from udfs.encoder import Encoder, Vectors
-from udfs.errors import ShopstreamError
+from udfs.bundles.manifest import Parity
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder, Vectors
 
 NEIGHBOURS = 10
 #: The first texts given, this many, are also encoded one by one, in mixed batches and with padding.

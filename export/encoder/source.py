@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: model_type to the positions that its position table keeps for padding.

@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from export.encoder.batches import exact_length_batches
 from export.encoder.source import SourceModel
-from udfs.errors import ShopstreamError
+from udfs.core.errors import ShopstreamError
 
 EMBEDDING = "embedding"
 #: Lowest cosine between PyTorch's and ONNX Runtime's hidden states of a text.

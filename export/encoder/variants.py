@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 
 from export.encoder.source import SourceModel
-from udfs.bundle import EncoderInfo
-from udfs.encoder import Encoder
-from udfs.errors import ShopstreamError
-from udfs.runtimes import Choice, EncoderOptions, Provider
+from udfs.bundles.manifest import EncoderInfo
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions, Provider
+from udfs.encoder.selection import Choice
 
 log = logging.getLogger(__name__)
 #: The providers of each variant. The export measures it on the first one that works.

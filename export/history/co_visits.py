@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from export.history.interactions import Interactions
-from udfs.sessions import Ints
+from udfs.core.arrays import Ints
 
 #: Steps between two items of a session that still count as together.
 WINDOW = 10

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from export.history.co_visits import ItemStatistics
 from export.history.interactions import Interactions
 from export.history.neighbours import cooccurrence, past_sessions
-from udfs.encoder import Vectors
+from udfs.encoder.encoder import Vectors
 
 
 def write_items(folder: Path, log: Interactions, items: pa.Table, vectors: Vectors) -> None:

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.contracts import EVENT_TYPES
-from udfs.datasets import EVENTS
-from udfs.sessions import TYPE_CODE, Bools, Ints, coded
+from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.core.arrays import Bools, Ints, factorize
+from udfs.events.files import EVENTS
+from udfs.sessions.columns import TYPE_CODE
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
 _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
@@ -56,7 +57,7 @@ class Interactions:
     @property
     def first_of_item(self) -> Bools:
         """bool [N]: an item's first event in each session."""
-        pair, _ = coded(self.session * (len(self.items) + 1) + self.item)
+        pair, _ = factorize(self.session * (len(self.items) + 1) + self.item)
         return np.diff(np.maximum.accumulate(pair), prepend=-1) > 0
 
     def part(self, first: int, last: int) -> "Interactions":
@@ -97,7 +98,7 @@ class Interactions:
 def interactions(
     batches: Iterable[pa.RecordBatch], gap_ms: int | None = None, items: Sequence[str] = ()
 ) -> Interactions:
-    """Read Interactions from click events (schema udfs.datasets.EVENTS).
+    """Read Interactions from click events (schema udfs.events.files.EVENTS).
 
     gap_ms: see cut_sessions. items: see interactions_of.
     """
@@ -116,7 +117,7 @@ def cut_sessions(events: pa.Table, gap_ms: int | None) -> Ints:
     session = np.full(len(events), -1)
     events = events.filter(pa.array(known))
     if gap_ms is None and not events["session_id"].null_count:
-        session[known] = coded(events["session_id"].to_numpy(zero_copy_only=False))[0]
+        session[known] = factorize(events["session_id"].to_numpy(zero_copy_only=False))[0]
     else:
         user, _ = _sorted_codes(events["user_id"])
         session[known] = sessionize(user, events["event_time"].to_numpy().astype(np.int64), gap_ms or GAP_MS)
@@ -145,10 +146,10 @@ def interactions_of(events: pa.Table, session: Ints, items: Sequence[str] = ()) 
     events = events.filter(wanted).combine_chunks()
     time = events["event_time"].to_numpy().astype(np.int64)
     user, users = _sorted_codes(events["user_id"])
-    kind, names = coded(events["event_type"].to_numpy(zero_copy_only=False))
+    kind, names = factorize(events["event_type"].to_numpy(zero_copy_only=False))
     type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kind]
     ids = np.concatenate((np.array(items, dtype=object), events["item_id"].to_numpy(zero_copy_only=False)))
-    item, known = coded(ids)
+    item, known = factorize(ids)
     item = item[len(items) :]
     start = np.full(session.max(initial=-1) + 1, np.iinfo(np.int64).max)
     np.minimum.at(start, session, time)
@@ -168,7 +169,7 @@ def interactions_of(events: pa.Table, session: Ints, items: Sequence[str] = ()) 
 
 def _sorted_codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     """Return the strings [n] as int64 [n], numbered in sorted order, so that the file's order does not matter."""
-    codes, names = coded(column.to_numpy(zero_copy_only=False))
+    codes, names = factorize(column.to_numpy(zero_copy_only=False))
     order = np.argsort(names)
     number = np.empty(len(names), dtype=np.int64)
     number[order] = np.arange(len(names))

@@ -6,9 +6,9 @@ import numpy as np
 
 from export.history.co_visits import strongest
 from export.history.interactions import Interactions
-from udfs.bundle import PastSessions
-from udfs.candidates import numbered, shopper_hash
-from udfs.sessions import Floats, Ints, added
+from udfs.bundles.contents import PastSessions
+from udfs.core.arrays import Floats, Ints, segment_sum, unique_inverse
+from udfs.core.hashing import shopper_hash
 
 #: At most this many events lie between two items of a session that count as near.
 WINDOW = 10
@@ -56,5 +56,5 @@ def cooccurrence(log: Interactions) -> tuple[Any, Any]:
 
 def _sum_by_pair(pair: Ints, value: Floats, items: int) -> tuple[Ints, Floats]:
     """Return the distinct pairs of items, sorted, and the sum of the values (float64 [n]) of each."""
-    distinct, index = numbered(pair, items * items)
-    return distinct, added(index, value, len(distinct))
+    distinct, index = unique_inverse(pair, items * items)
+    return distinct, segment_sum(index, value, len(distinct))

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from export.history.interactions import COLUMNS, Interactions, cut_sessions, interactions_of
-from udfs.datasets import CATALOG, EVENTS, column_names, read_catalog, read_events
-from udfs.errors import ShopstreamError
-from udfs.forgotten import Forgotten, usable
-from udfs.lake import past_events
-from udfs.privacy import read_keys
+from udfs.bundles.forgotten import ErasureList
+from udfs.catalog.files import CATALOG, read_catalog
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import EVENTS, read_events
+from udfs.events.formats import column_names
+from udfs.lake.history import past_events
+from udfs.privacy.filtering import without_erased
+from udfs.privacy.keys_file import read_keys
 
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "in_stock")
 
@@ -76,7 +79,7 @@ def read_items(catalog: Path, mapping: Mapping[str, str]) -> tuple[pa.Table, int
 def read_past(
     source: Path, mapping: Mapping[str, str], keys_file: Path | None, bundles: Path
 ) -> Iterator[pa.RecordBatch]:
-    """Yield past events (schema udfs.datasets.EVENTS) under the job's pseudonyms, without those of erased shoppers.
+    """Yield past events (schema udfs.events.files.EVENTS) under the job's pseudonyms, without those of erased shoppers.
 
     source: a file, or the lake's folder, which holds pseudonyms already but for events from before the first key.
     """
@@ -84,7 +87,7 @@ def read_past(
     batches = (
         past_events(source) if source.is_dir() else read_events(source, mapping=_mapping_of(source, mapping, EVENTS))
     )
-    return usable(batches, keys, Forgotten.read(bundles))
+    return without_erased(batches, keys, ErasureList.read(bundles))
 
 
 def _mapping_of(path: Path, mapping: Mapping[str, str], schema: pa.Schema) -> dict[str, str]:

@@ -7,11 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from export.history.interactions import Interactions
-from udfs.bundle import FORMAT, EncoderInfo, Manifest
-from udfs.candidates import Candidates, Finder, Query, nth_of, ragged
-from udfs.encoder import Vectors
-from udfs.ranking import RankOptions, item_rows, signals_of, to_grid
-from udfs.sessions import Bools, Ints, Sessions
+from udfs.bundles.manifest import FORMAT, EncoderInfo, Manifest
+from udfs.candidates.generator import CandidateGenerator, Candidates
+from udfs.candidates.source import SessionContext
+from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
+from udfs.core.exact import to_grid
+from udfs.encoder.encoder import Vectors
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import Sessions
+from udfs.sessions.signals import item_rows, signals_of
 
 Encode = Callable[[Sequence[str]], Vectors]
 Progress = Callable[[float], None]
@@ -36,7 +40,7 @@ class Groups:
 def prefixes(log: Interactions, events: Ints) -> Interactions:
     """Return one session per event (int64 [n], its number): at most PREFIX events of its session before it."""
     session = log.session[events]
-    before, _ = ragged(np.maximum(log.offsets[session], events - PREFIX), events)
+    before, _ = concat_ranges(np.maximum(log.offsets[session], events - PREFIX), events)
     offsets = np.append(0, np.cumsum(np.minimum(events - log.offsets[session], PREFIX)))
     columns = {name: getattr(log, name)[before] for name in ("item", "time", "type_code")}
     return replace(log, offsets=offsets, user=log.user[session], **columns)
@@ -59,22 +63,22 @@ def sessions_of(log: Interactions) -> Sessions:
     )
 
 
-def candidates(finder: Finder, sofar: Interactions, encode: Encode) -> Candidates:
+def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
     """Return what the job would choose from for these sessions."""
     return finder.find(query_of(finder, sofar, encode))
 
 
-def query_of(finder: Finder, sofar: Interactions, encode: Encode) -> Query:
+def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
     """Return these sessions as the job's candidate sources would see them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, RankOptions())
+    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
     users = [sofar.users[number] for number in sofar.user]
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
 
 def sample_groups(
-    finder: Finder,
+    finder: CandidateGenerator,
     log: Interactions,
     encode: Encode,
     rng: np.random.Generator,
@@ -114,7 +118,7 @@ def sample_candidates(groups: Groups, rng: np.random.Generator) -> Bools:
     lot = np.where(groups.is_target, -1.0, rng.random(len(groups.is_target)))
     order = np.lexsort((lot, groups.position))
     chosen = np.zeros(len(lot), dtype=bool)
-    chosen[order] = nth_of(groups.position[order]) <= OTHERS
+    chosen[order] = position_in_group(groups.position[order]) <= OTHERS
     return np.asarray(chosen & has_target[groups.position])
 
 

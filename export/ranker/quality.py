@@ -14,10 +14,9 @@ import numpy as np
 
 from export.ranker.positions import Groups
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP
-from udfs.candidates import best_of, nth_of
-from udfs.learned import shortlist
-from udfs.ranking import MICRO
-from udfs.sessions import Floats, Ints
+from udfs.core.arrays import Floats, Ints, position_in_group, top_k_per_group
+from udfs.core.exact import SCORE_SCALE
+from udfs.ranking.learned import shortlist
 
 #: The length of the lists that are measured.
 CUT = 20
@@ -88,8 +87,8 @@ def quality_by_trees(booster: Any, groups: Groups) -> dict[int, dict[str, float]
 
 def _shortlisted(booster: Any, groups: Groups) -> Ints:
     """Return int64 [m]: the candidates that the first trees leave to all trees, exactly as in the job."""
-    first = np.rint(booster.predict(groups.features, num_iteration=FIRST_TREES) * MICRO)
-    return best_of(groups.position, first, shortlist(CUT))
+    first = np.rint(booster.predict(groups.features, num_iteration=FIRST_TREES) * SCORE_SCALE)
+    return top_k_per_group(groups.position, first, shortlist(CUT))
 
 
 def _scores(booster: Any, groups: Groups, shortlisted: Ints, trees: int) -> Floats:
@@ -104,7 +103,7 @@ def _quality(groups: Groups, score: Floats) -> dict[str, float]:
     order = np.lexsort((groups.item, -score, groups.position))
     position, is_target = groups.position[order], groups.is_target[order]
     rank = np.zeros(groups.positions, dtype=np.int64)
-    rank[position[is_target]] = nth_of(position)[is_target] + 1
+    rank[position[is_target]] = position_in_group(position)[is_target] + 1
     count = max(groups.positions, 1)
     figures = {metric.name: metric(rank).sum() / count for metric in (HitRate(CUT), MRR(CUT))}
     figures |= {"candidate_recall": (rank > 0).sum() / count, "positions": float(groups.positions)}

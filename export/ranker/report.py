@@ -5,8 +5,8 @@ from pathlib import Path
 
 from export.ranker.quality import CUT
 from export.ranker.train import TrainedRanker
-from udfs.bundle import Manifest
-from udfs.errors import ShopstreamError
+from udfs.bundles.manifest import Manifest
+from udfs.core.errors import ShopstreamError
 
 #: The chart shows at most this many of the most important features.
 SHOWN = 20

@@ -19,11 +19,12 @@ from export.history.interactions import Interactions
 from export.ranker.positions import Encode, Groups, Progress, bare_manifest, sample_candidates, sample_groups
 from export.ranker.quality import CUT, MRR, quality_by_trees
 from export.ranker.trees import TREES, to_onnx
-from udfs.bundle import Bundle, RankerInfo
-from udfs.candidates import Finder
-from udfs.encoder import Vectors
-from udfs.errors import ShopstreamError
-from udfs.items import LiveItems
+from udfs.bundles.bundle import Bundle
+from udfs.bundles.manifest import RankerInfo
+from udfs.candidates.generator import CandidateGenerator
+from udfs.catalog.items import LiveItems
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Vectors
 
 #: The latest share of the sessions, on which trees are trained; the sources know the others.
 LEARN_SHARE = 0.2
@@ -80,7 +81,7 @@ def train_ranker(
         raise ShopstreamError(f"{len(log)} past sessions are too few to learn a ranker from")
     write_past(folder, earlier.before(int(latest.start[0])), items, vectors)
     bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
-    finder = Finder(bundle, LiveItems(bundle), repeats=recommend_seen)
+    finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=recommend_seen)
     trained, measured = latest.split(MEASURE_SHARE)
     rng = np.random.default_rng(1)
 

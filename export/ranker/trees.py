@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from udfs.ranking import MICRO
-from udfs.sessions import Floats
+from udfs.core.arrays import Floats
+from udfs.core.exact import SCORE_SCALE
 
 #: At most this many trees.
 TREES = 150
@@ -17,7 +17,7 @@ TREES = 150
 TREES_STEP = 10
 #: The first trees, which shortlist the candidates that all trees score.
 FIRST_TREES = 20
-#: Scores stay below this, so that float32 holds them exactly in 1/MICRO.
+#: Scores stay below this, so that float32 holds them exactly in 1/SCORE_SCALE.
 LARGEST_SCORE = 16.0
 
 _NODE_FIELDS = (
@@ -59,13 +59,13 @@ def to_onnx(
 
     A leaf's value, less its tree's mean, is split among the sources of the features on the path to the leaf. Each split
     gives its source the change of the mean of the leaves below it (Saabas 2014, "Interpreting random forests"), so the
-    sources' weights add up to the score. Weights are whole numbers of 1/MICRO, scaled down together until no possible
-    sum reaches 2^24, beyond which float32 would round.
+    sources' weights add up to the score. Weights are whole numbers of 1/SCORE_SCALE, scaled down together until no
+    possible sum reaches 2^24, beyond which float32 would round.
     """
     sources = tuple(dict.fromkeys(source_of[feature] for feature in features))
     numbers = [sources.index(source_of[feature]) for feature in features]
     split = [_split_among_sources(tree["tree_structure"], numbers, len(sources)) for tree in trees]
-    scale = MICRO * min(1.0, LARGEST_SCORE / max(sum(tree.largest for tree in split), 1e-12))
+    scale = SCORE_SCALE * min(1.0, LARGEST_SCORE / max(sum(tree.largest for tree in split), 1e-12))
     whole = [tree.scaled(scale) for tree in split]
     first = [tree.summed() for tree in whole[:FIRST_TREES]]
     graph = helper.make_graph(

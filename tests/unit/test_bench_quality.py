@@ -53,8 +53,9 @@ from bench.quality import (
 from bench.quality_data import COLUMNS, prepare, read_split
 from export.history.interactions import Interactions, interactions
 from flink_jobs import simulate
-from udfs.datasets import read_catalog, read_events
-from udfs.errors import ShopstreamError
+from udfs.catalog.files import read_catalog
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import read_events
 from udfs.sessions import Ints
 
 DAY_MS = 86_400_000

@@ -20,11 +20,12 @@ from export.encoder.source import open_source
 from export.encoder.variants import VARIANTS
 from export.history.co_visits import ItemStatistics
 from export.history.interactions import interactions
-from udfs.bundle import Parity, current_id, open_bundle
-from udfs.datasets import EVENTS
-from udfs.encoder import Encoder
-from udfs.errors import ShopstreamError
-from udfs.runtimes import EncoderOptions
+from udfs.bundles.bundle import current_id, open_bundle
+from udfs.bundles.manifest import Parity
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.events.files import EVENTS
 
 KINDS = {
     "Kitchen": ["ceramic mug", "bread knife", "enamel teapot", "cast iron pan", "glass storage jar", "cake stand"],

@@ -22,14 +22,16 @@ from bench.features import as_sessions, make_events
 from export.history.reading import read_past
 from flink_jobs import lake as tools
 from flink_jobs import simulate
-from udfs import features
-from udfs.candidates import shopper_hash
-from udfs.cleaning import clean
-from udfs.datasets import EVENTS
-from udfs.errors import ShopstreamError
-from udfs.features import compute_batch, feature
-from udfs.forgotten import Forgotten
-from udfs.lake import DAY, TIME_OF, VERSION, events_schema, flink_columns, past_events, read, sessions_schema
+from udfs.bundles.forgotten import ErasureList
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import shopper_hash
+from udfs.events.files import EVENTS
+from udfs.features.compute import compute_batch
+from udfs.features.registry import FEATURES, feature
+from udfs.lake.files import read
+from udfs.lake.history import past_events
+from udfs.lake.schema import DAY, TIME_OF, VERSION, events_schema, flink_columns, sessions_schema
+from udfs.sessions.cleaning import clean
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 DAY_MS = 86_400_000
@@ -117,7 +119,7 @@ def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa
     assert found.equals(expected.sort_by([("event_time", "ascending"), ("event_id", "ascending")]).select(EVENTS.names))
 
     forgotten = found["user_id"][0].as_py()
-    Forgotten.read(tmp_path).with_more([shopper_hash(forgotten)], 2**60).write(tmp_path)
+    ErasureList.read(tmp_path).with_more([shopper_hash(forgotten)], 2**60).write(tmp_path)
     trained = pa.Table.from_batches(read_past(lake, {}, None, tmp_path))
     assert trained.equals(found.filter(pc.not_equal(found["user_id"], forgotten)))
 
@@ -218,7 +220,8 @@ def test_a_newer_version_and_a_broken_file_are_refused(lake: Path, rows: dict[st
 
 
 def test_a_feature_cannot_have_the_name_of_a_column(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(features, "FEATURES", dict(features.FEATURES))
+    monkeypatch.setitem(FEATURES, "bot", None)  # removed again after the test
+    del FEATURES["bot"]
     feature("float64", name="bot", doc="How much of a bot.")(lambda e: e.price)
     with pytest.raises(ShopstreamError, match="feature 'bot' needs another name"):
         sessions_schema()

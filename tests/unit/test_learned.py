@@ -23,16 +23,24 @@ from export.ranker.quality import quality_by_trees
 from export.ranker.report import SHOWN, most_important, write_report
 from export.ranker.train import LEARN_SHARE, PARAMETERS, TrainedRanker, train_ranker
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP, _not_above, to_onnx
-from udfs.bundle import INDEX, Bundle, FileEntry
-from udfs.candidates import ByContent, Finder, Pairs, _listed_by, best_of, numbered, shopper_hash
-from udfs.datasets import EVENTS
-from udfs.errors import ShopstreamError
-from udfs.forgotten import Forgotten
-from udfs.index import VectorIndex, build_index
-from udfs.items import LiveItems
-from udfs.learned import LearnedRanker
-from udfs.ranking import MICRO, RankOptions, signals_of
-from udfs.sessions import TYPE_CODE
+from udfs.bundles.bundle import INDEX, Bundle
+from udfs.bundles.forgotten import ErasureList
+from udfs.bundles.manifest import FileEntry
+from udfs.candidates.content import ContentSimilarity
+from udfs.candidates.generator import CandidateGenerator
+from udfs.candidates.listing import _listed_by
+from udfs.candidates.source import Pairs
+from udfs.catalog.index import VectorIndex, build_index
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import top_k_per_group, unique_inverse
+from udfs.core.errors import ShopstreamError
+from udfs.core.exact import SCORE_SCALE
+from udfs.core.hashing import shopper_hash
+from udfs.events.files import EVENTS
+from udfs.ranking.learned import LearnedRanker
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import TYPE_CODE
+from udfs.sessions.signals import signals_of
 
 ITEMS, DIMENSIONS = 120, 24
 IDS = [f"i{number:03d}" for number in range(ITEMS)]
@@ -146,14 +154,14 @@ def of_letters(texts: list[str]) -> np.ndarray:
     return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
 
 
-def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> Finder:
+def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> CandidateGenerator:
     nothing = [None] * len(log.items)
     unknown = {name: pa.array(kinds.get(name, nothing), pa.string()) for name in ("category", "brand")}
     price = pa.array([None, 2.0, 4.0, *[8.0] * len(log.items)][: len(log.items)], pa.float64())
     items = {"item_id": log.items, "title": log.items, "price": price, "in_stock": [True] * len(log.items)}
     write_past(folder, log, pa.table(items | unknown), np.eye(len(log.items), dtype=np.float32))
     bundle = Bundle(folder, bare_manifest(len(log.items)))
-    return Finder(bundle, LiveItems(bundle), repeats=False)
+    return CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
 
 
 def test_columns_of_a_pair_by_hand(tmp_path: Path):
@@ -195,7 +203,7 @@ def test_a_forgotten_shopper_is_a_stranger(tmp_path: Path):
     strangers, before = described("x"), {user: described(user) for user in "uv"}
     assert not any(np.array_equal(known, strangers) for known in before.values())
     hour = 3_600_000
-    forgotten = Forgotten.read(tmp_path).with_more(map(shopper_hash, "uvy"), 2 * hour)
+    forgotten = ErasureList.read(tmp_path).with_more(map(shopper_hash, "uvy"), 2 * hour)
     finder.forget(forgotten.at_of)
     assert np.array_equal(described("v"), strangers)
     assert np.array_equal(described("u"), before["u"])  # has come back since: the bundle was made later
@@ -259,7 +267,7 @@ def test_the_best_of_the_newest_category_and_of_the_main_one_are_proposed(tmp_pa
     assert proposed(61) == [61]
 
 
-def listed(finder: Finder, letters: str) -> dict[str, list[float]]:
+def listed(finder: CandidateGenerator, letters: str) -> dict[str, list[float]]:
     """The columns of the order of ids, by candidate."""
     sofar = tiny(("u", letters)) if letters else replace(tiny(("u", "a")), item=np.array([99]))
     sofar = replace(sofar, items=[*finder.items.ids, *[""] * 100][:100])
@@ -450,7 +458,7 @@ def test_reasons_add_up_and_scores_fall(learned: Bundle, sofar: Interactions):
         assert scores == sorted(scores, reverse=True)
         for item in ranked:
             weights = [reason["weight"] for reason in item["reasons"]]  # type: ignore[index]
-            assert round(sum(weights) * MICRO) == round(item["score"] * MICRO)  # type: ignore[index]
+            assert round(sum(weights) * SCORE_SCALE) == round(item["score"] * SCORE_SCALE)  # type: ignore[index]
             assert weights == sorted(weights, reverse=True)
 
 
@@ -517,7 +525,7 @@ def test_what_is_learned_from_is_what_a_job_would_see(monkeypatch: pytest.Monkey
     """An item met twice stays twice in a prefix; without repeats it is asked for once."""
     seen: list[list[int]] = []
 
-    def spy(finder: Finder, sofar: Interactions, encode: object) -> object:
+    def spy(finder: CandidateGenerator, sofar: Interactions, encode: object) -> object:
         seen.extend(
             sofar.item[first:last].tolist() for first, last in zip(sofar.offsets, sofar.offsets[1:], strict=False)
         )
@@ -544,10 +552,10 @@ def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
     popular = np.argsort(-np.bincount(log.item, minlength=ITEMS))[:40].tolist()
     write_past(tmp_path, log, catalogue(*popular), VECTORS)
     bundle = Bundle(tmp_path, bare_manifest(DIMENSIONS))
-    finder = Finder(bundle, LiveItems(bundle), repeats=False)
+    finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
     nothing = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unheard of"], dtype=object))
     rows = np.array([-1])
-    signals = signals_of(nothing, rows, finder.items.titles, RankOptions())
+    signals = signals_of(nothing, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
     found = finder.find(finder.query(["nobody"], nothing, rows, signals, np.zeros((0, DIMENSIONS), np.float32)))
     assert len(found.item) >= 20
     assert not set(found.item) & set(popular)
@@ -615,15 +623,15 @@ def test_the_best_of_each_group_are_those_that_sorting_gives(group_of: Callable[
         inside = place[group == each].tolist()
         inside.sort(key=lambda n: (-np.float32(score[n]), -n if later else n))
         expected += sorted(inside[:4])
-    assert best_of(group, score, 4, later=later).tolist() == expected
-    assert best_of(group[:0], score[:0], 4, later=later).tolist() == []
+    assert top_k_per_group(group, score, 4, later=later).tolist() == expected
+    assert top_k_per_group(group[:0], score[:0], 4, later=later).tolist() == []
 
 
 @pytest.mark.parametrize("size", [1000, 10**6])  # marked in an array, and sorted
 def test_keys_are_numbered_and_found_alike_whatever_their_range(size: int):
     rng = np.random.default_rng(6)
     keys = rng.integers(0, size, 2000)
-    different, place = numbered(keys, size)
+    different, place = unique_inverse(keys, size)
     assert different.tolist() == sorted(set(keys.tolist()))
     assert (different[place] == keys).all()
     pairs = Pairs(different[::2], different[::2], different[::2], size)
@@ -681,8 +689,8 @@ def test_where_all_is_sold_out_nothing_is_recommended(learned: Bundle, sofar: In
 def test_an_index_is_asked_for_more_while_sold_out_items_leave_too_few(indexed: Bundle, sofar: Interactions):
     items = LiveItems(indexed)
     items.in_stock[:ITEMS] = np.arange(ITEMS) % 4 == 0
-    source = ByContent(items)
-    query = query_of(Finder(indexed, items, repeats=False), sofar, encode)
+    source = ContentSimilarity(items)
+    query = query_of(CandidateGenerator(indexed, items, repeats=False), sofar, encode)
     source.load(query)
     session, item = np.divmod(source.propose(), query.items)
     assert items.in_stock[item].all()

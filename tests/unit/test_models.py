@@ -16,9 +16,10 @@ from export.bundle.options import Exported, ExportOptions
 from export.encoder import to_onnx
 from export.encoder.source import SourceModel, open_source
 from export.encoder.variants import VARIANTS
-from udfs import runtimes
-from udfs.encoder import Encoder
-from udfs.runtimes import EncoderOptions
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.loading import load
+from udfs.encoder.openvino import _for_short_texts
+from udfs.encoder.options import EncoderOptions
 
 TITLES = {
     "Stoneware mug, speckled blue, 350 ml": "蓝色斑点陶瓷马克杯 350毫升",
@@ -122,11 +123,9 @@ def test_openvinos_form_for_short_texts_fits_each_kind_of_model(kind: str):
     model = AutoModel.from_config(config, attn_implementation="eager").eval()
     ids = np.random.default_rng(0).integers(5, 100, (4, 7))
     with to_onnx.exported(model) as file:
-        short = runtimes._for_short_texts(openvino.Core().read_model(file))
+        short = _for_short_texts(openvino.Core().read_model(file))
         found = [
-            runtimes.load(file, f"{kind} on {provider}", "fp32", provider, EncoderOptions(threads=1)).run(
-                ids, np.ones_like(ids)
-            )
+            load(file, f"{kind} on {provider}", "fp32", provider, EncoderOptions(threads=1)).run(ids, np.ones_like(ids))
             for provider in ("cpu", "openvino")
         ]
     assert "attention_mask" not in {node.any_name for node in short.inputs}

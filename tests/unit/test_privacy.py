@@ -25,14 +25,15 @@ from export.history.reading import read_past
 from flink_jobs import check, dlq, submit
 from flink_jobs.backfill import recorded
 from flink_jobs.settings import load_settings
-from udfs import privacy
-from udfs.candidates import shopper_hash
-from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS
-from udfs.datasets import read_events
-from udfs.errors import ShopstreamError
-from udfs.events import EVENT_COLUMNS, parse_event, parse_events
-from udfs.forgotten import Forgotten
-from udfs.privacy import WITHHELD, Key, Keys, KeysFile, read_keys
+from udfs.bundles.forgotten import ErasureList
+from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
+from udfs.core.errors import ShopstreamError
+from udfs.core.hashing import shopper_hash
+from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.files import read_events
+from udfs.events.parsing import parse_event, parse_events
+from udfs.privacy.keys_file import KeysFile, read_keys
+from udfs.privacy.pseudonyms import WITHHELD, Key, Keys
 
 DAY = 86_400_000
 #: Of 2026-01-01 and 2026-07-01.
@@ -129,7 +130,7 @@ def test_keys_do_not_show_their_secrets(tmp_path: Path):
 
 
 def test_a_line_that_is_added_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any):
-    monkeypatch.setattr(privacy, "CHECK_S", 0.0)
+    monkeypatch.setattr("udfs.privacy.keys_file.CHECK_S", 0.0)
     first, second = (
         line(*each) for each in (("k1", "2026-01-01T00:00:00Z", SECRETS[0]), ("k2", "2026-07-01T00:00:00Z", SECRETS[1]))
     )
@@ -261,7 +262,7 @@ def test_training_knows_shoppers_by_the_jobs_names(keyed: list[str], tmp_path: P
     sessions.write_bytes(
         b"\n".join(event(user, JULY - place, event_id=f"e{place}") for place, user in enumerate("uvuw"))
     )
-    Forgotten.read(tmp_path).with_more(map(shopper_hash, KEYS.every("w")), JULY).write(tmp_path)
+    ErasureList.read(tmp_path).with_more(map(shopper_hash, KEYS.every("w")), JULY).write(tmp_path)
     log = interactions(read_past(sessions, {}, settings.keys_file, tmp_path), 1_800_000)
     names = {name for user in "uv" for name in KEYS.every(user)[1:]} - {KEYS.pseudonyms("v", [JULY])[0]}
     assert set(log.users) == names
