@@ -8,17 +8,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Ints, factorize
 from udfs.events.files import EVENTS
 from udfs.sessions.columns import TYPE_CODE
+from udfs.sessions.sessionize import GAP_MS, sessionize
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
 _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
-#: What a shopper did with an item: neither shown nor searched for.
-INTERACTIONS = frozenset(EVENT_TYPES) - {"impression", "search"}
-#: Time without an event that ends a session, unless told otherwise.
-GAP_MS = 1_800_000
 
 
 @dataclass(frozen=True)
@@ -121,18 +118,6 @@ def cut_sessions(events: pa.Table, gap_ms: int | None) -> Ints:
     else:
         user, _ = _sorted_codes(events["user_id"])
         session[known] = sessionize(user, events["event_time"].to_numpy().astype(np.int64), gap_ms or GAP_MS)
-    return session
-
-
-def sessionize(user: Ints, time: Ints, gap_ms: int) -> Ints:
-    """Return the session of each of n events, int64 [n]: numbered by user (int64 [n]), then by time (epoch ms [n]).
-
-    A user's event opens a session when it comes gap_ms or more after the one before.
-    """
-    order = np.lexsort((time, user))
-    opening = (np.diff(user[order], prepend=-1) != 0) | (np.diff(time[order], prepend=0) >= gap_ms)
-    session = np.empty(len(order), dtype=np.int64)
-    session[order] = np.cumsum(opening) - 1
     return session
 
 
