@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from export.interactions import Interactions
+from export.history.interactions import Interactions
 from udfs.core.arrays import Bools, Floats, Ints
 
 #: Cells of a dense array of prefixes × items; bounds memory.

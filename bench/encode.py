@@ -28,8 +28,8 @@ from bench.chart import draw, require_drawing
 from bench.environment import ROOT, peers_python, peers_versions
 from bench.peers_encode import BATCHES, SETTINGS, Vectors
 from bench.text_sets import TextSet, calibration_texts, make_text_sets, read_titles
-from export.parity import NEIGHBOURS, cosines, neighbour_overlap
-from export.source import SourceModel, open_source
+from export.encoder.parity import NEIGHBOURS, cosines, neighbour_overlap
+from export.encoder.source import SourceModel, open_source
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.selection import cpu_flags

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from export.bundle import ExportOptions, export_bundle
-from export.interactions import Interactions
-from export.learn import Encode, bare_manifest, candidates, learn, sessions_of, write_past
+from export.bundle.build import export_bundle
+from export.bundle.options import ExportOptions
+from export.history.files import write_past
+from export.history.interactions import Interactions
+from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
+from export.ranker.train import train_ranker
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
@@ -97,7 +100,7 @@ class Ours:
             self.finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=self._repeats)
             return
         (folder / "learning").mkdir()
-        learned = learn(train, items, vectors, self._encode, folder / "learning", repeats=self._repeats)
+        learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
         (folder / "ranker.onnx").write_bytes(learned.model)
         manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
         options = RankOptions(k=20, exclude_seen=not self._repeats)

@@ -33,7 +33,7 @@ from bench import ours_quality
 from bench.baselines import BASELINES, Baseline, VectorSessionKnn, Vstan, published
 from bench.encode import machine
 from bench.quality_data import Split, read_split
-from export.interactions import Interactions
+from export.history.interactions import Interactions
 from udfs.core.arrays import Floats, Ints, factorize
 from udfs.core.errors import ShopstreamError
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bench.environment import ROOT
-from export.interactions import COLUMNS, Interactions, interactions
+from export.history.interactions import COLUMNS, Interactions, interactions
 from udfs.catalog.files import read_catalog
 from udfs.core.arrays import Bools, Ints, factorize
 from udfs.core.errors import ShopstreamError

@@ -17,8 +17,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from bench.pipeline import export_shop
-from export.interactions import Interactions
-from export.learn import prefixes, sessions_of, write_past
+from export.history.files import write_past
+from export.history.interactions import Interactions
+from export.ranker.positions import prefixes, sessions_of
 from udfs.bundles.bundle import INDEX, Bundle, open_bundle
 from udfs.bundles.manifest import FileEntry
 from udfs.candidates.content import BY_CONTENT

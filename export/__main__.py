@@ -1,7 +1,11 @@
-"""`python -m export`: make model bundles."""
+"""`python -m export`: makes model bundles."""
 
+import functools
+import inspect
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.bundle import DEFAULT_VARIANTS, VARIANTS, Exported, ExportOptions, export_bundle
-from export.parity import GATE, parse_gate
-from export.report import chart_of, write_report
+from export.bundle.build import export_bundle
+from export.bundle.options import Exported, ExportOptions
+from export.encoder.parity import GATE, parse_gate
+from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
+from export.ranker.report import chart_of, write_report
 from udfs.core.errors import exit_with_one_line
 from udfs.events.mapping import parse_mapping
 
@@ -21,133 +27,122 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 @app.callback()
 def commands() -> None:
-    """A model's life before it runs: to ONNX, optimised, quantised, verified, published as a bundle."""
+    """Turn a model and a shop's history into a bundle: to ONNX, optimised, quantised, verified, published."""
 
 
-Catalog = Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")]
 PAST = "Past click events: a file, or the lake's folder"
-Out = Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")]
-Model = Annotated[
-    str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
-]
-Mapping = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="FIELD=COLUMN", help="Where a file names a field otherwise; may be repeated."),
-]
-Gap = Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")]
-KeysFile = Annotated[
-    Path | None,
-    typer.Option("--keys-file", help="Keys of pseudonyms, the job's privacy.keys_file, for sessions with real ids."),
-]
-Calibration = Annotated[
-    Path | None, typer.Option(help="Texts to calibrate int8 on, one a line.", show_default="titles and queries")
-]
-CalibrationTexts = Annotated[int, typer.Option(min=1, help="Most texts that int8 is calibrated on.")]
-Variants = Annotated[str, typer.Option(help=f"Encoder variants, with commas between: {', '.join(VARIANTS)}.")]
-Gate = Annotated[
-    str,
-    typer.Option(
-        help="Least figures that a variant is published with, as cosine_mean=0.995,top10_overlap=0.95.",
-        show_default=",".join(f"{name}={least}" for name, least in GATE.items()),
-    ),
-]
-DEFAULTS = ",".join(DEFAULT_VARIANTS)
-KeepCurrent = Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The options of both commands."""
+
+    catalog: Annotated[Path, typer.Option(help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.")]
+    out: Annotated[Path, typer.Option(help="Folder of bundles; the new one gets its own folder in it.")]
+    model: Annotated[
+        str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
+    ] = None
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="A file's own name for a field; may be repeated."),
+    ] = None
+    session_gap: Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")] = 30
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys-file", help="Keys of pseudonyms (the job's privacy.keys_file), for sessions with real ids."
+        ),
+    ] = None
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Texts to calibrate int8 on, one per line.", show_default="titles and queries"),
+    ] = None
+    calibration_texts: Annotated[int, typer.Option(min=1, help="Calibrate int8 on at most this many texts.")] = 1024
+    variants: Annotated[str, typer.Option(help=f"Encoder variants, separated by commas: {', '.join(VARIANTS)}.")] = (
+        ",".join(DEFAULT_VARIANTS)
+    )
+    gate: Annotated[
+        str,
+        typer.Option(
+            help="Lowest figures with which a variant is published, such as cosine_mean=0.995,top10_overlap=0.95.",
+            show_default=",".join(f"{name}={lowest}" for name, lowest in GATE.items()),
+        ),
+    ] = ""
+    keep_current: Annotated[bool, typer.Option("--keep-current", help="Do not put the new bundle in use.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False
+
+    def export(self, sessions: Path | None, **more: Any) -> Exported:
+        """Export a bundle and print a summary. more: further ExportOptions."""
+        options = ExportOptions(
+            catalog=self.catalog,
+            out=self.out,
+            model=self.model,
+            sessions=sessions,
+            mapping=parse_mapping(self.mapping or ()),
+            calibration=self.calibration,
+            calibration_texts=self.calibration_texts,
+            gate=parse_gate(self.gate),
+            variants=tuple(self.variants.split(",")),
+            session_gap_minutes=self.session_gap,
+            keys_file=self.keys_file,
+            set_current=not self.keep_current,
+            **more,
+        )
+        exported = export_bundle(options, Console(stderr=True, highlight=False, quiet=self.as_json))
+        if self.as_json:
+            sys.stdout.write(json.dumps(_summary(exported, options)) + "\n")
+        else:
+            print_summary(exported, options)
+        return exported
+
+
+def with_shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per field of Shared, and pass them as its first argument."""
+    names = [each.name for each in fields(Shared)]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(Shared(**{name: given.pop(name) for name in names}), **given)
+
+    _, *own = inspect.signature(command).parameters.values()
+    parameters = [*inspect.signature(Shared).parameters.values(), *own]
+    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]  # what typer reads
+    return run
 
 
 @app.command()
+@with_shared
 def bundle(
-    catalog: Catalog,
-    out: Out,
-    model: Model = None,
+    shared: Shared,
     sessions: Annotated[Path | None, typer.Option(help=f"{PAST}, for popularity and co-visits.")] = None,
-    mapping: Mapping = None,
-    session_gap: Gap = 30,
-    keys_file: KeysFile = None,
-    calibration: Calibration = None,
-    calibration_texts: CalibrationTexts = 1024,
-    variants: Variants = DEFAULTS,
-    gate: Gate = "",
-    keep_current: KeepCurrent = False,
-    as_json: AsJson = False,
 ) -> None:
     """Export a model and a catalogue as a bundle: encoder variants, item vectors, popularity and co-visits."""
-    options = ExportOptions(
-        catalog=catalog,
-        out=out,
-        model=model,
-        sessions=sessions,
-        mapping=parse_mapping(mapping or ()),
-        calibration=calibration,
-        calibration_texts=calibration_texts,
-        gate=parse_gate(gate),
-        variants=tuple(variants.split(",")),
-        session_gap_minutes=session_gap,
-        keys_file=keys_file,
-        set_current=not keep_current,
-    )
-    _export(options, as_json=as_json)
+    shared.export(sessions)
 
 
 @app.command()
+@with_shared
 def train(
-    catalog: Catalog,
-    sessions: Annotated[Path, typer.Option(help=f"{PAST}, that the ranker learns from.")],
-    out: Out,
-    model: Model = None,
-    mapping: Mapping = None,
-    session_gap: Gap = 30,
-    keys_file: KeysFile = None,
-    calibration: Calibration = None,
-    calibration_texts: CalibrationTexts = 1024,
-    variants: Variants = DEFAULTS,
-    gate: Gate = "",
-    repeats: Annotated[
+    shared: Shared,
+    sessions: Annotated[Path, typer.Option(help=f"{PAST}, from which the ranker learns.")],
+    recommend_seen: Annotated[
         bool,
-        typer.Option("--repeats", help="Learn to recommend again what a session has met (rank.exclude_seen=false)."),
+        typer.Option("--repeats", help="Also recommend items already seen in the session (rank.exclude_seen=false)."),
     ] = False,
     index_from: Annotated[
-        int, typer.Option(min=1, help="Items from which titles are found by an index, not by comparing with all.")
+        int, typer.Option(min=1, help="With at least this many items, find titles by an index, not by comparing all.")
     ] = 5_000,
     report: Annotated[
-        Path | None, typer.Option(help="Write what was learned to this .md file, and a chart beside it.")
+        Path | None, typer.Option(help="Write a report on the ranker to this .md file, with a chart next to it.")
     ] = None,
-    keep_current: KeepCurrent = False,
-    as_json: AsJson = False,
 ) -> None:
-    """The same, and a ranker learned from past sessions: a bundle like any other, which a running job takes up."""
-    options = ExportOptions(
-        catalog=catalog,
-        out=out,
-        model=model,
-        sessions=sessions,
-        mapping=parse_mapping(mapping or ()),
-        calibration=calibration,
-        calibration_texts=calibration_texts,
-        gate=parse_gate(gate),
-        variants=tuple(variants.split(",")),
-        session_gap_minutes=session_gap,
-        keys_file=keys_file,
-        set_current=not keep_current,
-        learn=True,
-        index_from=index_from,
-        repeats=repeats,
-    )
+    """Export a bundle with a ranker trained on past sessions. A running job loads it like any other bundle."""
     if report is not None:
         chart_of(report)
-    exported = _export(options, as_json=as_json)
+    exported = shared.export(sessions, learn=True, recommend_seen=recommend_seen, index_from=index_from)
     if report is not None and exported.learned is not None:
         write_report(report, exported.bundle.manifest, exported.learned)
-
-
-def _export(options: ExportOptions, *, as_json: bool) -> Exported:
-    exported = export_bundle(options, Console(stderr=True, highlight=False, quiet=as_json))
-    if as_json:
-        sys.stdout.write(json.dumps(_summary(exported, options)) + "\n")
-    else:
-        _say(exported, options)
-    return exported
 
 
 def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
@@ -180,13 +175,14 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
     }
 
 
-def _say(exported: Exported, options: ExportOptions) -> None:
+def print_summary(exported: Exported, options: ExportOptions) -> None:
+    """Print an export's figures, warnings and next step."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 120
     summary = _summary(exported, options)
     texts = next(iter(exported.bundle.manifest.encoder.variants.values())).parity.texts
-    table = Table("variant", title=f"Encoder {summary['source_model']}: parity with fp32 on {texts} other texts")
+    table = Table("variant", title=f"Encoder {summary['source_model']}: parity with fp32 on {texts} held-back texts")
     for heading in ("on", "MB", "texts/s", "mean cos", "p1 cos", "Spearman", "top-10", "alone = batch", "padded"):
         table.add_column(heading, justify="right")
     for name, variant in summary["variants"].items():
@@ -202,9 +198,9 @@ def _say(exported: Exported, options: ExportOptions) -> None:
     console.print(f"fused in {summary['layers']} layers: {fused}")
     if quality := summary["ranker"]:
         console.print(
-            f"learned ranker, on {quality['positions']:,.0f} next items of the latest sessions: "
+            f"learned ranker, on {quality['positions']:,.0f} positions in the latest sessions: "
             f"HR@20 {quality['hr_20']:.4f}, MRR@20 {quality['mrr_20']:.4f}; "
-            f"{quality['candidate_recall']:.1%} of them were among the candidates"
+            f"{quality['candidate_recall']:.1%} of the next items were among the candidates"
         )
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)

@@ -18,7 +18,7 @@ from udfs.bundles.bundle import CURRENT
 
 SHOP_EVENTS = 20_000
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "passive"  # as export.learn says, before a test module loads LightGBM
+os.environ["OMP_WAIT_POLICY"] = "passive"  # as export.ranker.train says, before a test module loads LightGBM
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings never decide a test
 hypothesis.settings.load_profile("untimed")
 

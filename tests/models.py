@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, XLMRobertaTokenizerFast
 
-from export.source import open_source
+from export.encoder.source import open_source
 
 #: 32 weights in 4 bits each: the low halves of the bytes are the first 16, the high halves the others.
 BLOCK = np.dtype([("scale", "<f2"), ("codes", "u1", 16)])

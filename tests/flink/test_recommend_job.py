@@ -57,6 +57,9 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     gap = [event("g1", 0, "gap"), event("g2", 29.99, "gap"), event("g3", 60, "gap"), event("g4", 61, "gap")]
     # Out of order: before the opening but within the gap, and further back than the gap.
     order = [event("o1", 100, "order"), event("o2", 99, "order"), event("o3", 5, "order"), event("o4", 101, "order")]
+    # Every event keeps a session open: one of two views 40 minutes apart, with a search and an impression in between.
+    open_ = [event("v1", 0, "open"), event("v2", 20, "open", "search", query="mug"), event("v3", 40, "open")]
+    open_ += [event("v4", 60, "open", "impression"), event("v5", 80, "open")]
     near = [event("n1", 0, "near"), event("n2", 1, "near"), event("n1", 0, "near"), event("n3", 2, "near")]
     # As many as session.max_events, and repeats between them.
     full = [event(f"e{number}", number, "full") for number in range(1, 9)]
@@ -70,13 +73,14 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     said = {"device": "phone", "timezone": "Asia/Tokyo", "returning": "true", "locale": "ja-JP", "other": "left behind"}
     search = [event("s1", 0, "search", "search", query="stoneware mug", properties=said)]
     long = [event("l1", 0, "long", "search", query="mug " * 200_000)]
-    send(settings, gap + order + near + full + far + quiet + search + long)
+    send(settings, gap + order + open_ + near + full + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
     run_job(assignments, tmp_path)
 
     found = answers(settings)
     wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1", "l1"}
+    wanted |= {"v1", "v2", "v3", "v5"}
     assert set(found) == wanted | {f"f{number}" for number in range(101)} | {f"e{number}" for number in range(1, 9)}
 
     def start(name: str) -> float:
@@ -92,6 +96,8 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     assert [start(name) for name in ("o1", "o2", "o3", "o4")] == [100, 99, 5, 99]
     assert [seen(name) for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
     assert [found[name]["session"]["views"] for name in ("o1", "o2", "o3", "o4")] == [1, 2, 1, 3]
+    assert [start(name) for name in ("v1", "v2", "v3", "v5")] == [0, 0, 0, 0]
+    assert [seen(name) for name in ("v1", "v2", "v3", "v5")] == [1, 2, 3, 5]
     assert [seen(name) for name in ("n1", "n2", "n3")] == [1, 2, 3]
     assert [seen(f"e{number}") for number in range(1, 9)] == list(range(1, 9))
     assert found["e8"]["session"]["views"] == 8

@@ -51,11 +51,12 @@ from bench.quality import (
     traits_of,
 )
 from bench.quality_data import COLUMNS, prepare, read_split
-from export.interactions import Interactions, Ints, interactions
+from export.history.interactions import Interactions, interactions
 from flink_jobs import simulate
 from udfs.catalog.files import read_catalog
 from udfs.core.errors import ShopstreamError
 from udfs.events.files import read_events
+from udfs.sessions import Ints
 
 DAY_MS = 86_400_000
 LETTERS = "abcdefgh"

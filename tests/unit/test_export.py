@@ -11,11 +11,15 @@ import pytest
 from rich.console import Console
 
 from export.__main__ import main
-from export.bundle import VARIANTS, Exported, ExportOptions, _unfused, export_bundle
-from export.co_visits import count_visits
-from export.parity import GATE, check_gate, parse_gate
-from export.publish import draft_folder
-from export.source import open_source
+from export.bundle.build import export_bundle
+from export.bundle.options import Exported, ExportOptions
+from export.bundle.publish import draft_folder
+from export.encoder.measure import unfused
+from export.encoder.parity import GATE, check_gate, parse_gate
+from export.encoder.source import open_source
+from export.encoder.variants import VARIANTS
+from export.history.co_visits import ItemStatistics
+from export.history.interactions import interactions
 from udfs.bundles.bundle import current_id, open_bundle
 from udfs.bundles.manifest import Parity
 from udfs.core.errors import ShopstreamError
@@ -117,8 +121,8 @@ def test_attention_gelu_and_layer_norm_are_fused_in_every_layer(exported):
 
 def test_what_is_not_fused_is_said():
     source = open_source(None)
-    assert _unfused(source, {"attention": 6, "gelu": 6, "layer_norm": 13}) == []
-    (note,) = _unfused(source, {"attention": 5, "gelu": 6, "layer_norm": 13})
+    assert unfused(source, {"attention": 6, "gelu": 6, "layer_norm": 13}) == []
+    (note,) = unfused(source, {"attention": 5, "gelu": 6, "layer_norm": 13})
     assert "attention is fused in 5 of 6" in note
 
 
@@ -248,14 +252,14 @@ def test_a_bundle_of_another_format_says_so(tmp_path):
         open_bundle(tmp_path, "old")
 
 
-def visits(rows, gap_minutes=30):
+def statistics(rows, gap_minutes=30):
     columns = [{"event_type": kind, "user_id": u, "event_time": m * MINUTE, "item_id": i} for u, m, i, kind in rows]
-    batch = pa.RecordBatch.from_pylist(columns, schema=EVENTS)
-    return count_visits([batch], pa.array(["a", "b", "c"]), gap_minutes * MINUTE)
+    batches = [pa.RecordBatch.from_pylist(columns, schema=EVENTS)]
+    return ItemStatistics.of(interactions(batches, gap_minutes * MINUTE, list("abc")).of_items(3))
 
 
 def test_co_visits_equal_a_hand_computed_example():
-    found = visits(
+    found = statistics(
         [
             ("u", 0, "a", "view"),
             ("u", 1, "x", "view"),  # not in the catalogue
@@ -273,7 +277,6 @@ def test_co_visits_equal_a_hand_computed_example():
         [1.5 / 6**0.5, 0, 1 / 2**0.5],
         [0.25 / 3**0.5, 0.5 / 2**0.5, 0],
     ]
-    assert found.sessions == 3
     assert found.popularity.tolist() == [3, 2, 1]
     assert np.allclose(found.co_visits.toarray(), expected, atol=1e-7)
     assert found.co_visits.dtype == np.float32
@@ -282,12 +285,12 @@ def test_co_visits_equal_a_hand_computed_example():
 
 def test_a_pair_that_always_comes_together_weighs_one_and_none_weighs_more():
     rows = [(f"u{n}", 0, item, "purchase") for n in range(9) for item in "ab" for _ in range(3)]
-    assert visits(rows).co_visits.toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert statistics(rows).co_visits.toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def test_without_sessions_there_are_no_visits():
-    found = count_visits(iter(()), pa.array(["a", "b"]), MINUTE)
-    assert (found.sessions, found.co_visits.nnz, found.popularity.tolist()) == (0, 0, [0, 0])
+    found = statistics([])
+    assert (found.co_visits.nnz, found.popularity.tolist()) == (0, [0, 0, 0])
 
 
 def error_of(capsys, *arguments) -> str:

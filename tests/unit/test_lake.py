@@ -19,7 +19,7 @@ import pytest
 from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
-from export.bundle import ExportOptions, _events
+from export.history.reading import read_past
 from flink_jobs import lake as tools
 from flink_jobs import simulate
 from udfs.bundles.forgotten import ErasureList
@@ -120,11 +120,11 @@ def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa
 
     forgotten = found["user_id"][0].as_py()
     ErasureList.read(tmp_path).with_more([shopper_hash(forgotten)], 2**60).write(tmp_path)
-    trained = pa.Table.from_batches(_events(ExportOptions(lake, tmp_path), lake))
+    trained = pa.Table.from_batches(read_past(lake, {}, None, tmp_path))
     assert trained.equals(found.filter(pc.not_equal(found["user_id"], forgotten)))
 
     (tmp_path / "keys").write_text(f"k 2026-01-01T00:00:00Z {base64.b64encode(bytes(32)).decode()}")
-    keyed = pa.Table.from_batches(_events(ExportOptions(lake, tmp_path / "no", keys_file=tmp_path / "keys"), lake))
+    keyed = pa.Table.from_batches(read_past(lake, {}, tmp_path / "keys", tmp_path / "no"))
     assert keyed["event_id"].equals(found["event_id"])
     assert all(user.startswith("k:") for user in keyed["user_id"].to_pylist())
 

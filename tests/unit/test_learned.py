@@ -14,21 +14,15 @@ import pyarrow as pa
 import pytest
 from support import run_command
 
-from export import learn as learning
-from export.interactions import Interactions, interactions
-from export.learn import (
-    Learned,
-    bare_manifest,
-    candidates,
-    learn,
-    prefixes,
-    query_of,
-    sessions_of,
-    to_onnx,
-    write_past,
-)
-from export.past import near, past_sessions
-from export.report import SHOWN, heaviest, write_report
+from export.history.files import write_past
+from export.history.interactions import Interactions, interactions
+from export.history.neighbours import cooccurrence, past_sessions
+from export.ranker import positions
+from export.ranker.positions import Groups, bare_manifest, candidates, prefixes, query_of, sample_groups, sessions_of
+from export.ranker.quality import quality_by_trees
+from export.ranker.report import SHOWN, most_important, write_report
+from export.ranker.train import LEARN_SHARE, PARAMETERS, TrainedRanker, train_ranker
+from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP, _not_above, to_onnx
 from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.manifest import FileEntry
@@ -87,12 +81,12 @@ def walks(sessions: int, seed: int) -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Learned:
-    return learn(walks(900, 1), catalogue(7), VECTORS, encode, tmp_path_factory.mktemp("learning"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> TrainedRanker:
+    return train_ranker(walks(900, 1), catalogue(7), VECTORS, encode, tmp_path_factory.mktemp("learning"))
 
 
 @pytest.fixture(scope="module")
-def learned(made: Learned, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def learned(made: TrainedRanker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a ranker, without an encoder."""
     folder = tmp_path_factory.mktemp("learned")
     write_past(folder, walks(900, 1), catalogue(7), VECTORS)
@@ -142,10 +136,10 @@ def tiny(*sessions: tuple[str, str]) -> Interactions:
 
 
 def test_what_is_met_near_what_counts_by_distance():
-    beside, follows = near(tiny(("u", "abc"), ("v", "ab")), 6)
+    near, follows = cooccurrence(tiny(("u", "abc"), ("v", "ab")))
     assert follows.toarray()[:3, :3].tolist() == [[0, 2, 0.5], [0, 0, 1], [0, 0, 0]]
-    assert beside.toarray()[0, 1] == beside.toarray()[1, 0] == np.float32(2 / 2)
-    assert beside.toarray()[0, 2] == beside.toarray()[2, 0] == np.float32(0.5 / np.sqrt(2))
+    assert near.toarray()[0, 1] == near.toarray()[1, 0] == np.float32(2 / 2)
+    assert near.toarray()[0, 2] == near.toarray()[2, 0] == np.float32(0.5 / np.sqrt(2))
 
 
 def test_past_sessions_know_shoppers_by_their_hash():
@@ -374,9 +368,9 @@ def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
     assert (session.run(["weights"], nothing)[0] == weights[7:9]).all()
     assert (weights == np.rint(weights)).all()
     assert np.abs(weights).sum(axis=1).max() < 2**24
-    by_first = booster.predict(rows, num_iteration=learning.FIRST_TREES)
+    by_first = booster.predict(rows, num_iteration=FIRST_TREES)
     assert np.corrcoef(first[:, 0], by_first)[0, 1] > 0.999999
-    assert learning.FIRST_TREES < 40
+    assert FIRST_TREES < 40
     expected = booster.predict(rows)
     scale = np.polyfit(weights.sum(axis=1), expected, 1)[0]  # scores are shrunk together, and less their mean
     assert np.ptp(weights.sum(axis=1) * scale - expected) < 40 * abs(scale) * 2
@@ -390,28 +384,28 @@ def test_more_trees_are_not_always_better():
     position = np.repeat(np.arange(200), 20)
     told = columns[:, 0] + rng.normal(size=4000)  # the rest is chance
     met = told == np.maximum.reduceat(told, np.arange(0, 4000, 20))[position]
-    groups = learning._Groups(columns, position, np.arange(4000) % 20, met, 200)
+    groups = Groups(columns, position, np.arange(4000) % 20, met, 200)
     taught = position < 100
     data = lgb.Dataset(columns[taught], met[taught], group=np.full(100, 20))
-    booster = lgb.train(learning.PARAMETERS | {"min_data_in_leaf": 5}, data, learning.TREES)
-    measured = learning._Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
+    booster = lgb.train(PARAMETERS | {"min_data_in_leaf": 5}, data, TREES)
+    measured = Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
 
-    mrr = {trees: quality["mrr_20"] for trees, quality in learning._qualities(booster, measured).items()}
-    assert list(mrr) == list(range(learning.FIRST_TREES, learning.TREES + 1, learning.TREES_STEP))
-    assert max(mrr.values()) > mrr[learning.TREES]
+    mrr = {trees: quality["mrr_20"] for trees, quality in quality_by_trees(booster, measured).items()}
+    assert list(mrr) == list(range(FIRST_TREES, TREES + 1, TREES_STEP))
+    assert max(mrr.values()) > mrr[TREES]
 
-    nothing = learning._Groups(columns[:0], position[:0], position[:0], met[:0], 0)
-    assert list(learning._qualities(booster, nothing)) == [learning.TREES]
+    nothing = Groups(columns[:0], position[:0], position[:0], met[:0], 0)
+    assert list(quality_by_trees(booster, nothing)) == [TREES]
 
 
-def test_those_trees_stay_with_which_the_measured_part_ranks_best(made: Learned):
+def test_those_trees_stay_with_which_the_measured_part_ranks_best(made: TrainedRanker):
     ensembles = {node.output[0]: node.attribute for node in onnx.load_model_from_string(made.model).graph.node}
     (numbers,) = (each.ints for each in ensembles["weights"] if each.name == "nodes_treeids")
     trees = len(set(numbers))
     assert made.info.quality["mrr_20"] == made.mrr[trees] == max(made.mrr.values())
 
 
-def test_the_report_has_a_chart_and_the_same_bytes_again(made: Learned, tmp_path: Path):
+def test_the_report_has_a_chart_and_the_same_bytes_again(made: TrainedRanker, tmp_path: Path):
     written = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -422,7 +416,7 @@ def test_the_report_has_a_chart_and_the_same_bytes_again(made: Learned, tmp_path
     assert "](<ranker.svg>)" in page
     assert all(f"| {name} |" in page for name in made.info.columns)
     assert f"| mrr_20 | {made.info.quality['mrr_20']:g} |" in page
-    assert all(name in chart for name, _ in heaviest(made)[:SHOWN])
+    assert all(name in chart for name, _ in most_important(made)[:SHOWN])
     assert f"trees: {max(made.mrr.values()):.4f}" in chart
 
 
@@ -439,9 +433,9 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(report: str, says: s
 
 def test_a_threshold_never_rounds_past_a_value():
     value = np.float32(0.1)
-    assert learning._not_above(float(value)) == value
+    assert _not_above(float(value)) == value
     below = float(value) - 1e-12
-    assert np.float32(learning._not_above(below)) < value
+    assert np.float32(_not_above(below)) < value
 
 
 # --- the ranker -------------------------------------------------------------------------------------------------------
@@ -511,17 +505,17 @@ def test_the_same_sessions_learn_the_same_ranker(tmp_path: Path):
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        made.append(learn(log, catalogue(), VECTORS, encode, tmp_path / name).model)
+        made.append(train_ranker(log, catalogue(), VECTORS, encode, tmp_path / name).model)
     assert made[0] == made[1]
 
 
 def test_nothing_of_the_future_is_known(tmp_path: Path):
     """A session that begins early and goes on late would tell the sources what is to be learned."""
     log = walks(400, 6)
-    before, latest = log.split(learning.LEARN_SHARE)
+    before, latest = log.split(LEARN_SHARE)
     planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
     leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
-    learn(leaky, catalogue(), VECTORS, encode, tmp_path)
+    train_ranker(leaky, catalogue(), VECTORS, encode, tmp_path)
     past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
     assert past.end.max() < latest.start.min()
     assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
@@ -537,18 +531,18 @@ def test_what_is_learned_from_is_what_a_job_would_see(monkeypatch: pytest.Monkey
         )
         return candidates(finder, sofar, encode)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(learning, "candidates", spy)
+    monkeypatch.setattr(positions, "candidates", spy)
     finder = bundle_of(tmp_path, tiny(("u", "abc")))
     log = tiny(("u", "abac"))
     vectors = np.eye(6, dtype=np.float32)
-    learning._groups(
+    sample_groups(
         finder,
         log,
         lambda texts: vectors[[ord(t) - 97 for t in texts]],
         np.random.default_rng(0),
         9,
         print,
-        repeats=False,
+        recommend_seen=False,
     )
     assert seen == [[0], [0, 1, 0]]
 
@@ -602,7 +596,7 @@ def test_other_event_types_and_empty_files_are_no_error():
 
 def test_too_few_sessions_are_one_clear_error(tmp_path: Path):
     with pytest.raises(ShopstreamError, match="give more"):
-        learn(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
+        train_ranker(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
 
 
 AGES = {"category_age", "brand_age"}  # unknown is not 0

@@ -11,9 +11,11 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from export import to_onnx
-from export.bundle import VARIANTS, Exported, ExportOptions, export_bundle
-from export.source import SourceModel, open_source
+from export.bundle.build import export_bundle
+from export.bundle.options import Exported, ExportOptions
+from export.encoder import to_onnx
+from export.encoder.source import SourceModel, open_source
+from export.encoder.variants import VARIANTS
 from udfs.encoder.encoder import Encoder
 from udfs.encoder.loading import load
 from udfs.encoder.openvino import _for_short_texts

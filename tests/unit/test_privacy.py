@@ -19,9 +19,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import run_command
 
-from export import bundle as export_bundle
-from export.bundle import ExportOptions
-from export.past import past_sessions
+from export.history.interactions import interactions
+from export.history.neighbours import past_sessions
+from export.history.reading import read_past
 from flink_jobs import check, dlq, submit
 from flink_jobs.backfill import recorded
 from flink_jobs.settings import load_settings
@@ -263,8 +263,7 @@ def test_training_knows_shoppers_by_the_jobs_names(keyed: list[str], tmp_path: P
         b"\n".join(event(user, JULY - place, event_id=f"e{place}") for place, user in enumerate("uvuw"))
     )
     ErasureList.read(tmp_path).with_more(map(shopper_hash, KEYS.every("w")), JULY).write(tmp_path)
-    options = ExportOptions(tmp_path / "none", tmp_path, sessions=sessions, keys_file=settings.keys_file)
-    log = export_bundle._interactions(options, pa.table({"item_id": ["i"]}))
+    log = interactions(read_past(sessions, {}, settings.keys_file, tmp_path), 1_800_000)
     names = {name for user in "uv" for name in KEYS.every(user)[1:]} - {KEYS.pseudonyms("v", [JULY])[0]}
     assert set(log.users) == names
     assert set(past_sessions(log).shoppers.tolist()) == set(map(shopper_hash, names))

@@ -125,6 +125,16 @@ def test_sold_out_and_seen_items_are_left_out(shop: tuple[Bundle, np.ndarray]):
     assert again == {f"i{row}" for row in range(60)} - {"i7"}
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("view", True), ("rate", True), ("search", False), ("impression", False)])
+def test_only_interactions_make_an_item_seen(shop: tuple[Bundle, np.ndarray], kind: str, seen: bool):
+    bundle, vectors = shop
+    sessions = Sessions.from_arrays([0], [0], [1], [[0]], [[kind]], [["i3"]], [["q"]], *[[[np.nan]]] * 4)
+    (answer,) = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60)).answer(
+        ["u"], sessions, lambda texts: vectors[[3] * len(texts)].astype(np.float32)
+    )
+    assert ("i3" in {item.item_id for item in answer}) != seen
+
+
 def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np.ndarray]):
     bundle, _ = shop
     nothing = Signals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])

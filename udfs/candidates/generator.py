@@ -16,6 +16,7 @@ from udfs.candidates.session import SessionState
 from udfs.candidates.similar_sessions import SimilarSessions
 from udfs.candidates.source import RECENT, CandidateSource, Pairs, SessionContext
 from udfs.catalog.items import LiveItems
+from udfs.contracts.clickstream import INTERACTIONS
 from udfs.core.arrays import Ints, Scores, isin_sorted, position_in_group, unique_inverse
 from udfs.core.exact import SCORE_BUDGET, to_grid
 from udfs.core.hashing import shopper_hash
@@ -88,7 +89,7 @@ class CandidateGenerator:
         self, user_id: Sequence[str], sessions: Sessions, rows: Ints, signals: Signals, grid: Scores
     ) -> SessionContext:
         """What sources look at. rows: int64 [E], rows in the catalogue; grid: the signals' vectors on the grid."""
-        met = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression", "search"))
+        met = np.flatnonzero((rows >= 0) & sessions.is_type(*INTERACTIONS))
         session, item = sessions.session_of[met], rows[met]
         length = np.bincount(session, minlength=len(sessions))
         age = np.cumsum(length)[session] - 1 - np.arange(len(met))

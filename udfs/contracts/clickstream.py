@@ -11,6 +11,9 @@ EventType = Literal["view", "click", "search", "add_to_cart", "remove_from_cart"
 
 EVENT_TYPES: tuple[str, ...] = EventType.__args__  # type: ignore[attr-defined]
 
+#: What a shopper does with an item. An impression only shows it, and a search only asks for it: neither makes it seen.
+INTERACTIONS = frozenset(EVENT_TYPES) - {"impression", "search"}
+
 
 class ClickstreamEvent(Struct):
     """One record of `clickstream`, keyed by user_id. Unknown fields are ignored."""

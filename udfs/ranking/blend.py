@@ -6,6 +6,7 @@ import numpy as np
 
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
+from udfs.contracts.clickstream import INTERACTIONS
 from udfs.contracts.rankings import RankedItem, Reason
 from udfs.core.arrays import Floats, Ints, Scores, top_k_rows
 from udfs.core.exact import SCORE_BUDGET, SCORE_SCALE, VECTOR_SCALE, to_grid
@@ -43,7 +44,7 @@ class BlendRanker:
         """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
         rows = item_rows(sessions, self._items.row_of)
         signals = signals_of(sessions, rows, self._items.titles, self._options.recent, self._options.decay)
-        seen = np.flatnonzero((rows >= 0) & ~sessions.is_type("impression"))
+        seen = np.flatnonzero((rows >= 0) & sessions.is_type(*INTERACTIONS))
         return self.rank(len(sessions), signals, encode(signals.text), (sessions.session_of[seen], rows[seen]))
 
     def rank(self, count: int, signals: Signals, vectors: Scores, seen: tuple[Ints, Ints]) -> list[list[RankedItem]]:

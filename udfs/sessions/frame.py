@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Floats, Ints, Texts, factorize, group_ids, segment_sum
 from udfs.sessions.cleaning import cleaned
 from udfs.sessions.columns import Sessions
@@ -91,8 +91,8 @@ class EventFrame(Sessions):
 
     @cached_property
     def met(self) -> Bools:
-        """bool [E]: events with an item, but for impressions: what the shopper turned to."""
-        return (self.item.of >= 0) & ~self.is_type("impression")
+        """bool [E]: interactions with an item."""
+        return (self.item.of >= 0) & self.is_type(*INTERACTIONS)
 
     @cached_property
     def current(self) -> Ints:

@@ -1,4 +1,4 @@
-"""Texts as model inputs in batches of one exact token count: no padding, as the encoder runs them."""
+"""Turns texts into model inputs, in batches of one exact token count: no padding, exactly as the encoder runs them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-#: Most tokens in one batch: with every intermediate tensor kept, a token takes about 65 kB in a 6-layer MiniLM.
+#: At most this many tokens per batch: with all intermediate tensors kept, one takes about 65 kB in a 6-layer MiniLM.
 TOKENS = 2048
 
 Feed = dict[str, npt.NDArray[np.int64]]
 
 
 def exact_length_batches(tokenizer: Path, texts: Sequence[str], max_tokens: int) -> Iterator[Feed]:
-    """Feeds of int64 [texts, tokens] named as BERT names its inputs, shortest texts first."""
+    """Yield feeds of int64 [texts, tokens] under the names of BERT's inputs, shortest texts first."""
     tokens = Tokenizer.from_file(str(tokenizer))
     tokens.no_padding()
     tokens.enable_truncation(max_tokens)
@@ -30,7 +30,7 @@ def exact_length_batches(tokenizer: Path, texts: Sequence[str], max_tokens: int)
 
 
 def vocabulary_texts(tokenizer: Path, count: int) -> list[str]:
-    """Texts of 1 to 11 words, drawn from the tokenizer's vocabulary, the same every time.
+    """Draw texts of 1 to 11 words from the tokenizer's vocabulary, always the same.
 
     They drive a model's activations further out than a few titles of one shop do.
     """
@@ -38,6 +38,4 @@ def vocabulary_texts(tokenizer: Path, count: int) -> list[str]:
     decoded = (tokens.decode([token]).strip() for token in range(tokens.get_vocab_size()))
     words = sorted({word for word in decoded if word.isalpha()})
     rng = np.random.default_rng(0)
-    return [
-        " ".join(words[place] for place in rng.integers(len(words), size=rng.integers(1, 12))) for _ in range(count)
-    ]
+    return [" ".join(words[word] for word in rng.integers(len(words), size=rng.integers(1, 12))) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A folder of files becomes a bundle: hashed, named by its content, put in place in one step."""
+"""Turns a folder of files into a bundle: hashed, named by its content, put in place in one step."""
 
 import shutil
 import uuid
@@ -20,7 +20,7 @@ PACKAGES = ("lightgbm", "onnx", "optimum", "optimum-onnx", "transformers", "torc
 
 @contextmanager
 def draft_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder in `out` to build a bundle in; gone afterwards, whatever happens."""
+    """Yield a hidden folder in `out` to build a bundle in; it is removed afterwards, whatever happens."""
     draft = out / f".draft-{uuid.uuid4().hex}"
     try:
         draft.mkdir(parents=True)
@@ -32,21 +32,20 @@ def draft_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def publish(
+def publish_draft(
     draft: Path,
     out: Path,
     source_model: str,
     encoder: EncoderInfo,
-    counts: tuple[int, int],
-    ranker: RankerInfo | None,
     *,
+    items: int,
+    sessions: int,
+    ranker: RankerInfo | None,
     current: bool,
 ) -> Bundle:
     """Write the manifest of every file in `draft`, and rename it to its id in `out`; name it in CURRENT if asked.
 
-    counts: of items and of past sessions.
-
-    A bundle of that id that is there and whole already is kept; a damaged one is replaced.
+    items, sessions: how many there are. An intact bundle with that id is kept; a damaged one is replaced.
     """
     files = {
         path.relative_to(draft).as_posix(): FileEntry(sha256(path), path.stat().st_size)
@@ -59,15 +58,15 @@ def publish(
         source_model=source_model,
         versions={name: version(name) for name in PACKAGES} | {"onnxruntime": onnxruntime.__version__},
         encoder=encoder,
-        items=counts[0],
-        sessions=counts[1],
+        items=items,
+        sessions=sessions,
         files=files,
         ranker=ranker,
     )
     manifest = msgspec.structs.replace(manifest, id=manifest.content_id())
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic")))
     target = out / manifest.id
-    if not _is_whole(out, manifest.id):
+    if not _is_intact(out, manifest.id):
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
     if current:
@@ -75,7 +74,7 @@ def publish(
     return Bundle(target, manifest)
 
 
-def _is_whole(out: Path, bundle_id: str) -> bool:
+def _is_intact(out: Path, bundle_id: str) -> bool:
     try:
         open_bundle(out, bundle_id)
     except ShopstreamError:

@@ -1,4 +1,4 @@
-"""The model to export: where its files are and how its authors turn texts into vectors."""
+"""Finds the model to export, and how its authors turn texts into vectors."""
 
 import json
 from dataclasses import dataclass
@@ -15,27 +15,24 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A BERT-type encoder in Hugging Face's layout, with what its sentence-transformers files say.
-
-    max_tokens includes the special tokens; pooling is `mean`, `cls` or `max`; prefix goes before every text.
-    """
+    """A BERT-type encoder in Hugging Face's layout, as its sentence-transformers files describe it."""
 
     name: str
     folder: Path
     layers: int
     heads: int
     hidden: int
-    max_tokens: int
-    pooling: str
+    max_tokens: int  #: including the special tokens
+    pooling: str  #: `mean`, `cls` or `max`
     normalize: bool
-    prefix: str
+    prefix: str  #: goes before every text
 
 
 def open_source(model: str | None) -> SourceModel:
-    """The model in a folder or of a hub id, by default all-MiniLM-L6-v2 from its wheel; downloads what is missing.
+    """Open the model in a folder or with a hub id, by default all-MiniLM-L6-v2 from its wheel; downloads missing files.
 
     Without sentence-transformers files: mean pooling, unit length, the model's own token limit.
-    Raises ShopstreamError for what is not there or not a supported encoder.
+    Raises ShopstreamError for a model that is missing or not a supported encoder.
     """
     name, folder = _locate(model)
     config = _json(folder / "config.json")
@@ -83,13 +80,13 @@ def _locate(model: str | None) -> tuple[str, Path]:
         return model, Path(snapshot_download(model, allow_patterns=HUB_FILES))
     except (OSError, ValueError) as error:
         raise ShopstreamError(
-            f"model {model} is neither a folder nor can it be had from the hub ({type(error).__name__}); "
+            f"model {model} is neither a folder nor available from the hub ({type(error).__name__}); "
             "give a folder, or a hub id with the network on and HF_HUB_OFFLINE unset"
         ) from error
 
 
 def _modules(name: str, folder: Path) -> tuple[str, bool]:
-    """Pooling, and whether vectors are normalised, by modules.json."""
+    """Return the pooling, and whether vectors are normalised, from modules.json."""
     if not (folder / "modules.json").is_file():
         return "mean", True
     modules = {module["type"].rpartition(".")[2]: module["path"] for module in _json(folder / "modules.json")}
@@ -107,7 +104,7 @@ def _modules(name: str, folder: Path) -> tuple[str, bool]:
 
 
 def _json(path: Path) -> Any:
-    """The content of a JSON file; {} when there is none."""
+    """Return the content of a JSON file; {} when there is none."""
     try:
         return json.loads(path.read_bytes()) if path.is_file() else {}
     except ValueError as error:

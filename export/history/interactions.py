@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Ints, factorize
 from udfs.events.files import EVENTS
 from udfs.sessions.columns import TYPE_CODE
+from udfs.sessions.sessionize import GAP_MS, sessionize
 
 COLUMNS = ("session_id", "user_id", "event_time", "event_type", "item_id")
 _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
@@ -94,43 +95,67 @@ class Interactions:
 def interactions(
     batches: Iterable[pa.RecordBatch], gap_ms: int | None = None, items: Sequence[str] = ()
 ) -> Interactions:
-    """From click events (schema udfs.datasets.EVENTS); events of one time stay in the order in which they come.
+    """Read Interactions from click events (schema udfs.events.files.EVENTS).
 
-    Of the contract's event types those with an item that was met; others are left out.
-
-    A session is what shares a session_id; with gap_ms, or for events without a session_id, one user's events with
-    less than that (30 min by default) between them. items: ids that come first, in this order; further ones follow as
-    they appear.
+    gap_ms: see cut_sessions. items: see interactions_of.
     """
-    table = pa.Table.from_batches([batch.select(COLUMNS) for batch in batches], _SCHEMA)
-    kinds = [name for name in EVENT_TYPES if name not in ("impression", "search")]
-    wanted = pc.and_(pc.is_valid(table["item_id"]), pc.is_in(table["event_type"], pa.array(kinds)))
-    table = table.filter(wanted).combine_chunks()
-    time = table["event_time"].to_numpy().astype(np.int64)
-    user, users = factorize(table["user_id"].to_numpy(zero_copy_only=False))
-    kind, names = factorize(table["event_type"].to_numpy(zero_copy_only=False))
+    events = pa.Table.from_batches([batch.select(COLUMNS) for batch in batches], _SCHEMA)
+    return interactions_of(events, cut_sessions(events, gap_ms), items)
+
+
+def cut_sessions(events: pa.Table, gap_ms: int | None) -> Ints:
+    """Return the session of each event, int64 [n], -1 for an event whose type is not the contract's.
+
+    Every other event counts, whether or not it is an interaction, exactly as in the job. Events with one session_id
+    share a session; with gap_ms, or where an event has no session_id, one user's events do that have less than gap_ms
+    (30 min by default) between them.
+    """
+    known = pc.is_in(events["event_type"], pa.array(EVENT_TYPES)).to_numpy()
+    session = np.full(len(events), -1)
+    events = events.filter(pa.array(known))
+    if gap_ms is None and not events["session_id"].null_count:
+        session[known] = factorize(events["session_id"].to_numpy(zero_copy_only=False))[0]
+    else:
+        user, _ = _sorted_codes(events["user_id"])
+        session[known] = sessionize(user, events["event_time"].to_numpy().astype(np.int64), gap_ms or GAP_MS)
+    return session
+
+
+def interactions_of(events: pa.Table, session: Ints, items: Sequence[str] = ()) -> Interactions:
+    """Return the interactions among events (COLUMNS); events of one time stay in the order in which they come.
+
+    session: int64 [n], of each event. items: ids that come first, in this order; others follow as they appear.
+    """
+    wanted = pc.and_(pc.is_valid(events["item_id"]), pc.is_in(events["event_type"], pa.array(sorted(INTERACTIONS))))
+    session = session[wanted.to_numpy()]
+    events = events.filter(wanted).combine_chunks()
+    time = events["event_time"].to_numpy().astype(np.int64)
+    user, users = _sorted_codes(events["user_id"])
+    kind, names = factorize(events["event_type"].to_numpy(zero_copy_only=False))
     type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[kind]
-    ids = np.concatenate((np.array(items, dtype=object), table["item_id"].to_numpy(zero_copy_only=False)))
+    ids = np.concatenate((np.array(items, dtype=object), events["item_id"].to_numpy(zero_copy_only=False)))
     item, known = factorize(ids)
     item = item[len(items) :]
-    if gap_ms is None and not table["session_id"].null_count:
-        session = factorize(table["session_id"].to_numpy(zero_copy_only=False))[0]
-    else:
-        order = np.lexsort((time, user))
-        opens = (np.diff(user[order], prepend=-1) != 0) | (np.diff(time[order], prepend=0) >= (gap_ms or 1_800_000))
-        session = np.empty(len(order), dtype=np.int64)
-        session[order] = np.cumsum(opens) - 1
     start = np.full(session.max(initial=-1) + 1, np.iinfo(np.int64).max)
     np.minimum.at(start, session, time)
     order = np.lexsort((np.arange(len(time)), time, session, start[session]))
     _, first, sizes = np.unique(session[order], return_index=True, return_counts=True)
-    by_place = np.argsort(first)
+    by_start = np.argsort(first)
     return Interactions(
         items=list(known),
-        users=list(users),
-        offsets=np.concatenate(([0], np.cumsum(sizes[by_place]))),
-        user=user[order][first[by_place]],
+        users=users,
+        offsets=np.concatenate(([0], np.cumsum(sizes[by_start]))),
+        user=user[order][first[by_start]],
         item=item[order],
         time=time[order],
         type_code=type_code[order],
     )
+
+
+def _sorted_codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """Return the strings [n] as int64 [n], numbered in sorted order, so that the file's order does not matter."""
+    codes, names = factorize(column.to_numpy(zero_copy_only=False))
+    order = np.argsort(names)
+    number = np.empty(len(names), dtype=np.int64)
+    number[order] = np.arange(len(names))
+    return number[codes], names[order].tolist()

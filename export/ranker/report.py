@@ -1,18 +1,21 @@
-"""What a ranker learned, for people: a page of Markdown, and a chart beside it."""
+"""Writes a report on a trained ranker: a page of Markdown and a chart next to it."""
 
 import os
 from pathlib import Path
 
-from export.learn import CUT, Learned
+from export.ranker.quality import CUT
+from export.ranker.train import TrainedRanker
 from udfs.bundles.manifest import Manifest
 from udfs.core.errors import ShopstreamError
 
-#: Columns that the chart shows, those that matter most; and the colour of what is chosen, which differs in lightness.
-SHOWN, CHOSEN, OTHERS = 20, "#0072B2", "#B0B0B0"
+#: The chart shows at most this many of the most important features.
+SHOWN = 20
+#: The colours of what is chosen and of the rest; they differ in lightness, too.
+CHOSEN, REST = "#0072B2", "#B0B0B0"
 
 
 def chart_of(report: Path) -> Path:
-    """Where a report's chart is; ShopstreamError for a report that cannot be written."""
+    """Return the file of a report's chart; ShopstreamError for a report that cannot be written."""
     if report.suffix != ".md":
         raise ShopstreamError(f"--report {report}: use a name that ends in .md")
     folder = report.absolute().parent
@@ -23,49 +26,49 @@ def chart_of(report: Path) -> Path:
     return report.with_suffix(".svg")
 
 
-def write_report(report: Path, manifest: Manifest, learned: Learned) -> None:
-    """The page, and the chart that it shows; the same bundle gives the same bytes."""
+def write_report(report: Path, manifest: Manifest, trained: TrainedRanker) -> None:
+    """Write the page and the chart that it shows; the same bundle gives the same bytes."""
     chart = chart_of(report)
-    draw(learned, chart)
+    draw(trained, chart)
     lines = [
         f"# Ranker of bundle {manifest.id}",
         "",
         f"{manifest.items:,} items, {manifest.sessions:,} past sessions, encoder {manifest.source_model}.",
         "",
-        "Measured on the latest sessions, which taught neither the trees nor what they look at:",
+        "Measured on the latest sessions, which were used for neither the trees nor their features:",
         "",
         "| figure | |",
         "|---|---:|",
-        *(f"| {name} | {value:g} |" for name, value in learned.info.quality.items()),
+        *(f"| {name} | {value:g} |" for name, value in trained.info.quality.items()),
         "",
-        f"![MRR@{CUT} by the number of trees, and the columns that they look at](<{chart.name}>)",
+        f"![MRR@{CUT} by number of trees, and feature importance](<{chart.name}>)",
         "",
-        "What the trees look at, by their share of what the splits gained:",
+        "Feature importance (share of total gain):",
         "",
-        "| column | share |",
+        "| feature | share |",
         "|---|---:|",
-        *(f"| {name} | {share:.1%} |" for name, share in heaviest(learned)),
+        *(f"| {name} | {share:.1%} |" for name, share in most_important(trained)),
     ]
     report.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def heaviest(learned: Learned) -> list[tuple[str, float]]:
-    """The columns and their shares, the largest first."""
-    return sorted(learned.importance.items(), key=lambda each: -each[1])
+def most_important(trained: TrainedRanker) -> list[tuple[str, float]]:
+    """Return the features and their shares, the largest first."""
+    return sorted(trained.importance.items(), key=lambda item: -item[1])
 
 
-def draw(learned: Learned, file: Path) -> None:
-    """The measured part's MRR by the number of trees, those that stay marked, and what the columns gained."""
+def draw(trained: TrainedRanker, file: Path) -> None:
+    """Draw MRR by number of trees, with the chosen number marked, and feature importance."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    trees, mrr = list(learned.mrr), list(learned.mrr.values())
-    bars = heaviest(learned)[:SHOWN][::-1]
+    trees, mrr = list(trained.mrr), list(trained.mrr.values())
+    bars = most_important(trained)[:SHOWN][::-1]
     with mpl.rc_context({"svg.hashsalt": "shopstream", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(10, 0.8 + 0.22 * SHOWN), layout="constrained")
         curve, columns = figure.subplots(1, 2)
         best = mrr.index(max(mrr))
-        curve.plot(trees, mrr, color=OTHERS, marker="o", markersize=3)
+        curve.plot(trees, mrr, color=REST, marker="o", markersize=3)
         curve.plot(trees[best], mrr[best], color=CHOSEN, marker="o")
         curve.annotate(
             f"{trees[best]} trees: {mrr[best]:.4f}",
@@ -74,12 +77,12 @@ def draw(learned: Learned, file: Path) -> None:
             textcoords="offset points",
             ha="center",
         )
-        curve.set_title(f"MRR@{CUT} on the latest sessions, by the number of trees", loc="left", fontsize=9)
+        curve.set_title(f"MRR@{CUT} on the latest sessions, by number of trees", loc="left", fontsize=9)
         curve.margins(y=0.2)
         curve.spines[["top", "right"]].set_visible(False)
         drawn = columns.barh([name for name, _ in bars], [share for _, share in bars], color=CHOSEN)
         columns.bar_label(drawn, [f"{share:.1%}" for _, share in bars], padding=4)
-        columns.set_title("what the trees look at: share of what the splits gained", loc="left", fontsize=9)
+        columns.set_title("feature importance: share of total gain", loc="left", fontsize=9)
         columns.margins(x=0.15)
         columns.spines[:].set_visible(False)
         columns.tick_params(length=0)

@@ -1,8 +1,8 @@
-"""From PyTorch to ONNX: exported by Optimum, fused by ONNX Runtime's transformer optimiser, checked against PyTorch.
+"""Converts PyTorch to ONNX: exported by Optimum, fused by ONNX Runtime's optimiser, checked against PyTorch.
 
 Every file takes input_ids, attention_mask (and token_type_ids, where the model has them), int64 [texts, tokens]. Those
 for CPUs give last_hidden_state, float32 [texts, tokens, hidden], which the encoder pools in float32; the one for CUDA
-gives `embedding`, float32 [texts, hidden], so that no more than that leaves the device.
+gives `embedding`, float32 [texts, hidden], so that nothing more leaves the device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import AutoModel, AutoTokenizer
 
-from export.batches import exact_length_batches
-from export.source import SourceModel
+from export.encoder.batches import exact_length_batches
+from export.encoder.source import SourceModel
 from udfs.core.errors import ShopstreamError
 
 EMBEDDING = "embedding"
@@ -33,20 +33,20 @@ HIDDEN = "last_hidden_state"
 
 
 def load_torch(source: SourceModel) -> Any:
-    """The PyTorch model, fp32, in evaluation mode; ShopstreamError for damaged weights.
+    """Load the PyTorch model, fp32, in evaluation mode; ShopstreamError for damaged weights.
 
-    With attention written out step by step, which exports to the graph that runs fastest.
+    Attention is written out step by step, which exports to the graph that runs fastest.
     """
     try:
         return AutoModel.from_pretrained(
             str(source.folder), dtype=torch.float32, local_files_only=True, attn_implementation="eager"
         ).eval()
-    except Exception as error:  # safetensors, transformers and torch each have their own
+    except Exception as error:  # safetensors, transformers and torch each have their own errors
         raise ShopstreamError(f"model {source.name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def write_tokenizer(source: SourceModel, path: Path) -> None:
-    """The model's tokenizer as tokenizer.json, also where the model has a vocabulary only."""
+    """Write the model's tokenizer as tokenizer.json, even if the model has only a vocabulary."""
     try:
         AutoTokenizer.from_pretrained(str(source.folder), local_files_only=True).backend_tokenizer.save(str(path))
     except (OSError, ValueError, AttributeError) as error:
@@ -55,7 +55,7 @@ def write_tokenizer(source: SourceModel, path: Path) -> None:
 
 @contextmanager
 def exported(model: Any) -> Iterator[Path]:
-    """Optimum's export of a PyTorch model, as a file that is gone afterwards."""
+    """Yield Optimum's export of a PyTorch model, a file that is removed afterwards."""
     with TemporaryDirectory() as folder:
         onnx_export_from_model(
             model, Path(folder), task="feature-extraction", library_name="transformers", do_validation=False
@@ -64,7 +64,7 @@ def exported(model: Any) -> Iterator[Path]:
 
 
 def write_fp32(source: SourceModel, plain: Path, path: Path) -> dict[str, int]:
-    """Write the fp32 encoder, of which int8 and bf16 are made; returns how many GELUs and layer norms were fused.
+    """Write the fp32 encoder, from which int8 and bf16 are made; returns the numbers of fused GELUs and layer norms.
 
     Attention and residual sums stay separate nodes: both CPU runtimes fuse them better by themselves, and static
     quantisation sees every product.
@@ -83,7 +83,7 @@ def write_fp32(source: SourceModel, plain: Path, path: Path) -> dict[str, int]:
 def write_fp16(source: SourceModel, plain: Path, path: Path) -> dict[str, int]:
     """Write the encoder for CUDA: attention fused, float16, with pooling and normalisation in float32 at its end.
 
-    Returns how many attentions, GELUs and layer norms were fused.
+    Returns the numbers of fused attentions, GELUs and layer norms.
     """
     options = FusionOptions("bert")
     options.use_multi_head_attention = True
@@ -115,7 +115,7 @@ def write_bf16(fp32: Path, path: Path) -> None:
 
 
 def _round_to_bfloat16(array: Any) -> Any:
-    """float32 to the nearest float32 that bfloat16 can hold, ties to even."""
+    """Round float32 to the nearest value that bfloat16 can hold, ties to even."""
     bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
@@ -136,7 +136,7 @@ def _optimise(source: SourceModel, plain: Path, options: FusionOptions) -> tuple
 
 
 def _pool(source: SourceModel, graph: onnx.GraphProto) -> None:
-    """Put pooling and normalisation behind the last hidden state, float32 [texts, tokens, hidden]."""
+    """Append pooling and normalisation to the last hidden state, float32 [texts, tokens, hidden]."""
 
     def node(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         output = f"{EMBEDDING}_{name}" if name else EMBEDDING
@@ -156,7 +156,7 @@ def _pool(source: SourceModel, graph: onnx.GraphProto) -> None:
         ends = constant(np.array([-1], dtype=np.int64), "ends")
         mask = node("Unsqueeze", [node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT), ends], "mask_column")
         if source.pooling == "mean":
-            # A product, not ReduceSum, which adds up one text in another order than several.
+            # A product, not ReduceSum, whose order of addition for one text differs from that for several.
             share = node("Div", [mask, node("ReduceSum", [mask, axis], "tokens")], "share")
             row = node("Transpose", [share], "row", perm=[0, 2, 1])
             pooled = node("Squeeze", [node("MatMul", [row, HIDDEN], "mean"), axis], last)
@@ -172,7 +172,7 @@ def _pool(source: SourceModel, graph: onnx.GraphProto) -> None:
 
 
 def verify_against_torch(source: SourceModel, model: Any, path: Path, tokenizer: Path, texts: Sequence[str]) -> float:
-    """Lowest cosine of a text's hidden states by PyTorch and by the ONNX file; ShopstreamError under MIN_COSINE."""
+    """Return the lowest cosine between hidden states from PyTorch and from ONNX; ShopstreamError below MIN_COSINE."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs = [node.name for node in session.get_inputs()]
     lowest = 1.0

@@ -1,4 +1,4 @@
-"""The int8 encoders: static, per channel, every dense MatMul, with the activations' outlier channels smoothed first.
+"""Writes the int8 encoders: static, per channel, every dense MatMul, with outlier channels smoothed first.
 
 Static, since with dynamic quantisation a text's vector depends on the texts beside it. MatMuls only, with float
 outputs: CPU runtimes run DequantizeLinear → MatMul ← DequantizeLinear as one integer product.
@@ -23,31 +23,33 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from export.batches import Feed
+from export.encoder.batches import Feed
 
+#: SmoothQuant's α: the share of an outlier channel's range that moves to the weights.
 ALPHA = 0.8
 WEIGHT_MAX = 127
-#: GPTQ: tokens that its Gram matrices are of, share of their mean diagonal added to it, rows between two large updates.
-GRAM_TOKENS, DAMPING, BLOCK = 4096, 0.01, 128
+#: GPTQ: tokens from which its Gram matrices are computed.
+GRAM_TOKENS = 4096
+#: GPTQ: this share of a Gram matrix's mean diagonal is added to the diagonal.
+DAMPING = 0.01
+#: GPTQ: rows between two large updates.
+BLOCK = 128
 GELU_CONSTANTS = (("gelu_root", 0.5**0.5), ("gelu_half", 0.5), ("gelu_one", 1.0))
 
-Floats = npt.NDArray[np.float32]
+Float32s = npt.NDArray[np.float32]
 
 
 @dataclass
 class Activation:
-    """What calibration made of a dense product's input: range by channel, smoothing, and the weights that it meets.
+    """A dense product's calibrated input: its range and smoothing per channel, and its quantised weights."""
 
-    low, high, smooth float32 [channels]; weights by name: int8 [channels, out] and their scales, float32 [out].
-    """
-
-    low: Floats
-    high: Floats
-    smooth: Floats
-    weights: dict[str, tuple[npt.NDArray[np.int8], Floats]]
+    low: Float32s  #: float32 [channels]
+    high: Float32s  #: float32 [channels]
+    smooth: Float32s  #: float32 [channels]
+    weights: dict[str, tuple[npt.NDArray[np.int8], Float32s]]  #: by name: int8 [channels, out], scales float32 [out]
 
     def scale(self, *, symmetric: bool) -> tuple[np.float32, int]:
-        """Scale and zero point of the smoothed values in 8 bits: -127 to 127 if symmetric, else 0 to 255."""
+        """Return scale and zero point of the smoothed values in 8 bits: -127 to 127 if symmetric, else 0 to 255."""
         low, high = min(float((self.low / self.smooth).min()), 0.0), max(float((self.high / self.smooth).max()), 0.0)
         if high == low:
             return np.float32(1), 0
@@ -56,8 +58,8 @@ class Activation:
         scale = np.float32((high - low) / 255)
         return scale, int(np.rint(-low / scale))
 
-    def quantized(self, values: Floats) -> Floats:
-        """float32 [tokens, channels], smoothed, through 8 bits and back."""
+    def quantized(self, values: Float32s) -> Float32s:
+        """Smooth float32 [tokens, channels] and round it through 8 bits and back."""
         scale, zero_point = self.scale(symmetric=False)
         return np.asarray(
             (np.clip(np.rint(values / self.smooth / scale) + zero_point, 0, 255) - zero_point) * scale, np.float32
@@ -65,7 +67,7 @@ class Activation:
 
 
 def dense_products(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """The MatMuls with constant weights, by the activation that they take."""
+    """Return the MatMuls with constant weights, by the activation that they take."""
     weights = {tensor.name for tensor in model.graph.initializer}
     by_activation: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -75,7 +77,7 @@ def dense_products(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
-    """Run the model over the calibration batches, and keep what is needed of each dense product's activation."""
+    """Run the model over the calibration batches, and return each dense product's activation by name."""
     model = onnx.load(fp32)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     products = dense_products(model)
@@ -84,56 +86,63 @@ def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = [node.name for node in session.get_inputs()]
 
-    def run(feed: Feed) -> Iterator[tuple[str, Floats]]:
+    def run(feed: Feed) -> Iterator[tuple[str, Float32s]]:
         tensors = session.run(names, {name: feed[name] for name in inputs})
         yield from ((name, tensor.reshape(-1, tensor.shape[-1])) for name, tensor in zip(names, tensors, strict=True))
 
-    seen: dict[str, Activation] = {}
+    activations: dict[str, Activation] = {}
     for feed in feeds:
         for name, values in run(feed):
             low, high = values.min(axis=0), values.max(axis=0)
-            known = seen.setdefault(name, Activation(low, high, low, {}))
+            known = activations.setdefault(name, Activation(low, high, low, {}))
             known.low, known.high = np.minimum(known.low, low), np.maximum(known.high, high)
-    for name, activation in seen.items():
+    for name, activation in activations.items():
         arrays = [numpy_helper.to_array(weights[node.input[1]]) for node in products[name]]
         activation.smooth = _smoothing(activation, arrays)
-    step = -(-sum(feed["input_ids"].size for feed in feeds) // GRAM_TOKENS)  # every so many tokens, of all batches
-    gram = {name: np.zeros((len(activation.low),) * 2, np.float32) for name, activation in seen.items()}
+    step = -(-sum(feed["input_ids"].size for feed in feeds) // GRAM_TOKENS)  # every step-th token of all batches
+    gram = {name: np.zeros((len(activation.low),) * 2, np.float32) for name, activation in activations.items()}
     for feed in feeds:
         for name, values in run(feed):
-            quantized = seen[name].quantized(values[::step])
+            quantized = activations[name].quantized(values[::step])
             gram[name] += quantized.T @ quantized
-    for name, activation in seen.items():
+    for name, activation in activations.items():
         tensors = [node.input[1] for node in products[name]]
         arrays = [numpy_helper.to_array(weights[tensor]) * activation.smooth[:, None] for tensor in tensors]
         rounded, scales = _gptq(np.concatenate(arrays, axis=1), gram.pop(name))
         ends = np.cumsum([array.shape[1] for array in arrays])[:-1]
         parts = zip(np.split(rounded, ends, axis=1), np.split(scales, ends), strict=True)
         activation.weights = dict(zip(tensors, parts, strict=True))
-    return seen
+    return activations
 
 
-def quantize(
-    fp32: Path, int8: Path, seen: dict[str, Activation], *, symmetric: bool = False, only: Sequence[str] | None = None
+def write_int8(
+    fp32: Path,
+    int8: Path,
+    activations: dict[str, Activation],
+    *,
+    symmetric: bool = False,
+    only: Sequence[str] | None = None,
 ) -> int:
-    """Write an int8 variant of the fp32 encoder; returns how many MatMuls are int8.
+    """Write an int8 variant of the fp32 encoder; returns the number of int8 MatMuls.
 
-    symmetric: activations as int8 around 0, as TensorRT takes them, instead of uint8. only: the activations that are
-    quantised, by default all.
+    symmetric: activations as int8 around 0, as TensorRT takes them, instead of uint8. only: quantise these activations,
+    by default all.
     """
     model = onnx.load(fp32)
     graph = model.graph
-    before: dict[str, list[onnx.NodeProto]] = {}  # nodes that go in front of a MatMul, by its output
+    before: dict[str, list[onnx.NodeProto]] = {}  # nodes in front of a MatMul, by its output
     for name, users in dense_products(model).items():
         if only is not None and name not in only:
             continue
-        nodes, tensors, activation = _quantize_activation(name, seen[name], symmetric)
+        nodes, tensors, dequantized = _quantize_activation(name, activations[name], symmetric)
         for node in users:
-            dequantize, weight_tensors, weight = _dequantize_weight(node.input[1], *seen[name].weights[node.input[1]])
+            dequantize, weight_tensors, weight = _dequantize_weight(
+                node.input[1], *activations[name].weights[node.input[1]]
+            )
             before[node.output[0]] = [*nodes, dequantize]
             nodes = []
             tensors += weight_tensors
-            node.input[:] = [activation, weight]
+            node.input[:] = [dequantized, weight]
         graph.initializer.extend(tensors)
 
     ordered = [part for node in graph.node for part in (*before.get(node.output[0], ()), node)]
@@ -150,7 +159,7 @@ def quantize(
 
 
 def _standard_gelu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """ONNX Runtime's Gelu in ONNX's own operators, as TensorRT knows them: x/2 (1 + erf(x/√2)); other nodes as is."""
+    """Write ONNX Runtime's Gelu in standard operators, for TensorRT: x/2 (1 + erf(x/√2)); other nodes stay."""
     if node.op_type != "Gelu":
         return [node]
     value, output = node.input[0], node.output[0]
@@ -164,10 +173,10 @@ def _standard_gelu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _gptq(weights: Floats, gram: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Weights float32 [in, out] as int8, with a scale for each output channel, float32 [out].
+def _gptq(weights: Float32s, gram: Float32s) -> tuple[npt.NDArray[np.int8], Float32s]:
+    """Round weights float32 [in, out] to int8, with one scale per output channel, float32 [out].
 
-    gram: float32 [in, in], of the inputs. The rows go from the one that sees the largest inputs to the smallest.
+    gram: float32 [in, in], of the inputs. Rows are rounded in falling order of their inputs' size.
     """
     order = np.argsort(-np.diag(gram), kind="stable")
     rest = weights[order].astype(np.float64)
@@ -189,20 +198,20 @@ def _gptq(weights: Floats, gram: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     return back.astype(np.int8), scales.astype(np.float32)
 
 
-def _smoothing(seen: Activation, weights: Sequence[Floats]) -> Floats:
-    """SmoothQuant's s, float32 [channels], for an activation and the weights [channels, out] that it meets."""
-    activation = np.maximum(np.maximum(-seen.low, seen.high), 1e-5)
+def _smoothing(activation: Activation, weights: Sequence[Float32s]) -> Float32s:
+    """Return SmoothQuant's s, float32 [channels], for an activation and the weights [channels, out] that it meets."""
+    largest = np.maximum(np.maximum(-activation.low, activation.high), 1e-5)
     weight = np.maximum(np.max([np.abs(array).max(axis=1) for array in weights], axis=0), 1e-5)
-    return np.asarray(activation**ALPHA / weight ** (1 - ALPHA), dtype=np.float32)
+    return np.asarray(largest**ALPHA / weight ** (1 - ALPHA), dtype=np.float32)
 
 
 def _quantize_activation(
-    name: str, seen: Activation, symmetric: bool
+    name: str, activation: Activation, symmetric: bool
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
-    """Nodes and tensors that smooth an activation and take it through 8 bits, and the name of the result."""
-    scale, zero_point = seen.scale(symmetric=symmetric)
+    """Return nodes and tensors that smooth an activation and round it through 8 bits, and the result's name."""
+    scale, zero_point = activation.scale(symmetric=symmetric)
     tensors = [
-        numpy_helper.from_array(np.asarray(1 / seen.smooth, dtype=np.float32), f"{name}_smooth"),
+        numpy_helper.from_array(np.asarray(1 / activation.smooth, dtype=np.float32), f"{name}_smooth"),
         numpy_helper.from_array(np.array(scale), f"{name}_scale"),
         numpy_helper.from_array(np.array(zero_point, dtype=np.int8 if symmetric else np.uint8), f"{name}_zero_point"),
     ]
@@ -216,9 +225,9 @@ def _quantize_activation(
 
 
 def _dequantize_weight(
-    name: str, values: npt.NDArray[np.int8], scales: Floats
+    name: str, values: npt.NDArray[np.int8], scales: Float32s
 ) -> tuple[onnx.NodeProto, list[onnx.TensorProto], str]:
-    """Node and tensors that give back int8 weights [in, out] with scales [out], and the name of the result."""
+    """Return a node and tensors that dequantise int8 weights [in, out] with scales [out], and the result's name."""
     tensors = [
         numpy_helper.from_array(np.ascontiguousarray(values), f"{name}_quantized"),
         numpy_helper.from_array(scales, f"{name}_scale"),

@@ -12,15 +12,15 @@ counts steps, the distinct times of a session; an item counts where it was touch
 weights lie in (0, 1].
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse as sp
+
+from export.history.interactions import Interactions
+from udfs.core.arrays import Ints
 
 #: Steps between two items of a session that still count as together.
 WINDOW = 10
@@ -31,58 +31,25 @@ MAX_ITEMS = 64
 #: Neighbours kept for an item.
 TOP = 50
 
-Ints = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class Visits:
-    """What past sessions say: N items in catalogue order.
+class ItemStatistics:
+    """What past sessions say about N items, in catalogue order."""
 
-    popularity float64 [N], interactions; co_visits CSR float32 [N, N], columns sorted; sessions, how many there were;
-    queries, the distinct searches, sorted.
-    """
+    popularity: npt.NDArray[np.float64]  #: float64 [N], interactions
+    co_visits: Any  #: CSR float32 [N, N], columns sorted
 
-    popularity: npt.NDArray[np.float64]
-    co_visits: Any
-    sessions: int
-    queries: list[str]
-
-
-def count_visits(batches: Iterable[pa.RecordBatch], item_ids: pa.Array, gap_ms: int) -> Visits:
-    """Visits of the items `item_ids` in click events (schema udfs.datasets.EVENTS) in any order.
-
-    A session is one user's events with less than gap_ms between them. Impressions are ignored; items that are not in
-    the catalogue count for the session's gaps only.
-    """
-    columns = ["user_id", "event_time", "item_id", "event_type", "query"]
-    parts = [batch.select(columns).filter(pc.not_equal(batch["event_type"], "impression")) for batch in batches]
-    size = len(item_ids)
-    if not sum(part.num_rows for part in parts):
-        return Visits(np.zeros(size), sp.csr_array((size, size), dtype=np.float32), 0, [])
-    events = pa.Table.from_batches(parts)
-    item = pc.fill_null(pc.index_in(events["item_id"], item_ids), -1).to_numpy().astype(np.int64)
-    time = events["event_time"].to_numpy()
-    user = _codes(events["user_id"])
-    order = np.lexsort((item, time, user))
-    user, time, item = user[order], time[order], item[order]
-    session = np.cumsum(np.diff(user, prepend=user[0]).astype(bool) | (np.diff(time, prepend=time[0]) >= gap_ms))
-    known = item >= 0
-    return Visits(
-        popularity=np.bincount(item[known], minlength=size).astype(np.float64),
-        co_visits=visits_of(session[known], time[known], item[known], size),
-        sessions=int(session[-1]) + 1,
-        queries=sorted(pc.unique(events["query"].drop_null()).to_pylist()),
-    )
+    @classmethod
+    def of(cls, log: Interactions) -> "ItemStatistics":
+        """Count a shop's interactions."""
+        popularity = np.bincount(log.item, minlength=len(log.items)).astype(np.float64)
+        return cls(popularity, co_visits_of(log.session, log.time, log.item, len(log.items)))
 
 
-def _codes(column: pa.ChunkedArray) -> Ints:
-    """Strings as int64 codes whose order is the strings' own, so that the file's order does not matter."""
-    encoded = column.combine_chunks().dictionary_encode()
-    return np.asarray(pc.rank(encoded.dictionary).to_numpy()[encoded.indices.to_numpy()], dtype=np.int64)
-
-
-def visits_of(session: Ints, time: Ints, item: Ints, size: int) -> Any:
-    """CSR float32 [size, size] from int64 [E] columns sorted by session, then time."""
+def co_visits_of(session: Ints, time: Ints, item: Ints, size: int) -> Any:
+    """Return CSR float32 [size, size] from int64 [E] columns sorted by session, then time."""
+    order = np.lexsort((item, time, session))  # so that the order of events of one time does not matter
+    session, time, item = session[order], time[order], item[order]
     # The last event of each item in a session: np.unique finds the first place in the reversed array.
     _, first = np.unique((session * size + item)[::-1], return_index=True)
     keep = np.sort(len(item) - 1 - first)

@@ -1,4 +1,4 @@
-"""How close a variant's vectors are to fp32, whether each depends on its text alone, and the gate on both."""
+"""Measures how close a variant's vectors are to fp32 and whether each depends on its text alone; the gate on both."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,13 +11,13 @@ from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder, Vectors
 
 NEIGHBOURS = 10
-#: Texts that are encoded one by one, in mixed batches and with padding as well; the first of those given.
+#: The first texts given, this many, are also encoded one by one, in mixed batches and with padding.
 ALONE = 64
 MIXED = 17
 PADDING = (1, 8, 32, 96)
 #: Decimals in the manifest.
 DIGITS = 6
-#: The least of each figure that a variant must reach to be published.
+#: The lowest figures with which a variant is published.
 GATE: Mapping[str, float] = {
     "cosine_mean": 0.99,
     "cosine_p1": 0.98,
@@ -27,8 +27,8 @@ GATE: Mapping[str, float] = {
 }
 
 
-def measure(variant: Encoder, reference: Vectors, texts: Sequence[str]) -> Parity:
-    """Parity of a variant on texts whose fp32 vectors, float32 [texts, dimensions], are the reference."""
+def measure_parity(variant: Encoder, reference: Vectors, texts: Sequence[str]) -> Parity:
+    """Measure a variant on texts. reference: float32 [texts, dimensions], their fp32 vectors."""
     vectors = variant.encode(texts)
     cosine = cosines(vectors, reference)
     few = texts[:ALONE]
@@ -48,17 +48,17 @@ def measure(variant: Encoder, reference: Vectors, texts: Sequence[str]) -> Parit
 
 
 def check_gate(name: str, parity: Parity, gate: Mapping[str, float]) -> str:
-    """What a variant falls short of, in words; empty when it passes. NaN falls short."""
-    short = [
-        f"{figure} {getattr(parity, figure)} < {least}"
-        for figure, least in gate.items()
-        if not getattr(parity, figure) >= least
+    """Return the figures that fail the gate, in words; empty when the variant passes. NaN fails."""
+    failures = [
+        f"{figure} {getattr(parity, figure)} < {lowest}"
+        for figure, lowest in gate.items()
+        if not getattr(parity, figure) >= lowest
     ]
-    return f"variant {name} is too far from fp32: {', '.join(short)}" if short else ""
+    return f"variant {name} is too far from fp32: {', '.join(failures)}" if failures else ""
 
 
 def parse_gate(text: str) -> dict[str, float]:
-    """GATE with what 'cosine_mean=.995,top10_overlap=.95' says in it; ShopstreamError for anything else."""
+    """Return GATE changed by text such as 'cosine_mean=.995,top10_overlap=.95'; ShopstreamError for anything else."""
     gate = dict(GATE)
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
@@ -76,22 +76,22 @@ def parse_gate(text: str) -> dict[str, float]:
 
 
 def cosines(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
-    """float64 [n]: cosine of each pair of rows of float32 [n, d]; exactly 1 where the rows are bit-identical."""
+    """Return the cosine of each pair of rows of float32 [n, d], float64 [n]; exactly 1 where rows are bit-identical."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     cosine = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
     return np.asarray(np.where((a == b).all(axis=1), 1.0, cosine), dtype=np.float64)
 
 
 def neighbour_overlap(a: Vectors, b: Vectors) -> float:
-    """Mean share of a row's ten nearest other rows (by cosine) that a and b, float32 [n, d], agree on."""
+    """Return the mean share of a row's ten nearest other rows (by cosine) on which a and b, float32 [n, d], agree."""
     k = min(NEIGHBOURS, len(a) - 1)
     if k == 0:
         return 1.0
     member = np.zeros((2, len(a), len(a)), dtype=bool)
-    for place, vectors in enumerate((a, b)):
+    for number, vectors in enumerate((a, b)):
         similarity = _similarity(vectors)
         np.fill_diagonal(similarity, -2)
-        np.put_along_axis(member[place], np.argsort(-similarity, axis=1, kind="stable")[:, :k], True, axis=1)
+        np.put_along_axis(member[number], np.argsort(-similarity, axis=1, kind="stable")[:, :k], True, axis=1)
     return float((member[0] & member[1]).sum() / (k * len(a)))
 
 
@@ -101,7 +101,7 @@ def _similarity(vectors: Vectors) -> Vectors:
 
 
 def _spearman(a: Vectors, b: Vectors) -> float:
-    """Rank correlation of all pairs' cosines by a and by b, float32 [n, d]; 1 for fewer than three rows."""
+    """Return the rank correlation between all pairs' cosines in a and in b, float32 [n, d]; 1 for under three rows."""
     if len(a) < 3:
         return 1.0
     pairs = np.triu_indices(len(a), 1)
@@ -109,9 +109,9 @@ def _spearman(a: Vectors, b: Vectors) -> float:
 
 
 def _padding_invariance(variant: Encoder, texts: Sequence[str], vectors: Vectors) -> float:
-    """Lowest cosine between vectors as the encoder makes them and with padding behind, as a batch of mixed lengths has.
+    """Return the lowest cosine between the texts' vectors, float32 [texts, dimensions], and those with padding added.
 
-    float32 [texts, dimensions].
+    A batch of mixed lengths would pad like this.
     """
     tokens = variant.token_ids(texts)
     lowest = 1.0
@@ -119,8 +119,8 @@ def _padding_invariance(variant: Encoder, texts: Sequence[str], vectors: Vectors
         width = min(max(map(len, tokens)) + padding, variant.info.max_tokens)
         ids = np.zeros((len(tokens), width), dtype=np.int64)
         mask = np.zeros_like(ids)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)] = one
-            mask[row, : len(one)] = 1
+        for row, text in enumerate(tokens):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
         lowest = min(lowest, float(cosines(variant.run(ids, mask), vectors).min()))
     return lowest

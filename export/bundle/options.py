@@ -1,0 +1,57 @@
+"""What an export is asked for, and what it gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from export.encoder.parity import GATE
+from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
+from export.ranker.train import TrainedRanker
+from udfs.bundles.bundle import Bundle
+from udfs.core.errors import ShopstreamError
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `python -m export` was asked for. mapping: {contract field: column}, for both files."""
+
+    catalog: Path
+    out: Path
+    model: str | None = None
+    sessions: Path | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    calibration: Path | None = None
+    calibration_texts: int = 1024
+    gate: Mapping[str, float] = field(default_factory=lambda: GATE)
+    variants: tuple[str, ...] = DEFAULT_VARIANTS
+    session_gap_minutes: float = 30
+    set_current: bool = True
+    learn: bool = False  #: train a ranker from the sessions
+    recommend_seen: bool = False  #: the ranker may recommend items that the session has already seen
+    index_from: int = 5_000  #: items from which the ranker finds titles by an index
+    keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
+
+    def check(self) -> None:
+        """Raise ShopstreamError for variants that cannot be made, and for a ranker without sessions."""
+        if unknown := set(self.variants) - set(VARIANTS):
+            raise ShopstreamError(
+                f"unknown variant {', '.join(sorted(unknown))} (--variants); choose from {', '.join(VARIANTS)}"
+            )
+        if "fp32" not in self.variants:
+            raise ShopstreamError("--variants has to name fp32: the item vectors are made with it")
+        if self.learn and self.sessions is None:
+            raise ShopstreamError("a ranker learns from past sessions: name a file or the lake with --sessions")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published bundle and figures of its making."""
+
+    bundle: Bundle
+    layers: int  #: of the model
+    fused: dict[str, int]  #: GELUs, layer norms and (in fp16) attentions that became one node each
+    torch_cosine: float  #: lowest cosine between fp32 and PyTorch
+    texts_per_second: dict[str, float]  #: by variant, where it was measured, in batches of 64 short texts on every core
+    seconds: dict[str, float]  #: by step
+    warnings: list[str]
+    learned: TrainedRanker | None = None

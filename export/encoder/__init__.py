@@ -1,0 +1,1 @@
+"""The encoder: exported, fused, quantised, measured."""

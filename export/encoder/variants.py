@@ -1,0 +1,48 @@
+"""The encoder variants: the providers of each, and how the export opens one."""
+
+import logging
+from pathlib import Path
+
+from export.encoder.source import SourceModel
+from udfs.bundles.manifest import EncoderInfo
+from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Encoder
+from udfs.encoder.options import EncoderOptions, Provider
+from udfs.encoder.selection import Choice
+
+log = logging.getLogger(__name__)
+#: The providers of each variant. The export measures it on the first one that works.
+VARIANTS: dict[str, tuple[Provider, ...]] = {
+    "fp32": ("cpu", "openvino", "cuda", "tensorrt"),
+    "int8": ("cpu", "openvino"),
+    "bf16": ("openvino",),
+    "fp16": ("cuda",),
+    "tensorrt-int8": ("tensorrt",),
+}
+DEFAULT_VARIANTS = ("fp32", "int8", "fp16")
+
+
+def open_variant(file: Path, variant: str, tokenizer: Path, info: EncoderInfo) -> Encoder:
+    """Open a variant on the first of its providers that works here, or else on ONNX Runtime's CPU provider."""
+    providers: tuple[Provider, ...] = (*VARIANTS[variant], "cpu")
+    for provider in providers:
+        try:
+            choice = Choice(variant, provider, "the export measures it")
+            return Encoder.from_files(file, tokenizer, info, choice, variant, EncoderOptions())
+        except ShopstreamError as error:
+            if provider == "cpu":
+                raise
+            log.debug("%s: %s", variant, error)
+    raise AssertionError("cpu is the last provider")
+
+
+def encoder_info(source: SourceModel) -> EncoderInfo:
+    """Return the manifest's encoder part; its variants are added as they are measured."""
+    return EncoderInfo(
+        max_tokens=source.max_tokens,
+        pooling=source.pooling,
+        normalize=source.normalize,
+        prefix=source.prefix,
+        dimensions=source.hidden,
+        variants={},
+    )

@@ -1,0 +1,1 @@
+"""Past sessions: read once, counted, written for the sources of candidates."""

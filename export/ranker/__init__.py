@@ -1,0 +1,1 @@
+"""The learned ranker: positions, trees, quality."""

@@ -1,0 +1,127 @@
+"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from export.history.interactions import Interactions
+from udfs.bundles.manifest import FORMAT, EncoderInfo, Manifest
+from udfs.candidates.generator import CandidateGenerator, Candidates
+from udfs.candidates.source import SessionContext
+from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
+from udfs.core.exact import to_grid
+from udfs.encoder.encoder import Vectors
+from udfs.ranking.options import RankOptions
+from udfs.sessions.columns import Sessions
+from udfs.sessions.signals import item_rows, signals_of
+
+Encode = Callable[[Sequence[str]], Vectors]
+Progress = Callable[[float], None]
+
+#: Candidates drawn per position, besides the target.
+OTHERS = 80
+#: A prefix keeps at most this many of a session's latest events.
+PREFIX = 64
+
+
+@dataclass(frozen=True)
+class Groups:
+    """n candidates at P positions, sorted by position."""
+
+    features: Vectors  #: float32 [n, features]
+    position: Ints  #: int64 [n]
+    item: Ints  #: int64 [n], row in the catalogue
+    is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
+    positions: int  #: P
+
+
+def prefixes(log: Interactions, events: Ints) -> Interactions:
+    """Return one session per event (int64 [n], its number): at most PREFIX events of its session before it."""
+    session = log.session[events]
+    before, _ = concat_ranges(np.maximum(log.offsets[session], events - PREFIX), events)
+    offsets = np.append(0, np.cumsum(np.minimum(events - log.offsets[session], PREFIX)))
+    columns = {name: getattr(log, name)[before] for name in ("item", "time", "type_code")}
+    return replace(log, offsets=offsets, user=log.user[session], **columns)
+
+
+def sessions_of(log: Interactions) -> Sessions:
+    """Return the sessions as the job would hand them over, with prices and the like unknown."""
+    ids, count = np.array(log.items, dtype=object), len(log.item)
+    unknown, nothing = np.full(count, np.nan), np.full(count, None)
+    return Sessions(
+        offsets=log.offsets,
+        start=log.start,
+        end=log.end,
+        count=np.diff(log.offsets),
+        event_time=log.time,
+        type_code=log.type_code,
+        item_id=ids[log.item],
+        **dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), unknown),
+        **dict.fromkeys(("query", "event_id", "device", "timezone", "returning", "locale"), nothing),
+    )
+
+
+def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
+    """Return what the job would choose from for these sessions."""
+    return finder.find(query_of(finder, sofar, encode))
+
+
+def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
+    """Return these sessions as the job's candidate sources would see them."""
+    sessions = sessions_of(sofar)
+    rows = item_rows(sessions, finder.items.row_of)
+    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
+    users = [sofar.users[number] for number in sofar.user]
+    return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
+
+
+def sample_groups(
+    finder: CandidateGenerator,
+    log: Interactions,
+    encode: Encode,
+    rng: np.random.Generator,
+    count: int,
+    progress: Progress,
+    *,
+    recommend_seen: bool,
+) -> Groups:
+    """Return the candidates at up to `count` positions, drawn at random.
+
+    recommend_seen: also draw positions whose item the session has seen before.
+    """
+    asked = np.arange(len(log.item)) > log.offsets[:-1][log.session]
+    if not recommend_seen:
+        asked &= log.first_of_item
+    events = np.flatnonzero(asked)
+    if len(events) > count:
+        events = np.sort(rng.choice(events, count, replace=False))
+    parts: list[Candidates] = []
+    chunk = finder.most_sessions
+    for first in range(0, len(events), chunk):
+        parts.append(candidates(finder, prefixes(log, events[first : first + chunk]), encode))
+        progress(min(1.0, (first + chunk) / len(events)))
+    sizes = [len(part.item) for part in parts]
+    position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
+    position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
+    item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
+    features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
+    # Candidates and interactions number items alike: by row of the catalogue.
+    return Groups(features, position, item, item == log.item[events][position], len(events))
+
+
+def sample_candidates(groups: Groups, rng: np.random.Generator) -> Bools:
+    """Return bool [n]: the target and up to OTHERS others, drawn at random, where the target is a candidate at all."""
+    has_target = np.zeros(groups.positions, dtype=bool)
+    has_target[groups.position[groups.is_target]] = True
+    lot = np.where(groups.is_target, -1.0, rng.random(len(groups.is_target)))
+    order = np.lexsort((lot, groups.position))
+    chosen = np.zeros(len(lot), dtype=bool)
+    chosen[order] = position_in_group(groups.position[order]) <= OTHERS
+    return np.asarray(chosen & has_target[groups.position])
+
+
+def bare_manifest(dimensions: int) -> Manifest:
+    """Return the manifest of a bundle without an encoder, which is there while a ranker is trained."""
+    return Manifest(FORMAT, "learning", "none", {}, EncoderInfo(0, "mean", True, "", dimensions, {}), 0, 0, {})
