@@ -5,18 +5,23 @@ from typing import Annotated
 
 import typer
 
-from bench import encode as encoding
-from bench import pipeline as pipelines
-from bench import quality as judging
+from bench.encode import contenders as encoding
+from bench.encode import run as encode_run
 from bench.features import features as measure_features
-from bench.pipeline_latency import WAYS, run_latency
-from bench.profile import run as run_profile
-from bench.quality_data import PREPARED, prepare
+from bench.load.latency import WAYS, run_latency
+from bench.load.profile import run as run_profile
+from bench.load.scale import CASES
+from bench.load.scale import run as run_scale
+from bench.load.soak import run_soak
+from bench.pipeline import contenders as pipelines
+from bench.pipeline import prepare as prepared
+from bench.pipeline import run as pipeline_run
+from bench.quality import contenders as judging
+from bench.quality import report as judged
+from bench.quality import run as quality_run
+from bench.quality.data import PREPARED, prepare
 from bench.rank import SIZES
 from bench.rank import run as run_rank
-from bench.scale import CASES
-from bench.scale import run as run_scale
-from bench.soak import run_soak
 from udfs.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -56,8 +61,8 @@ def encode(
     Peers get an environment of their own on first use (some 6 GB, most of it PyTorch).
     """
     names = [name for part in only or () for name in part.split(",")]
-    options = encoding.Options(catalog, model, bundles, min(rounds, 2) if quick else rounds, tuple(names), quick)
-    encoding.run(options, as_json=as_json, chart=chart)
+    options = encode_run.Options(catalog, model, bundles, min(rounds, 2) if quick else rounds, tuple(names), quick)
+    encode_run.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()
@@ -107,12 +112,12 @@ def pipeline(
     Peers get an environment of their own on first use (some 1.2 GB); Spark needs a Java of its own on PATH, 17 or 21.
     """
     names = tuple(name for part in only or () for name in part.split(","))
-    count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
-    options = pipelines.Options(count, rounds, names, limit, bundles, tuple(assignments or ()))
+    count = events or (prepared.QUICK_EVENTS if quick else prepared.EVENTS)
+    options = prepared.Options(count, rounds, names, limit, bundles, tuple(assignments or ()))
     if latency:
         run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:
-        pipelines.run(options, as_json=as_json, chart=chart)
+        pipeline_run.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()
@@ -200,11 +205,11 @@ def quality(
     ] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Settings that each baseline is tuned over, the published one among them.")
-    ] = judging.Options.trials,
+    ] = judged.Options.trials,
     positions: Annotated[
         int, typer.Option(min=0, help="Positions to test at, at most, by whole sessions; 0 for all.")
-    ] = judging.Options.positions,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = judging.Options.seed,
+    ] = judged.Options.positions,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = judged.Options.seed,
     quick: Annotated[bool, typer.Option("--quick", help="3 trials, 2,000 positions, 100 for the latency.")] = False,
     bundles: Annotated[
         Path | None,
@@ -220,8 +225,8 @@ def quality(
         prepare(make, data)
         return
     names = tuple(name for part in only or () for name in part.split(","))
-    options = judging.Options(data, names, not no_repeats, quick, trials, positions, seed, report, bundles)
-    judging.run(options, as_json=as_json)
+    options = judged.Options(data, names, not no_repeats, quick, trials, positions, seed, report, bundles)
+    quality_run.run(options, as_json=as_json)
 
 
 @app.command()

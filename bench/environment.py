@@ -1,6 +1,8 @@
 """Environments of the peers, beside our own: .shopstream/peers/NAME, installed from requirements/peers-NAME.lock."""
 
 import hashlib
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udfs.errors import ShopstreamError
+from udfs.runtimes import cpu_flags
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,3 +50,25 @@ def _run(*command: str) -> None:
     """Run uv, what it says on standard error."""
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
         raise ShopstreamError(f"installing the peers failed: {' '.join(command)}")
+
+
+#: Instructions that decide how fast int8 and bf16 are.
+FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+def machine() -> str:
+    """The processor, how many of its cores this process may use, and which of its instructions matter here."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return ", ".join([model, f"{cores()} cores", *(flag for flag in FLAGS if flag in cpu_flags())])
+
+
+def cores() -> int:
+    """The cores that this process may use: workers of every contender, and partitions of every topic."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from bench.pipeline import export_shop
+from bench.pipeline.prepare import export_shop
 from export.interactions import Interactions
 from export.learn import prefixes, sessions_of, write_past
 from udfs.bundle import INDEX, Bundle, FileEntry, open_bundle

@@ -12,22 +12,14 @@ from support import ROOT
 from tokenizers import Tokenizer
 
 from bench import environment
-from bench.chart import draw, require_drawing
-from bench.encode import (
-    PEER_PACKAGES,
-    Contender,
-    Result,
-    Row,
-    TextSet,
-    Worker,
-    fidelity,
-    is_invariant,
-    median_ratio,
-    victory,
-)
+from bench.chart import require_drawing
+from bench.encode.contenders import PEER_PACKAGES
+from bench.encode.measure import fidelity, is_invariant
+from bench.encode.peers import LOADERS, SETTINGS, Vectors
+from bench.encode.report import Result, Row, draw, median_ratio, victory
+from bench.encode.text_sets import TextSet, joined, make_text_sets, read_titles
+from bench.encode.worker import Contender, Worker
 from bench.environment import peers_versions
-from bench.peers_encode import LOADERS, SETTINGS, Vectors
-from bench.text_sets import joined, make_text_sets, read_titles
 from udfs.bundle import open_bundle
 from udfs.errors import ShopstreamError
 
@@ -129,7 +121,7 @@ def test_who_won_goes_by_rounds():
 
 WORKER = """
 import numpy as np
-from bench.peers_encode import serve
+from bench.encode.peers import serve
 
 def load(config):
     print("loading", config["name"])

@@ -9,25 +9,14 @@ from support import ROOT
 
 from bench import environment
 from bench.environment import peers_versions
-from bench.peers_pipeline import PEERS
-from bench.pipeline import (
-    GUARANTEES,
-    NAMES,
-    OTHERS,
-    PEER_PACKAGES,
-    Options,
-    Prepared,
-    Run,
-    Sample,
-    Usage,
-    draw,
-    row_of,
-    run,
-    steady,
-    with_ratio,
-)
-from bench.pipeline_latency import run_latency
-from bench.pipeline_sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
+from bench.load.latency import run_latency
+from bench.pipeline.contenders import GUARANTEES, NAMES, OTHERS, PEER_PACKAGES
+from bench.pipeline.measure import Run, Sample, Usage, steady
+from bench.pipeline.peers import PEERS
+from bench.pipeline.prepare import Options, Prepared
+from bench.pipeline.report import draw, row_of, with_ratio
+from bench.pipeline.run import run
+from bench.pipeline.sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
 from deploy.local.jars import read_lock
 from flink_jobs.settings import Settings
 from flink_jobs.tables import LOOK_BACK, SPARE

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.profile import Frame, draw, from_page, from_stacks
+from bench.load.profile import Frame, draw, from_page, from_stacks
 from udfs.errors import ShopstreamError
 
 STACKS = """run (threading.py:10);eval (udfs/functions.py:5);_scores (udfs/learned.py:90) 6

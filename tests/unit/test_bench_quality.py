@@ -17,44 +17,19 @@ import scipy.sparse as sp
 from support import ROOT, data_file
 
 from bench.__main__ import main
-from bench.baselines import (
-    BASELINES,
-    BY_POSITION,
-    BY_STEPS,
-    AssociationRules,
-    Baseline,
-    Popularity,
-    SequentialRules,
-    SessionKnn,
-    Stan,
-    VectorSessionKnn,
-    Vstan,
-    published,
-)
-from bench.quality import (
-    METRICS,
-    NAMES,
-    Contender,
-    Options,
-    Positions,
-    Race,
-    Row,
-    diversity,
-    draws,
-    gains,
-    intervals,
-    latency,
-    novelty,
-    predictions,
-    ranks,
-    run,
-    traits_of,
-)
-from bench.quality_data import COLUMNS, prepare, read_split
-from export.interactions import Interactions, Ints, interactions
+from bench.quality.baselines import BY_STEPS, AssociationRules, Baseline, Popularity, SequentialRules, published
+from bench.quality.contenders import BASELINES, NAMES, Contender, draws
+from bench.quality.data import prepare, read_split
+from bench.quality.metrics import METRICS, diversity, gains, intervals, novelty, ranks, traits_of
+from bench.quality.neighbours import BY_POSITION, SessionKnn, Stan, VectorSessionKnn, Vstan
+from bench.quality.positions import Positions, latency, predictions
+from bench.quality.report import Options, Row
+from bench.quality.run import Race, run
+from export.interactions import COLUMNS, Interactions, interactions
 from flink_jobs import simulate
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
+from udfs.sessions import Ints
 
 DAY_MS = 86_400_000
 LETTERS = "abcdefgh"

@@ -4,8 +4,8 @@ from itertools import islice
 
 import pytest
 
-from bench import scale
 from bench.__main__ import main
+from bench.load import scale
 
 ITEMS = [f"i{number}" for number in range(50)]
 

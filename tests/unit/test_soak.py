@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.soak import KINDS, Look, Soaked, draw, growth, series
+from bench.load.soak import KINDS, Look, Soaked, draw, growth, series
 
 #: A look each 5 s: the workers grow by 1 MB a look, after a jump of 500 MB at the start.
 LOOKS = tuple(

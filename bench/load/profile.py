@@ -25,19 +25,10 @@ from kafka import TopicPartition
 from rich.console import Console
 
 from bench.chart import OURS, PEERS, require_drawing
-from bench.pipeline import (
-    Options,
-    broker,
-    bundle_for,
-    cores,
-    end,
-    flink,
-    last_line,
-    prepare,
-    settings_for,
-    shoppers_of,
-    wait,
-)
+from bench.environment import cores, last_line
+from bench.pipeline.contenders import end, flink
+from bench.pipeline.measure import wait
+from bench.pipeline.prepare import Options, broker, bundle_for, prepare, settings_for, shoppers_of
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import load_settings
 from udfs.errors import ShopstreamError

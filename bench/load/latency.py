@@ -20,7 +20,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.pipeline import ID, Options, broker, bundle_for, catch_up, cores, flink, settings_for
+from bench.environment import cores
+from bench.pipeline.contenders import flink
+from bench.pipeline.measure import ID
+from bench.pipeline.prepare import Options, broker, bundle_for, settings_for
+from bench.pipeline.run import catch_up
 from flink_jobs import brokers, simulate
 from flink_jobs.settings import CHECKPOINT_MS, RARE_CHECKPOINT_MS, Settings, load_settings
 from udfs.bundle import Bundle

@@ -17,8 +17,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.encode import machine
-from bench.pipeline import ITEMS, Options, broker, cores, export_shop, prepare, race, row_of, settings_for
+from bench.environment import cores, machine
+from bench.pipeline.measure import race
+from bench.pipeline.prepare import ITEMS, Options, broker, export_shop, prepare, settings_for
+from bench.pipeline.report import row_of
 from flink_jobs import simulate
 from flink_jobs.settings import load_settings
 from udfs.bundle import Bundle, open_bundle

@@ -17,19 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.chart import OURS, PEERS, require_drawing
-from bench.encode import machine
-from bench.pipeline import (
-    Contender,
-    Options,
-    broker,
-    bundle_for,
-    catch_up,
-    cores,
-    flink,
-    read_records,
-    settings_for,
-    wait,
-)
+from bench.environment import cores, machine
+from bench.pipeline.contenders import Contender, flink
+from bench.pipeline.measure import read_records, wait
+from bench.pipeline.prepare import Options, broker, bundle_for, settings_for
+from bench.pipeline.run import catch_up
 from flink_jobs import brokers, simulate
 from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings, load_settings

@@ -1,9 +1,11 @@
 """The peers of `python -m bench pipeline`: the same sessions and the same Recommender in other stream processors.
 
-Run as `python -m bench.peers_pipeline NAME PROCESS CONFIG`, the number of the process among config["processes"] of
+Run as `python -m bench.pipeline.peers NAME PROCESS CONFIG`, the number of the process among config["processes"] of
 them; each reads its share of the topic until it is ended. All but `loop` and `encoder` run in an environment of their
 own, which has the peers and what udfs needs, and none of Flink.
 """
+
+# mypy: disallow-subclassing-any=False, disallow-any-unimported=False, disallow-untyped-decorators=False
 
 import json
 import os
@@ -16,7 +18,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from bench.pipeline_sessions import Answers, Due, Shopper, note
+from bench.pipeline.sessions import Answers, Due, Shopper, note
 
 #: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder, jars, ports, events.
 Config: TypeAlias = Mapping[str, Any]
@@ -72,7 +74,7 @@ def run_loop(config: Config, process: int) -> None:
 
 def run_bytewax(config: Config, process: int) -> None:
     """One process a core, which share the keys; state in memory, and snapshots of it in SQLite for recovery."""
-    command = ["-m", "bytewax.run", f"bench.peers_pipeline:bytewax_flow({json.dumps(json.dumps(config))})"]
+    command = ["-m", "bytewax.run", f"bench.pipeline.peers:bytewax_flow({json.dumps(json.dumps(config))})"]
     recovery = Path(config["folder"], "recovery")
     command += ["-i", str(process), "-a", ";".join(f"127.0.0.1:{port}" for port in config["ports"])]
     command += ["-r", str(recovery), "-s", "10", "-b", "0"]
@@ -260,6 +262,6 @@ PEERS: dict[str, Callable[[Config, int], None]] = {
 }
 
 if __name__ == "__main__":
-    from bench.peers_pipeline import PEERS  # Spark's workers find functions by the module's own name
+    from bench.pipeline.peers import PEERS  # Spark's workers find functions by the module's own name
 
     PEERS[sys.argv[1]](json.loads(Path(sys.argv[3]).read_text()), int(sys.argv[2]))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.peers_encode import Begin, Config, serve
+from bench.encode.peers import Begin, Config, serve
 from udfs.bundle import open_bundle
 from udfs.encoder import CachedEncoder, Encoder
 from udfs.runtimes import EncoderOptions

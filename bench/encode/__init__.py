@@ -1,0 +1,1 @@
+"""Our encoder and others."""

@@ -1,0 +1,1 @@
+"""Our job under load: latency, soak, scale, profile."""

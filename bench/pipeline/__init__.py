@@ -1,0 +1,1 @@
+"""Our job and other stream processors."""

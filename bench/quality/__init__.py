@@ -1,0 +1,1 @@
+"""Our ranker and published baselines."""
