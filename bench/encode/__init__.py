@@ -1,1 +1,1 @@
-"""Our encoder and others."""
+"""`python -m bench encode`: our encoder and its peers on the CPU."""

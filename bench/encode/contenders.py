@@ -1,4 +1,4 @@
-"""Who is measured by `python -m bench encode`."""
+"""The contenders of `python -m bench encode`: our variants, and the peers, each with its model made and tuned."""
 
 import json
 import math
@@ -11,13 +11,15 @@ from rich.console import Console
 
 from bench.encode.peers import BATCHES, SETTINGS
 from bench.encode.text_sets import TextSet, calibration_texts
-from bench.encode.worker import WARM_TEXTS, Contender, Worker, text_file
+from bench.encode.worker import WARM_UP_TEXTS, Contender, Worker, text_file
 from bench.environment import ROOT, cores, peers_python
 from export.source import SourceModel
 from udfs.bundle import Bundle
 from udfs.errors import ShopstreamError
 
+#: The contender that all others are compared with.
 REFERENCE = "sentence-transformers"
+#: Vectors that `ours-int8-cached` keeps.
 CACHE = 50_000
 #: Our contenders: variant, provider, cache.
 OURS: Mapping[str, tuple[str, str, int]] = {
@@ -31,8 +33,8 @@ NAMES = (*OURS, *SETTINGS)
 PEER_PACKAGES = ("sentence-transformers", "torch", "onnxruntime", "openvino", "nncf", "fastembed", "ctranslate2")
 
 
-def _ours(bundle: Bundle, bundles: Path, only: Sequence[str]) -> list[Contender]:
-    """Our contenders: those asked for, by default each that the bundle has the variant for."""
+def our_contenders(bundle: Bundle, bundles: Path, only: Sequence[str]) -> list[Contender]:
+    """Our contenders that were asked for; by default, all whose variant the bundle has."""
     return [
         Contender(
             name,
@@ -50,19 +52,22 @@ def _ours(bundle: Bundle, bundles: Path, only: Sequence[str]) -> list[Contender]
     ]
 
 
-def _peers(
+def peer_contenders(
     names: Sequence[str],
     source: SourceModel,
     bundle: Bundle,
     calibration: Sequence[str],
-    sets: Sequence[TextSet],
+    text_sets: Sequence[TextSet],
     folder: Path,
-    notes: Console,
+    progress: Console,
     *,
     tune: bool,
 ) -> list[Contender]:
-    """The peers, each with its model made and at its best settings; one that fails is reported and left out."""
-    python = peers_python("encode", "some 6 GB with PyTorch", notes)
+    """The peers with their models made and, if `tune`, at their best settings; one that fails is reported and left out.
+
+    calibration: titles that may be used to quantize.
+    """
+    python = peers_python("encode", "some 6 GB with PyTorch", progress)
     text_file(folder, "calibration").write_text(json.dumps(calibration_texts(calibration)))
     common = {
         "model": str(source.folder.resolve()),
@@ -80,32 +85,34 @@ def _peers(
     (folder / "peers").mkdir()
     contenders = []
     for name in names:
-        notes.print(f"{name}: making its model" + (" and trying its settings" if tune else ""), markup=False)
+        progress.print(f"{name}: making its model" + (" and trying its settings" if tune else ""), markup=False)
         config = {**common, "name": name, "setting": SETTINGS[name][0]}
         peer = Contender(name, [str(python), "-I", str(ROOT / "bench" / "encode" / "peers.py")], config)
         try:
             with Worker(peer, folder, "prepare"):
                 pass
-            contenders.append(_tuned(peer, sets, folder) if tune else peer)
+            contenders.append(_tuned(peer, text_sets, folder) if tune else peer)
         except ShopstreamError as error:
-            notes.print(f"warning: left out: {error}", markup=False)
+            progress.print(f"warning: left out: {error}", markup=False)
     return contenders
 
 
-def _tuned(peer: Contender, sets: Sequence[TextSet], folder: Path) -> Contender:
-    """The peer with its fastest batch size for each text set, and the setting whose speeds have the highest product."""
-    best, best_score = peer, -math.inf
+def _tuned(peer: Contender, text_sets: Sequence[TextSet], folder: Path) -> Contender:
+    """The peer at the setting with the highest product of speeds, with its fastest batch size per text set."""
+    best = peer
+    best_score = -math.inf
     for setting in SETTINGS[peer.name]:
         trial = replace(peer, config={**peer.config, "setting": setting}, batches={})
         score = 0.0
         with Worker(trial, folder) as worker:
-            for text_set in sets:
+            for text_set in text_sets:
                 seconds = {
-                    batch: min(worker.encode(text_set, batch=batch, limit=WARM_TEXTS) for _ in range(2))
+                    batch: min(worker.encode(text_set, batch=batch, limit=WARM_UP_TEXTS) for _ in range(2))
                     for batch in BATCHES
                 }
                 trial.batches[text_set.name] = min(seconds, key=lambda batch: seconds[batch])
                 score -= math.log(min(seconds.values()))
         if score > best_score:
-            best, best_score = trial, score
+            best = trial
+            best_score = score
     return best

@@ -1,4 +1,4 @@
-"""Our side of `python -m bench encode`: one encoder of a bundle, in a process of its own."""
+"""Our side of `python -m bench encode`: one encoder of a bundle, in its own process."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from udfs.runtimes import EncoderOptions
 
 
 def load_ours(config: Config) -> Begin:
-    """The bundle's encoder; with a cache, each run begins with an empty one. Batch sizes are the encoder's own."""
+    """Load the bundle's encoder. Each run starts with an empty cache, if any; the encoder chooses the batch sizes."""
     options = EncoderOptions(variant=config["variant"], provider=config["provider"], threads=config["threads"])
     encoder = Encoder(open_bundle(Path(config["bundles"])), options)
     cache = config["cache"]

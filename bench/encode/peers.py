@@ -1,7 +1,7 @@
-"""The peers of `python -m bench encode`, run by path in an environment of their own that has nothing of ours.
+"""The peers of `python -m bench encode`, run by path in their own environment, which has none of our packages.
 
-What the peers have in common is what their users would write: texts sorted by length, batches padded to their longest
-text, every core. Which batch size and which of SETTINGS suits a peer best is tried on the machine itself.
+The peers share the code that their users would write: texts sorted by length, batches padded to their longest text, all
+cores. The best batch size and the best of SETTINGS for each peer are found by trying them on the machine.
 """
 
 import itertools
@@ -22,18 +22,18 @@ from tokenizers import Tokenizer
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
-#: Places in the list of texts, token ids int64 [texts, tokens], and where these are no padding, bool [texts, tokens].
+#: Indices into the list of texts, token ids int64 [texts, tokens], and a mask, bool [texts, tokens], false at padding.
 Batch: TypeAlias = tuple[Ints, Ints, npt.NDArray[np.bool_]]
-#: Texts in, float32 [texts, dimensions] out.
+#: Encodes texts to float32 [texts, dimensions].
 Encode: TypeAlias = Callable[[list[str]], Vectors]
-#: The encoder for a batch size; called before each run of a text set.
+#: Returns the encoder for a batch size; called before each run over a text set.
 Begin: TypeAlias = Callable[[int], Encode]
-#: What a worker is told first: the contender's name and setting, the model's folder and how it pools, the threads.
+#: A worker's configuration: the contender's name and setting, the model's folder and pooling, the threads, …
 Config: TypeAlias = dict[str, Any]
 
-#: Batch sizes that each peer may use, whichever suits a text set best; the first when nothing is tried.
+#: Batch sizes to choose from per text set; the first is used without tuning.
 BATCHES = (64, 8, 16, 32, 128)
-#: Each peer's settings to choose from. streams: batches in flight, each with its share of the cores (0: one a core).
+#: Settings to choose from per peer. streams: batches in flight, each with its share of the cores (0: one per core).
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "sentence-transformers": ({},),
     "onnxruntime-fp32": ({},),
@@ -47,15 +47,15 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
-# --- what a worker is -------------------------------------------------------------------------------------------------
+# --- the worker's protocol --------------------------------------------------------------------------------------------
 
 
 def serve(load: Callable[[Config], Begin]) -> None:
-    """Answer JSON lines from standard input with JSON lines on standard output, and wait idly between them.
+    """Answer JSON lines on standard input with JSON lines on standard output; idle in between.
 
-    The first is the config, answered when the model is loaded. Each further one asks for a run over a text set: texts:
-    a JSON file with a list of strings; limit: how many of them (null: all); chunk: texts in one call (0: all of them);
-    batch: the batch size; save: where the vectors go, as .npy, or null. The answer: seconds, of encoding alone;
+    The first line is the config; its answer means that the model is loaded. Each other line asks for a run over a text
+    set. texts: a JSON file with a list of strings; limit: how many of them (null: all); chunk: texts per call (0: all);
+    batch: the batch size; save: the .npy file for the vectors, or null. The answer has seconds: for encoding only;
     idle_cpu_s and idle_s: CPU time and time since the last answer; memory_mb: peak resident memory so far.
     """
     with _own_output() as answer:
@@ -79,7 +79,7 @@ def serve(load: Callable[[Config], Begin]) -> None:
 
 @contextmanager
 def _own_output() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Standard output for the answers alone: what a library prints goes to standard error."""
+    """Reserve standard output for the answers; what libraries print goes to standard error."""
     with os.fdopen(os.dup(1), "w") as stream:
         os.dup2(2, 1)
 
@@ -91,7 +91,7 @@ def _own_output() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def _peak_mb() -> float:
-    """Peak resident memory, MB. Not ru_maxrss on Linux, where a child begins with its parent's."""
+    """Peak resident memory in MB. Not ru_maxrss on Linux: there, a child starts with its parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
@@ -102,7 +102,7 @@ def _peak_mb() -> float:
 
 
 def load_peer(config: Config) -> Begin:
-    """The contender that the config names, its model loaded."""
+    """Load the contender that the config names."""
     return LOADERS[config["name"]](config)
 
 
@@ -129,7 +129,7 @@ def _onnxruntime(config: Config) -> Begin:
         hidden: Vectors = session.run(None, {name: _inputs(ids, mask)[name] for name in names})[0]
         return hidden
 
-    return _one_after_another(config, run)
+    return _encoder_of(config, run)
 
 
 def _openvino(config: Config) -> Begin:
@@ -149,14 +149,14 @@ def _openvino(config: Config) -> Begin:
     def encode(texts: list[str], batch: int) -> Vectors:
         out = np.empty((len(texts), config["dimensions"]), dtype=np.float32)
 
-        def done(request: Any, given: tuple[Ints, npt.NDArray[np.bool_], list[Ints]]) -> None:
-            rows, mask, _ = given
+        def done(request: Any, sent: tuple[Ints, npt.NDArray[np.bool_], list[Ints]]) -> None:
+            rows, mask, _ = sent
             out[rows] = _pooled(request.get_output_tensor(0).data, mask, config["pooling"])
 
         queue.set_callback(done)
         for rows, ids, mask in batches(texts, batch):
-            feed = list(_inputs(ids, mask).values())[: len(model.inputs)]  # the names got lost in conversion
-            queue.start_async(feed, (rows, mask, feed), share_inputs=True)  # shared, so the arrays have to live on
+            feed = list(_inputs(ids, mask).values())[: len(model.inputs)]  # the conversion drops the names
+            queue.start_async(feed, (rows, mask, feed), share_inputs=True)  # shared: the arrays must stay alive
         queue.wait_all()
         return _normalized(out, config)
 
@@ -183,7 +183,7 @@ def _fastembed(config: Config) -> Begin:
     )
 
     def encode(texts: list[str], batch: int) -> Vectors:
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # fastembed batches texts as they come
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # fastembed keeps the order it is given
         out = np.empty((len(texts), config["dimensions"]), dtype=np.float32)
         out[order] = list(model.embed([config["prefix"] + texts[row] for row in order], batch_size=batch))
         return out
@@ -203,10 +203,10 @@ def _ctranslate2(config: Config) -> Begin:
     )
 
     def run(ids: Ints, mask: npt.NDArray[np.bool_]) -> Vectors:
-        given = (ids.astype(np.int32), mask.sum(axis=1, dtype=np.int32))
-        return np.array(encoder.forward_batch(*map(ctranslate2.StorageView.from_array, given)).last_hidden_state)
+        inputs = (ids.astype(np.int32), mask.sum(axis=1, dtype=np.int32))
+        return np.array(encoder.forward_batch(*map(ctranslate2.StorageView.from_array, inputs)).last_hidden_state)
 
-    return _one_after_another(config, run, streams)
+    return _encoder_of(config, run, streams)
 
 
 LOADERS: dict[str, Callable[[Config], Begin]] = {
@@ -220,21 +220,19 @@ LOADERS: dict[str, Callable[[Config], Begin]] = {
 }
 
 
-def _one_after_another(
-    config: Config, run: Callable[[Ints, npt.NDArray[np.bool_]], Vectors], streams: int = 1
-) -> Begin:
-    """An encoder around run(ids, mask) → hidden float32 [texts, tokens, dimensions]; `streams` batches at a time."""
+def _encoder_of(config: Config, run: Callable[[Ints, npt.NDArray[np.bool_]], Vectors], streams: int = 1) -> Begin:
+    """Make an encoder of run(ids, mask) → hidden float32 [texts, tokens, dimensions]; `streams` batches at a time."""
     batches = _batcher(config)
     workers = ThreadPoolExecutor(streams)
 
     def encode(texts: list[str], batch: int) -> Vectors:
         out = np.empty((len(texts), config["dimensions"]), dtype=np.float32)
 
-        def one(given: Batch) -> None:
-            rows, ids, mask = given
+        def encode_batch(batch: Batch) -> None:
+            rows, ids, mask = batch
             out[rows] = _pooled(run(ids, mask), mask, config["pooling"])
 
-        for _ in (workers.map if streams > 1 else map)(one, batches(texts, batch)):
+        for _ in (workers.map if streams > 1 else map)(encode_batch, batches(texts, batch)):
             pass
         return _normalized(out, config)
 
@@ -242,7 +240,7 @@ def _one_after_another(
 
 
 def _batcher(config: Config) -> Callable[[list[str], int], Iterator[Batch]]:
-    """(texts, batch size) → batches of texts sorted by length, each padded to its longest."""
+    """Return a function (texts, batch size) → batches of texts sorted by length, each padded to its longest."""
     tokenizer = Tokenizer.from_file(config["tokenizer"])
     tokenizer.no_padding()
     tokenizer.enable_truncation(config["max_tokens"])
@@ -266,7 +264,7 @@ def _inputs(ids: Ints, mask: npt.NDArray[np.bool_]) -> dict[str, Ints]:
 
 
 def _pooled(hidden: Vectors, mask: npt.NDArray[np.bool_], pooling: str) -> Vectors:
-    """Hidden states float32 [texts, tokens, dimensions] to float32 [texts, dimensions], padding left out."""
+    """Pool hidden states, float32 [texts, tokens, dimensions], to float32 [texts, dimensions], without the padding."""
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "max":
@@ -281,11 +279,11 @@ def _normalized(vectors: Vectors, config: Config) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-# --- their models -----------------------------------------------------------------------------------------------------
+# --- the peers' models ------------------------------------------------------------------------------------------------
 
 
 def prepare(config: Config) -> Begin:
-    """Write the contender's model into the folder config["prepared"]; there is nothing to run then."""
+    """Write the contender's model to the folder config["prepared"]; the encoder that is returned does nothing."""
     makers: dict[str, Callable[[Config], object]] = {
         "onnxruntime-fp32": _onnx,
         "onnxruntime-int8-dynamic": _dynamic_int8,
@@ -300,7 +298,7 @@ def prepare(config: Config) -> Begin:
 
 
 def _onnx(config: Config) -> Path:
-    """The folder of optimum's ONNX export, with the tokenizer."""
+    """Export the model by optimum, with its tokenizer; return the folder."""
     from optimum.onnxruntime import ORTModelForFeatureExtraction
     from transformers import AutoTokenizer
 
@@ -313,13 +311,13 @@ def _onnx(config: Config) -> Path:
 
 
 def _limit_tokens(file: Path, limit: int) -> None:
-    """The model's own limit for fastembed, which takes the lower of these two."""
+    """Set the model's own limit for fastembed, which takes the lower of these two."""
     settings = json.loads(file.read_text())
     file.write_text(json.dumps(settings | {"model_max_length": limit, "max_length": limit}))
 
 
 def _dynamic_int8(config: Config) -> None:
-    """Scales per channel: as fast as per tensor, and mean cosine .992 instead of .965 (all-MiniLM-L6-v2)."""
+    """Quantize with scales per channel: as fast as per tensor, mean cosine .992 instead of .965 (all-MiniLM-L6-v2)."""
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
@@ -329,7 +327,7 @@ def _dynamic_int8(config: Config) -> None:
 
 
 def _openvino_fp32(config: Config) -> Path:
-    """OpenVINO's own conversion from PyTorch."""
+    """Convert the PyTorch model by OpenVINO; return the file."""
     import openvino as ov
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -346,7 +344,7 @@ def _openvino_fp32(config: Config) -> Path:
 
 
 def _openvino_int8(config: Config) -> None:
-    """NNCF's post-training quantisation."""
+    """Quantize by NNCF, after training."""
     import nncf
     import openvino as ov
 

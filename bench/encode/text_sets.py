@@ -1,4 +1,4 @@
-"""The texts that encoders are measured on: titles of a catalogue as they are, joined, and as a stream that repeats."""
+"""The texts that encoders are measured on: titles of a catalog as they are, joined, and as a stream with repeats."""
 
 import os
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from bench.environment import ROOT
-from flink_jobs import simulate
+from flink_jobs.simulate import make_catalog
 from udfs.datasets import read_catalog
 from udfs.errors import ShopstreamError
 
-#: The stream's texts in one call, as a job would hand them over.
+#: Texts per call of the stream, about as many as a job would pass.
 CHUNK = 256
 #: Exponent of the stream's Zipf distribution over the titles.
 ZIPF = 1.05
-#: Titles that are for calibration alone, and at most which share of all.
-CALIBRATION, CALIBRATION_SHARE = 1000, 0.3
+#: At most this many titles, and at most this share of all, are for calibration only.
+CALIBRATION = 1000
+CALIBRATION_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Titles:
-    """Distinct titles in random order, some of them for calibration alone, and where they are from."""
+    """Distinct titles in random order, part of them for calibration only, and their origin for people."""
 
     origin: str
     calibration: list[str]
@@ -32,7 +33,7 @@ class Titles:
 
 @dataclass(frozen=True)
 class TextSet:
-    """Texts to encode, in calls of `chunk` (0: all in one call), and what they are in a few words."""
+    """Texts to encode in calls of `chunk` (0: all in one call), and a short description."""
 
     name: str
     about: str
@@ -41,11 +42,12 @@ class TextSet:
 
 
 def read_titles(catalog: Path | None) -> Titles:
-    """Titles of a catalogue; without one, of Online Retail where it is (SHOPSTREAM_DATA), else of a simulated shop."""
+    """Titles of a catalog; without one, of Online Retail if SHOPSTREAM_DATA has it, else of a simulated shop."""
     data = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data"))
     retail = data / "online_retail" / "online_retail.csv.gz"
     if catalog is None and not retail.is_file():
-        origin, found = "a simulated shop", [str(item["title"]) for item in simulate.make_catalog(3000)]
+        origin = "a simulated shop"
+        found = [str(item["title"]) for item in make_catalog(3000)]
     else:
         origin = catalog.name if catalog else "Online Retail"
         found = read_catalog(catalog or retail)[0]["title"].to_pylist()
@@ -57,7 +59,7 @@ def read_titles(catalog: Path | None) -> Titles:
 
 
 def make_text_sets(titles: Sequence[str], tokenizer: Tokenizer, prefix: str, *, quick: bool) -> list[TextSet]:
-    """short, tokens64, tokens256 and zipf, the same ones every time; token counts include the prefix."""
+    """Make short, tokens64, tokens256 and zipf, the same every time; token counts include the prefix."""
     count, count64, count256, stream = (200, 24, 12, 1024) if quick else (3000, 160, 48, 4096)
     short = list(titles[:count])
     lengths = [len(encoding) for encoding in tokenizer.encode_batch_fast([prefix + text for text in short])]
@@ -70,38 +72,38 @@ def make_text_sets(titles: Sequence[str], tokenizer: Tokenizer, prefix: str, *, 
         TextSet(
             "zipf",
             f"{stream:,} titles, {len(set(drawn)):,} of them distinct, Zipf {ZIPF}, {CHUNK} at a time",
-            [titles[place] for place in drawn],
+            [titles[index] for index in drawn],
             CHUNK,
         ),
     ]
 
 
 def calibration_texts(titles: Sequence[str]) -> list[str]:
-    """300 texts (NNCF's default number): titles as they are, 8 joined and 32 joined.
+    """Make 300 texts (NNCF's default number): single titles, 8 joined and 32 joined.
 
-    With titles alone, NNCF's int8 has a mean cosine of .952 instead of .985 on 256 tokens (all-MiniLM-L6-v2).
+    With single titles only, NNCF's int8 has a mean cosine of .952 instead of .985 on 256 tokens (all-MiniLM-L6-v2).
     """
     rng = np.random.default_rng(2)
     sizes = [1] * 200 + [8] * 60 + [32] * 40
-    return [", ".join(titles[place] for place in rng.integers(len(titles), size=size)) for size in sizes]
+    return [", ".join(titles[index] for index in rng.integers(len(titles), size=size)) for size in sizes]
 
 
 def joined(titles: Sequence[str], tokens: int, count: int, tokenizer: Tokenizer, prefix: str = "") -> list[str]:
-    """`count` distinct texts of titles with commas between, of exactly `tokens` tokens each.
+    """Make `count` distinct texts of exactly `tokens` tokens from titles joined by commas.
 
-    Special tokens and the prefix count; the tokenizer neither pads nor truncates.
+    Special tokens and the prefix count. The tokenizer must neither pad nor truncate.
     """
     rng = np.random.default_rng(tokens)
     texts: dict[str, None] = {}
     for _ in range(10 * count):
-        text = prefix + ", ".join(titles[place] for place in rng.integers(len(titles), size=tokens))
+        text = prefix + ", ".join(titles[index] for index in rng.integers(len(titles), size=tokens))
         encoding = tokenizer.encode(text)
         ends = [
             end for (_, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
         ]
         cut = text[: ends[tokens - (len(encoding) - len(ends)) - 1]]
-        if len(tokenizer.encode(cut)) == tokens:  # a word that is cut may have other tokens
+        if len(tokenizer.encode(cut)) == tokens:  # a word cut in two may have other tokens
             texts[cut.removeprefix(prefix)] = None
         if len(texts) == count:
             return list(texts)
-    raise ShopstreamError(f"no {count} texts of {tokens} tokens could be made of the catalogue's titles")
+    raise ShopstreamError(f"no {count} texts of {tokens} tokens could be made from the catalog's titles")

@@ -14,8 +14,8 @@ from bench.environment import last_line
 from udfs.errors import ShopstreamError
 
 #: Texts of a set that a worker warms up on, and that a peer's settings are tried on.
-WARM_TEXTS = 512
-#: Without network or telemetry, and tokenizers with every core.
+WARM_UP_TEXTS = 512
+#: No network, no telemetry; tokenizers use every core.
 WORKER_ENV = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -26,7 +26,7 @@ WORKER_ENV = {
 
 @dataclass
 class Contender:
-    """What a worker is started with, and by text set the batch size it runs with (ours chooses for itself)."""
+    """How to start a contender's worker. batches: the batch size per text set; ours choose for themselves."""
 
     name: str
     command: list[str]
@@ -34,44 +34,46 @@ class Contender:
     batches: dict[str, int] = field(default_factory=dict)
 
     def takes(self, text_set: TextSet) -> bool:
-        """A cache is for the stream alone."""
+        """Whether it runs on the text set; one with a cache runs on the stream only."""
         return not self.config.get("cache") or text_set.chunk > 0
 
     def setting(self, text_set: TextSet) -> str:
-        """The settings on a text set, for people."""
+        """Its settings on the text set, for people."""
         if text_set.name not in self.batches:
             return ""
-        parts = [
-            f"{key} {value}" for key, value in {**self.config["setting"], "batch": self.batches[text_set.name]}.items()
-        ]
-        return ", ".join(parts)
+        settings = {**self.config["setting"], "batch": self.batches[text_set.name]}
+        return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def text_file(folder: Path, name: str) -> Path:
-    """Where the texts of a set are, as JSON."""
+    """The file with the texts of a text set, as JSON."""
     return folder / f"{name}.json"
 
 
 class Worker:
-    """A contender's process. It answers one request after the other and sleeps between them.
+    """A contender's process: it answers one request at a time and sleeps in between.
 
-    memory_mb is its peak so far. Raises ShopstreamError with the last line of its log when it ends before it should.
+    memory_mb: its peak so far. Raises ShopstreamError with the last line of its log if it ends too early.
     """
 
-    def __init__(self, contender: Contender, folder: Path, do: str = "serve") -> None:
-        self.contender, self._folder = contender, folder
-        self.memory_mb = self._idle_cpu_s = self._idle_s = 0.0
+    def __init__(self, contender: Contender, folder: Path, mode: str = "serve") -> None:
+        self.contender = contender
+        self.memory_mb = 0.0
+        self._folder = folder
+        self._idle_cpu_s = 0.0
+        self._idle_s = 0.0
         self._log = folder / f"{contender.name}.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [*contender.command, do],
+                [*contender.command, mode],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=os.environ | WORKER_ENV,
                 text=True,
             )
-        self._in, self._out = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
+        self._requests = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
         try:
             self._ask(contender.config)
         except BaseException:
@@ -87,13 +89,13 @@ class Worker:
 
     @property
     def idle_share(self) -> float:
-        """CPU time while it waited, as a share of a core."""
+        """CPU time while it was idle, as a share of a core."""
         return self._idle_cpu_s / max(self._idle_s, 1e-9)
 
     def encode(
         self, text_set: TextSet, *, limit: int | None = None, batch: int | None = None, save: Path | None = None
     ) -> float:
-        """Encode a text set once, or its first `limit` texts; seconds. `save` takes the vectors."""
+        """Encode a text set, or its first `limit` texts, once; return the seconds. The vectors go to `save`."""
         answer = self._ask(
             {
                 "texts": str(text_file(self._folder, text_set.name)),
@@ -110,8 +112,8 @@ class Worker:
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, float]:
         try:
-            self._in.write(json.dumps(message) + "\n")
-            self._in.flush()
-            return dict(json.loads(self._out.readline()))
+            self._requests.write(json.dumps(message) + "\n")
+            self._requests.flush()
+            return dict(json.loads(self._answers.readline()))
         except (BrokenPipeError, json.JSONDecodeError):
             raise ShopstreamError(f"{self.contender.name} failed: {last_line(self._log.read_text())}") from None

@@ -1,1 +1,1 @@
-"""Our job under load: latency, soak, scale, profile."""
+"""Our job under load: `python -m bench pipeline --latency`, `soak`, `scale` and `profile`."""

@@ -1,7 +1,7 @@
-"""`python -m bench profile`: where the main job's time goes, as flame graphs of the JVM and of the Python workers.
+"""`python -m bench profile`: where our job spends its time, as flame graphs of the JVM and of the Python workers.
 
-The JVM's are Flink's own profiler's (async-profiler, ITIMER: processor time of all threads), the workers' py-spy's
-(threads that hold the GIL).
+The JVM's is made by Flink's own profiler (async-profiler, ITIMER: processor time of all threads), the workers' by
+py-spy (threads that hold the GIL).
 """
 
 import http.client
@@ -22,26 +22,31 @@ from typing import Any
 
 import psutil
 from kafka import TopicPartition
-from rich.console import Console
 
-from bench.chart import OURS, PEERS, require_drawing
+from bench.chart import OURS, PEERS, drawing, require_drawing
 from bench.environment import cores, last_line
+from bench.output import progress_console
 from bench.pipeline.contenders import end, flink
 from bench.pipeline.measure import wait
-from bench.pipeline.prepare import Options, broker, bundle_for, prepare, settings_for, shoppers_of
-from flink_jobs import brokers, simulate
+from bench.pipeline.prepare import broker, bundle_for, prepare, settings_for, shopper_count
+from flink_jobs.brokers import consumer, reachable
 from flink_jobs.settings import load_settings
+from flink_jobs.simulate import simulate
 from udfs.errors import ShopstreamError
 
-#: Samples a second of py-spy.
+#: Samples per second of py-spy.
 HZ = 150
-#: Frames narrower than this share are not drawn, those narrower than the other have no name; levels drawn at most.
-DRAWN, NAMED, LEVELS = 0.003, 0.02, 60
-#: Flink and Beam; the rest that is not ours is grey.
-ENGINE = "#E69F00"
-#: Letters that a hundredth of the width holds.
+#: The smallest share of the width at which a frame is drawn.
+DRAWN = 0.003
+#: The smallest share of the width at which a frame gets its name.
+NAMED = 0.02
+#: The most levels that are drawn.
+LEVELS = 60
+#: Letters that fit into a hundredth of the width.
 LETTERS = 2.1
-#: Packages that are told by a word.
+#: The colour of Flink and Beam; ours is blue, the rest grey.
+ENGINE = "#E69F00"
+#: Packages that are shortened to a word.
 _PACKAGES = {
     "org/apache/flink/kafka/shaded/org/apache/kafka": "Kafka",
     "org/apache/flink": "Flink",
@@ -52,7 +57,7 @@ _FRAME = re.compile(r"^f\((\d+),(\d+),(\d+),\d+,'((?:[^'\\]|\\.)*)'", re.MULTILI
 
 @dataclass(frozen=True)
 class Frame:
-    """A rectangle of a flame graph: its level from the root, 0, and where it begins and how wide it is, in samples."""
+    """A rectangle of a flame graph: its level (the root's is 0), its left edge and its width, both in samples."""
 
     level: int
     left: int
@@ -60,70 +65,72 @@ class Frame:
     name: str
 
 
-def run(charts: Path, events: int, warm_s: float, seconds: float, bundles: Path | None) -> None:
-    """Profile the job while it catches up, and draw profile-jvm.svg and profile-python.svg into the folder `charts`."""
+def run(charts: Path, events: int, warm_up_s: float, seconds: float, bundles: Path | None) -> None:
+    """Profile the job while it catches up; draw profile-jvm.svg and profile-python.svg to the folder `charts`."""
     files = {name: charts / f"profile-{name}.svg" for name in ("jvm", "python")}
     for file in files.values():
         require_drawing(file)
     spy = shutil.which("py-spy", path=Path(sys.executable).parent) or shutil.which("py-spy")
     if spy is None:
         raise ShopstreamError("there is no py-spy: install this package's extra `bench`")
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    options = Options(events=events, bundles=bundles)
+    progress = progress_console()
     with TemporaryDirectory(prefix="shopstream-profile-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         folder = Path(name)
-        bundle = bundle_for(options, folder, notes)
+        shoppers = shopper_count(events)
+        bundle = bundle_for(bundles, shoppers, folder, progress)
         address = stack.enter_context(broker(folder))
         assignments = [*settings_for(address, bundle), f"home={folder}"]
         settings = load_settings(None, assignments)
-        items = bundle.items().table.to_pylist()
-        stream = simulate.simulate(items, events=events, shoppers=shoppers_of(options), bad_share=0)
-        due = len(prepare(settings, stream, notes).due)
-        stack.enter_context(brokers.reachable(settings))
+        stream = simulate(bundle.items().table.to_pylist(), events=events, shoppers=shoppers, bad_share=0)
+        due = len(prepare(settings, stream, progress).due)
+        stack.enter_context(reachable(settings))
         contender = stack.enter_context(flink("ours", folder, assignments))
-        client = brokers.consumer(settings)
+        client = consumer(settings)
         stack.callback(client.close)
-        places = [TopicPartition(settings.topics.recommendations, number) for number in range(cores())]
+        partitions = [TopicPartition(settings.topics.recommendations, number) for number in range(cores())]
 
         def answers() -> int:
-            return sum(client.end_offsets(places).values())
+            return sum(client.end_offsets(partitions).values())
 
         wait(lambda: answers() > 0, contender.check, "first answer")
-        notes.print(f"the first answer is there; {warm_s:.0f} s to warm up", markup=False)
-        time.sleep(warm_s)
+        progress.print(f"the first answer is there; {warm_up_s:.0f} s to warm up", markup=False)
+        time.sleep(warm_up_s)
+        progress.print(f"profiling for {seconds:.0f} s", markup=False)
         _, task_manager = contender.roots
-        workers = _heaviest(task_manager, cores())
-        notes.print(f"profiling for {seconds:.0f} s", markup=False)
-        raw = [folder / f"{pid}.raw" for pid in workers]
+        workers = _busiest_workers(task_manager, cores())
+        stacks = [folder / f"{pid}.raw" for pid in workers]
         record = [spy, "record", "--gil", "--format", "raw", "--rate", str(HZ), "--duration", f"{seconds:.0f}"]
         log = stack.enter_context((folder / "py-spy.log").open("w"))
-        spying = []
-        for pid, file in zip(workers, raw, strict=True):
+        spies = []
+        for pid, file in zip(workers, stacks, strict=True):
             command = [*record, "--pid", str(pid), "--output", str(file)]
-            spying.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
-            stack.callback(end, spying[-1])
-        page = _of_jvm(contender.address, seconds)
-        wait(lambda: all(process.poll() is not None for process in spying), contender.check, "profile of py-spy")
-        if any(process.returncode for process in spying):
+            spies.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+            stack.callback(end, spies[-1])
+        page = _profile_jvm(contender.address, seconds)
+        wait(lambda: all(process.poll() is not None for process in spies), contender.check, "profile of py-spy")
+        if any(process.returncode for process in spies):
             raise ShopstreamError(f"py-spy failed: {last_line((folder / 'py-spy.log').read_text())}")
         if answers() >= due:
-            raise ShopstreamError("the job was through before its profile was: give more --events")
+            raise ShopstreamError("the job had caught up before its profile was made: give more --events")
         draw(from_page(page), "task manager, processor time of all threads", files["jvm"])
-        stacks = "\n".join(file.read_text() for file in raw)
-        draw(from_stacks(stacks), "Python workers, threads with the GIL", files["python"])
+        draw(
+            from_stacks("\n".join(file.read_text() for file in stacks)),
+            "Python workers, threads with the GIL",
+            files["python"],
+        )
     for file in files.values():
-        notes.print(f"drawn: {file}", markup=False)
+        progress.print(f"drawn: {file}", markup=False)
 
 
-def _heaviest(task_manager: int, count: int) -> list[int]:
+def _busiest_workers(task_manager: int, count: int) -> list[int]:
     """The Python workers that have used most processor time."""
     processes = psutil.Process(task_manager).children(recursive=True)
-    used = {each.pid: sum(each.cpu_times()[:2]) for each in processes if "python" in each.name()}
+    used = {process.pid: sum(process.cpu_times()[:2]) for process in processes if "python" in process.name()}
     return sorted(used, key=used.__getitem__, reverse=True)[:count]
 
 
-def _of_jvm(address: str, seconds: float) -> str:
-    """The page that Flink's profiler makes of the only task manager."""
+def _profile_jvm(address: str, seconds: float) -> str:
+    """Run Flink's profiler on the only task manager; return its page."""
     (manager,) = _rest(address, "GET", "/taskmanagers")["taskmanagers"]
     path = f"/taskmanagers/{manager['id']}/profiler"
     _rest(address, "POST", path, {"mode": "ITIMER", "duration": int(seconds)})
@@ -143,75 +150,76 @@ def _rest(address: str, method: str, path: str, body: dict[str, Any] | None = No
     headers = {"Content-Type": "application/json"}
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
-        answer = connection.getresponse()
-        said = answer.read().decode()
+        response = connection.getresponse()
+        text = response.read().decode()
     except (OSError, http.client.HTTPException) as error:
         raise ShopstreamError(f"{method} {path} of Flink's REST interface: {error}") from None
     finally:
         connection.close()
-    if answer.status >= http.client.BAD_REQUEST:
-        raise ShopstreamError(f"{method} {path} of Flink's REST interface: {said[:300]}")
-    return said if path.endswith(".html") else json.loads(said)
-
-
-# --- flame graphs -----------------------------------------------------------------------------------------------------
+    if response.status >= http.client.BAD_REQUEST:
+        raise ShopstreamError(f"{method} {path} of Flink's REST interface: {text[:300]}")
+    return text if path.endswith(".html") else json.loads(text)
 
 
 def from_page(page: str) -> list[Frame]:
-    """The frames of a page of async-profiler's; ShopstreamError where there are none."""
+    """The frames of async-profiler's page; raise ShopstreamError if there are none."""
     frames = [Frame(int(level), int(left), int(width), name) for level, left, width, name in _FRAME.findall(page)]
     if not frames:
         raise ShopstreamError("Flink's profiler made a page without frames")
-    return [replace(frame, name=_java(frame.name)) for frame in frames]
+    return [replace(frame, name=_java_name(frame.name)) for frame in frames]
 
 
-def _java(name: str) -> str:
-    """Class and method, without the package but for where it is Flink's or Kafka's."""
+def _java_name(name: str) -> str:
+    """Class and method; the package only where it is one of _PACKAGES, as a word."""
     owner, _, rest = name.rpartition("/")
-    engine = next((short for part, short in _PACKAGES.items() if owner.startswith(part)), None)
-    return f"{engine}: {rest}" if engine else rest
+    package = next((word for path, word in _PACKAGES.items() if owner.startswith(path)), None)
+    return f"{package}: {rest}" if package else rest
 
 
 def from_stacks(stacks: str) -> list[Frame]:
-    """Frames of lines with a stack, root first and parted by semicolons, and its samples; ShopstreamError for none."""
-    counted = [line.rsplit(" ", 1) for line in stacks.splitlines() if line.strip()]
-    if not counted:
+    """The frames of py-spy's lines, each a stack, root first and separated by semicolons, and its number of samples.
+
+    Raises ShopstreamError if there are none.
+    """
+    lines = [line.rsplit(" ", 1) for line in stacks.splitlines() if line.strip()]
+    if not lines:
         raise ShopstreamError("py-spy saw no thread with the GIL")
-    total: Counter[tuple[str, ...]] = Counter()
-    for stack, samples in counted:
-        total[("all", *(_python(frame) for frame in stack.split(";")))] += int(samples)
+    samples_of: Counter[tuple[str, ...]] = Counter()
+    for stack, samples in lines:
+        samples_of[("all", *(_python_name(frame) for frame in stack.split(";")))] += int(samples)
     frames: list[Frame] = []
-    open_: list[tuple[str, int]] = []
-    at = 0
-    paths: list[tuple[tuple[str, ...], int]] = [*sorted(total.items()), ((), 0)]
+    open_frames: list[tuple[str, int]] = []  # name and left edge, root first
+    left = 0
+    paths: list[tuple[tuple[str, ...], int]] = [*sorted(samples_of.items()), ((), 0)]  # the last one closes all frames
     for path, width in paths:
-        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] == pair[1], zip(open_, path, strict=False)))
-        frames += [Frame(level, left, at - left, name) for level, (name, left) in enumerate(open_) if level >= same]
-        open_ = [*open_[:same], *((name, at) for name in path[same:])]
-        at += width
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0][0] == pair[1], zip(open_frames, path, strict=False)))
+        for level in range(shared, len(open_frames)):
+            name, opened = open_frames[level]
+            frames.append(Frame(level, opened, left - opened, name))
+        open_frames = [*open_frames[:shared], *((name, left) for name in path[shared:])]
+        left += width
     return frames
 
 
-def _python(frame: str) -> str:
+def _python_name(frame: str) -> str:
     """A function and its file, without the line, so that one function is one frame."""
-    name, _, place = frame.partition(" (")
-    return f"{name} ({place.rpartition(':')[0]})" if ":" in place else frame
+    name, _, location = frame.partition(" (")
+    return f"{name} ({location.rpartition(':')[0]})" if ":" in location else frame
 
 
 def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
-    """A flame graph, the root below; the same frames give the same bytes."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    """Draw a flame graph with the root at the bottom; the same frames give the same bytes."""
+    from matplotlib.patches import Rectangle  # slow to import, and in the extra `bench` only
 
-    whole = max(frame.width for frame in frames)
-    drawn = [frame for frame in frames if frame.width >= DRAWN * whole and frame.level < LEVELS]
+    total = max(frame.width for frame in frames)
+    drawn = [frame for frame in frames if frame.width >= DRAWN * total and frame.level < LEVELS]
     levels = 1 + max(frame.level for frame in drawn)
-    with mpl.rc_context({"svg.hashsalt": "shopstream", "svg.fonttype": "none", "font.size": 5}):
-        figure = Figure(figsize=(10, 0.5 + 0.115 * levels), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing(file, 10, 0.5 + 0.115 * levels, font_size=5) as chart:
+        axes = chart.add_subplot()
         for frame in sorted(drawn, key=lambda frame: (frame.level, frame.left)):
-            left, width, colour = 100 * frame.left / whole, 100 * frame.width / whole, _colour(frame.name)
+            left = 100 * frame.left / total
+            width = 100 * frame.width / total
+            colour = _colour(frame.name)
             axes.add_patch(Rectangle((left, frame.level), width, 0.94, color=colour, linewidth=0))
             if width >= 100 * NAMED:
                 name = frame.name.removeprefix("Flink: ")[: int(width * LETTERS)]
@@ -220,12 +228,11 @@ def draw(frames: Sequence[Frame], title: str, file: Path) -> None:
                 text.set_parse_math(False)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, levels)
-        axes.set_title(f"{title}; frames of {DRAWN:.1%} and more of {whole:,} samples", loc="left", fontsize=8)
+        axes.set_title(f"{title}; frames of {DRAWN:.1%} and more of {total:,} samples", loc="left", fontsize=8)
         axes.spines[:].set_visible(False)
         axes.set_yticks([])
         axes.set_xticks(range(0, 101, 10), [f"{share} %" for share in range(0, 101, 10)])
         axes.tick_params(length=0)
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=160)
 
 
 def _colour(name: str) -> str:

@@ -1,11 +1,9 @@
-"""`python -m bench scale`: what users, session length, catalogue, parallelism and backend do to the main job.
+"""`python -m bench scale`: how our job scales with users, session length, catalog, parallelism and state backend.
 
-Every case is a run of the job, catching up alone on events that are as even as can be: each shopper has one session of
-the same length, all of them under way at once, so that state is that of so many shoppers.
+In every case the job catches up alone on uniform events: each shopper has one session of the same length, and all
+sessions are in progress at once, so that the state is that of all shoppers.
 """
 
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,22 +16,25 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.environment import cores, machine
-from bench.pipeline.measure import race
-from bench.pipeline.prepare import ITEMS, Options, broker, export_shop, prepare, settings_for
+from bench.output import figure, print_json, progress_console, require_known, table_console
+from bench.pipeline.prepare import ITEMS, broker, export_shop, prepare, settings_for
 from bench.pipeline.report import row_of
-from flink_jobs import simulate
+from bench.pipeline.run import run_contender
 from flink_jobs.settings import load_settings
+from flink_jobs.simulate import START_MS, Record
 from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
 
 #: Seconds between two events of a shopper, far less than session.gap.
 STEP_S = 5
+#: Shoppers whose past sessions train the ranker of an exported bundle.
+PAST_SHOPPERS = 2000
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what differs from BASE is what it is there to show. contender: of bench.pipeline."""
+    """One run; the fields that differ from BASE are its subject. contender: a name of bench.pipeline."""
 
     users: int = 10_000
     length: int = 10
@@ -43,7 +44,7 @@ class Case:
 
     @property
     def events(self) -> int:
-        """All that are sent."""
+        """The number of events that are sent."""
         return self.users * self.length
 
 
@@ -62,10 +63,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A case, as the JSON has it. state_mb: of the last checkpoint, None of a run that was cut off.
-
-    state_bytes_a_user: the same for each of them.
-    """
+    """A case, as in the JSON. length: events per user. state_mb: of the last checkpoint, null if it was cut off."""
 
     name: str
     users: int
@@ -85,55 +83,52 @@ class Row:
 
 
 def run(only: tuple[str, ...], share: float, limit_s: float, bundles: Path | None, *, as_json: bool) -> None:
-    """Measure and print; share: of each case's users; bundles: to rank with, where the catalogue is BASE's.
+    """Measure, and print a table or a JSON list; raise ShopstreamError for what a user can fix.
 
-    Raises ShopstreamError for a name that is no case's.
+    only: names of CASES; empty: all. share: of each case's users. bundles: to rank with in cases with BASE's catalog.
     """
-    if unknown := sorted(set(only) - set(CASES)):
-        raise ShopstreamError(f"--only names {', '.join(unknown)}; the cases are {', '.join(CASES)}")
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    require_known(only, tuple(CASES), "cases")
+    progress = progress_console()
     chosen = {name: case for name, case in CASES.items() if not only or name in only}
     rows = []
     with TemporaryDirectory(prefix="shopstream-scale-", ignore_cleanup_errors=True) as folder:
-        for name, case in chosen.items():
-            case = replace(case, users=max(1, round(case.users * share)))
-            notes.print(f"{name}: {case.users:,} users, {case.events:,} events", markup=False)
+        for name, full_case in chosen.items():
+            case = replace(full_case, users=max(1, round(full_case.users * share)))
+            progress.print(f"{name}: {case.users:,} users, {case.events:,} events", markup=False)
             try:
-                shop = bundles if bundles and case.items == BASE.items else _shop(case.items, Path(folder), notes)
-                rows.append(_measure(name, case, open_bundle(shop), Path(folder) / name, limit_s, notes))
+                shop = bundles if bundles and case.items == BASE.items else _shop(case.items, Path(folder), progress)
+                rows.append(_measure(name, case, open_bundle(shop), Path(folder) / name, limit_s, progress))
             except ShopstreamError as error:
-                notes.print(f"warning: left out: {name}: {error}", markup=False)
+                progress.print(f"warning: left out: {name}: {error}", markup=False)
                 continue
-            notes.print(f"  {rows[-1]}", markup=False)
+            progress.print(f"  {rows[-1]}", markup=False)
     if not rows:
         raise ShopstreamError("no case is left to measure")
     if as_json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        print_json([asdict(row) for row in rows])
     else:
-        _show(rows, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140))
+        show(rows, table_console())
 
 
-def _shop(items: int, folder: Path, notes: Console) -> Path:
-    """The bundles of a shop with so many items, made once."""
+def _shop(items: int, folder: Path, progress: Console) -> Path:
+    """The bundles of a shop with so many items, exported once."""
     shop = folder / f"shop-{items}"
     if not (shop / "bundles").exists():
         shop.mkdir(exist_ok=True)
-        export_shop(2000, shop, notes, items=items)
+        export_shop(PAST_SHOPPERS, shop, progress, items=items)
     return shop / "bundles"
 
 
-def _measure(name: str, case: Case, bundle: Bundle, own: Path, limit_s: float, notes: Console) -> Row:
-    """One run, with a broker of its own."""
+def _measure(name: str, case: Case, bundle: Bundle, own: Path, limit_s: float, progress: Console) -> Row:
+    """Run a case with its own broker, in the folder `own`."""
     with broker(own) as address:
         base = [*settings_for(address, bundle), f"parallelism={case.parallelism}"]
         items = list(bundle.items().ids)
-        stream = even(items, case.users, case.length)
-        prepared = prepare(load_settings(None, base), stream, notes)
+        prepared = prepare(load_settings(None, base), uniform_events(items, case.users, case.length), progress)
         (own / "run").mkdir()
-        options = Options(limit_s=limit_s)
-        done = race(case.contender, own / "run", base, bundle, prepared, options, notes)
+        done = run_contender(case.contender, own / "run", base, bundle, prepared, limit_s, progress)
     row = row_of(case.contender, [done], prepared, None)
-    state_mb = row.state_mb if done.through else None
+    state_mb = row.state_mb if done.finished else None
     return Row(
         name,
         **asdict(replace(case, items=len(items))),
@@ -149,33 +144,41 @@ def _measure(name: str, case: Case, bundle: Bundle, own: Path, limit_s: float, n
     )
 
 
-def even(items: list[str], users: int, length: int) -> Iterator[simulate.Record]:
-    """Views, `length` of each shopper STEP_S apart, all shoppers in turn; items by Zipf's law, the same each time."""
+def uniform_events(items: list[str], users: int, length: int) -> Iterator[Record]:
+    """Views, `length` per shopper and STEP_S apart, all shoppers in turn; items by Zipf's law; the same each time."""
     rng = np.random.default_rng(1)
-    share = 1 / np.arange(1, len(items) + 1)
-    order, share = rng.permutation(len(items)), share / share.sum()
+    order = rng.permutation(len(items))
+    weight = 1 / np.arange(1, len(items) + 1)
+    share = weight / weight.sum()
     for step in range(length):
-        time_ms = simulate.START_MS + step * STEP_S * 1000
+        time_ms = START_MS + step * STEP_S * 1000
         for user, item in enumerate(order[rng.choice(len(items), users, p=share)].tolist()):
             name = f"u{user}"
             event = ClickstreamEvent(f"{step}-{user}", "view", name, time_ms, items[item], session_id=name)
-            yield simulate.Record(name.encode(), msgspec.json.encode(event), time_ms, "valid")
+            yield Record(name.encode(), msgspec.json.encode(event), time_ms, "valid")
 
 
-def _show(rows: list[Row], console: Console) -> None:
-    """A table for people, and the machine; each: events of a user; CPU s: for 100,000 events; B: bytes of state."""
+def show(rows: list[Row], console: Console) -> None:
+    """Print a table, and the machine. each: events per user; CPU s: per 100,000 events; B: bytes of state."""
     table = Table(box=box.SIMPLE_HEAD)
     headings = (
         "", "contender", "users", "each", "items", "tasks", "events/s", "CPU s", "MB", "start s", "state MB",
-        "B a user", "missing",
+        "B per user", "missing",
     )  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("", "contender") else "right", no_wrap=True)
     for row in rows:
-        rates = ((row.events_per_s, 0), (row.cpu_s_per_100k, 1), (row.peak_rss_mb, 0), (row.startup_s, 1))
-        state = ((row.state_mb, 1), (row.state_bytes_a_user, 0), (row.missing, 0))
-        figures = ["" if value is None else f"{value:,.{digits}f}" for value, digits in (*rates, *state)]
-        counts = [f"{count:,}" for count in (row.users, row.length, row.items, row.parallelism)]
-        table.add_row(row.name, row.contender, *counts, *figures)
+        table.add_row(
+            row.name,
+            row.contender,
+            *(figure(count) for count in (row.users, row.length, row.items, row.parallelism)),
+            figure(row.events_per_s),
+            figure(row.cpu_s_per_100k, 1),
+            figure(row.peak_rss_mb),
+            figure(row.startup_s, 1),
+            figure(row.state_mb, 1),
+            figure(row.state_bytes_a_user),
+            figure(row.missing),
+        )
     console.print(table)
-    console.print(f"machine: {machine()}; {cores()} partitions; broker and cluster share it", markup=False)
+    console.print(f"machine: {machine()}; {cores()} partitions; shared by the broker and the cluster", markup=False)

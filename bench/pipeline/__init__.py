@@ -1,1 +1,1 @@
-"""Our job and other stream processors."""
+"""`python -m bench pipeline`: our job and other stream processors on one real broker."""

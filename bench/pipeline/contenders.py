@@ -1,4 +1,4 @@
-"""Who is measured by `python -m bench pipeline`."""
+"""The contenders of `python -m bench pipeline`: jobs on a Flink cluster, and groups of processes."""
 
 import json
 import os
@@ -18,32 +18,45 @@ from bench.pipeline.prepare import BAD_TOPIC
 from deploy.local.flink import LocalFlink
 from deploy.local.jars import jars
 from deploy.local.process import free_port, last_error, terminate
-from flink_jobs import submit as submitting
 from flink_jobs.settings import Settings, load_settings
+from flink_jobs.submit import JOBS, Job, cluster, flink_run, job_arguments, submit
 from udfs.errors import ShopstreamError
 
-_JOBS = submitting.Job(
-    ROOT / "bench" / "pipeline" / "jobs.py", "a contender", topics=("clickstream", "recommendations")
-)
-#: Flink's contenders: the job, settings beside the defaults, and what only its file takes.
-FLINK: Mapping[str, tuple[submitting.Job, tuple[str, ...], tuple[str, ...]]] = {
-    "ours": (submitting.JOBS["recommend"], (), ()),
-    "floor": (_JOBS, (), ("--contender", "floor")),
-    "identity": (_JOBS, (), ("--contender", "identity")),
-    "ours-cold": (submitting.JOBS["recommend"], ("encoder.cache=0",), ()),
-    "ours-rocksdb": (submitting.JOBS["recommend"], ("checkpoint.backend=rocksdb",), ()),
-    "identity-rocksdb": (_JOBS, ("checkpoint.backend=rocksdb",), ("--contender", "identity")),
-    "ours-bad": (submitting.JOBS["recommend"], (f"topics.clickstream={BAD_TOPIC}",), ()),
+#: Flink fetches metrics from its workers at most every 10 s.
+METRICS_S = 11.0
+#: Seconds that a process gets to end before it is killed.
+KILL_AFTER_S = 3.0
+
+
+@dataclass(frozen=True)
+class FlinkContender:
+    """A job, the settings that differ from the defaults, and arguments that only its file takes."""
+
+    job: Job
+    settings: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+_OURS = JOBS["recommend"]
+_BARE_JOB = Job(ROOT / "bench" / "pipeline" / "jobs.py", "a contender", topics=("clickstream", "recommendations"))
+FLINK: Mapping[str, FlinkContender] = {
+    "ours": FlinkContender(_OURS),
+    "floor": FlinkContender(_BARE_JOB, arguments=("--contender", "floor")),
+    "identity": FlinkContender(_BARE_JOB, arguments=("--contender", "identity")),
+    "ours-cold": FlinkContender(_OURS, ("encoder.cache=0",)),
+    "ours-rocksdb": FlinkContender(_OURS, ("checkpoint.backend=rocksdb",)),
+    "identity-rocksdb": FlinkContender(_BARE_JOB, ("checkpoint.backend=rocksdb",), ("--contender", "identity")),
+    "ours-bad": FlinkContender(_OURS, (f"topics.clickstream={BAD_TOPIC}",)),
 }
-#: The others, and whether they run in the peers' environment; `encoder` is no pipeline, but the most that one can do.
-OTHERS: Mapping[str, bool] = {
+#: The others, and whether they run in the peers' environment. `encoder` is no pipeline: it is the upper bound of one.
+PROCESS_GROUPS: Mapping[str, bool] = {
     "bytewax": True,
     "quix-streams": True,
     "spark": True,
     "loop": False,
     "encoder": False,
 }
-NAMES = (*FLINK, *OTHERS)
+NAMES = (*FLINK, *PROCESS_GROUPS)
 GUARANTEES = dict.fromkeys(FLINK, "exactly-once") | {
     "bytewax": "at-least-once",
     "quix-streams": "at-least-once",
@@ -52,20 +65,18 @@ GUARANTEES = dict.fromkeys(FLINK, "exactly-once") | {
     "encoder": "",
 }
 PEER_PACKAGES = ("bytewax", "quixstreams", "pyspark", "confluent-kafka", "kafka-python")
-#: A contender is through when all is there and nothing came for SETTLE_S; it is stuck when nothing came for STUCK_S.
-SETTLE_S, STUCK_S = 3.0, 180.0
-#: Flink asks its workers for their metrics every 10 s.
-METRICS_S = 11.0
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One that runs: when it began, its processes, whether it is alive (else ShopstreamError), its encoder's texts.
+class Running:
+    """A contender while it runs.
 
-    state_mb: of Flink's last checkpoint; address: of Flink's REST interface.
+    started: by time.monotonic(). roots: its processes, without their children. check: raises ShopstreamError if it has
+    ended. texts: how many its encoder was asked for so far. state_mb: of Flink's last checkpoint. address: of Flink's
+    REST interface.
     """
 
-    began: float
+    started: float
     roots: Sequence[int]
     check: Callable[[], None]
     texts: Callable[[], int | None]
@@ -74,56 +85,60 @@ class Contender:
 
 
 @contextmanager
-def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contender]:
-    """A Flink cluster of its own with one job."""
-    job, more, arguments = FLINK[name]
-    cluster = LocalFlink(own / "flink", free_port(), slots=cores(), task_memory=f"{1024 + 512 * cores()}m")
+def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Running]:
+    """Start a Flink cluster in the folder `own` and run the contender's job on it."""
+    contender = FLINK[name]
+    local = LocalFlink(own / "flink", free_port(), slots=cores(), task_memory=f"{1024 + 512 * cores()}m")
     try:
-        status = cluster.start()
-        given = [*assignments, *more, f"flink.address={status.url.removeprefix('http://')}"]
-        settings = load_settings(None, given)
-        command = submitting.flink_run(job, settings, submitting.job_arguments(settings, None, given))
-        began = time.monotonic()
-        job_id = submitting.submit([*command, *arguments], settings)
+        status = local.start()
+        all_assignments = [*assignments, *contender.settings, f"flink.address={status.url.removeprefix('http://')}"]
+        settings = load_settings(None, all_assignments)
+        command = flink_run(contender.job, settings, job_arguments(settings, None, all_assignments))
+        started = time.monotonic()
+        job_id = submit([*command, *contender.arguments], settings)
 
         def check() -> None:
-            state = submitting.cluster(settings, f"/jobs/{job_id}")["state"]
+            state = cluster(settings, f"/jobs/{job_id}")["state"]
             if state in ("FAILED", "FAILING", "CANCELED"):
                 raise ShopstreamError(f"its job is {state.lower()}")
 
         def texts() -> int | None:
-            if job is _JOBS:
+            if contender.job is _BARE_JOB:
                 return None
-            encoder_texts(settings, job_id)
+            encoder_texts(settings, job_id)  # makes Flink fetch the metrics that the second call reads
             time.sleep(METRICS_S)
             return encoder_texts(settings, job_id)
 
         def state_mb() -> float | None:
-            last = submitting.cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+            last = cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
             return round(last["state_size"] / 1e6, 3) if last else None
 
         roots = [pid for pid in (status.job_manager_pid, status.task_manager_pid) if pid is not None]
-        yield Contender(began, roots, check, texts, state_mb, settings.flink.address)
+        yield Running(started, roots, check, texts, state_mb, settings.flink.address)
     finally:
-        cluster.stop()
+        local.stop()
 
 
 def encoder_texts(settings: Settings, job_id: str) -> int:
-    """Texts that the job's encoders were asked for, by Flink's metrics."""
-    asked = 0
-    for vertex in submitting.cluster(settings, f"/jobs/{job_id}")["vertices"]:
+    """The number of texts that the job's encoders were asked for, from Flink's metrics."""
+    texts = 0
+    for vertex in cluster(settings, f"/jobs/{job_id}")["vertices"]:
         path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
-        names = [each["id"] for each in submitting.cluster(settings, path)]
+        names = [metric["id"] for metric in cluster(settings, path)]
         wanted = [name for name in names if name.endswith((".encoder.texts", ".encoder.cached"))]
         if wanted:
-            asked += sum(int(each["value"]) for each in submitting.cluster(settings, f"{path}?get={','.join(wanted)}"))
-    return asked
+            metrics = cluster(settings, f"{path}?get={','.join(wanted)}")
+            texts += sum(int(metric["value"]) for metric in metrics)
+    return texts
 
 
 @contextmanager
-def other(name: str, own: Path, settings: Settings, events: int, notes: Console) -> Iterator[Contender]:
-    """Processes of bench.pipeline.peers: one a core, but Spark has its own workers."""
-    python = peers_python("pipeline", "some 1.2 GB", notes) if OTHERS[name] else Path(sys.executable)
+def process_group(name: str, own: Path, settings: Settings, events: int, progress: Console) -> Iterator[Running]:
+    """Start processes of bench.pipeline.peers in the folder `own`: one per core, except for Spark with its own workers.
+
+    events: how many the topic has.
+    """
+    python = peers_python("pipeline", "some 1.2 GB", progress) if PROCESS_GROUPS[name] else Path(sys.executable)
     config = {
         "bootstrap": settings.kafka.bootstrap,
         "clickstream": settings.topics.clickstream,
@@ -139,38 +154,38 @@ def other(name: str, own: Path, settings: Settings, events: int, notes: Console)
     }
     (own / "config.json").write_text(json.dumps(config))
     env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
+    started = time.monotonic()
     with ExitStack() as stack:
         log = stack.enter_context((own / "log").open("w"))
-        running = []
-        for process in range(1 if name == "spark" else cores()):
-            command = [str(python), "-m", "bench.pipeline.peers", name, str(process), str(own / "config.json")]
-            running.append(
+        processes = []
+        for number in range(1 if name == "spark" else cores()):
+            command = [str(python), "-m", "bench.pipeline.peers", name, str(number), str(own / "config.json")]
+            processes.append(
                 subprocess.Popen(command, cwd=own, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             )
-            stack.callback(end, running[-1])
+            stack.callback(end, processes[-1])
 
         def check() -> None:
-            if any(each.poll() is not None for each in running):
+            if any(process.poll() is not None for process in processes):
                 raise ShopstreamError(f"it ended: {last_error(own / 'log')}")
 
         def texts() -> int:
             return sum(json.loads(file.read_text())["texts"] for file in own.glob("stats-*.json"))
 
-        yield Contender(began, [each.pid for each in running], check, texts)
+        yield Running(started, [process.pid for process in processes], check, texts)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and what it started."""
+    """End a process and its children."""
     try:
         children = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         children = []
     process.terminate()
     for child in children:
-        terminate(child.pid, SETTLE_S)
+        terminate(child.pid, KILL_AFTER_S)
     try:
-        process.wait(SETTLE_S)
+        process.wait(KILL_AFTER_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

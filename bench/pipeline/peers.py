@@ -1,8 +1,8 @@
 """The peers of `python -m bench pipeline`: the same sessions and the same Recommender in other stream processors.
 
-Run as `python -m bench.pipeline.peers NAME PROCESS CONFIG`, the number of the process among config["processes"] of
-them; each reads its share of the topic until it is ended. All but `loop` and `encoder` run in an environment of their
-own, which has the peers and what udfs needs, and none of Flink.
+Run as `python -m bench.pipeline.peers NAME PROCESS CONFIG`, where PROCESS is a number below config["processes"]. Each
+process reads its share of the topic until it is stopped. All but `loop` and `encoder` run in the peers' environment,
+which has the peers and what udfs needs, but no Flink.
 """
 
 # mypy: disallow-subclassing-any=False, disallow-any-unimported=False, disallow-untyped-decorators=False
@@ -18,18 +18,22 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from bench.pipeline.sessions import Answers, Due, Shopper, note
+from bench.pipeline.sessions import Answers, Due, Shopper, write_stats
 
-#: bootstrap, clickstream, recommendations, bundles, processes, threads (of each), folder, jars, ports, events.
+#: bootstrap, clickstream, recommendations, bundles, processes, threads (per process), folder, jars, ports, events.
 Config: TypeAlias = Mapping[str, Any]
 
-#: What each is set to, beside what it does by default.
+#: Settings that differ from the peers' defaults.
 LOOP_RECORDS = 1000
 BYTEWAX_BATCH = 1000
 QUIX_COMMIT_EVERY = 2000
-SPARK_OFFSETS, SPARK_BATCHES, SPARK_ROWS, SPARK_MEMORY = 20_000, 10, 2000, "2g"  # 10 micro-batches at least
+SPARK_OFFSETS = 20_000
+SPARK_BATCHES = 10  # at least so many micro-batches
+SPARK_ROWS = 2000
+SPARK_MEMORY = "2g"
 
-_encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.decode
 
 
 def _answers(config: Config) -> Answers:
@@ -40,7 +44,7 @@ def _answers(config: Config) -> Answers:
 
 
 def run_loop(config: Config, process: int) -> None:
-    """kafka-python alone: poll, sessions in a dictionary, one batch of answers, flush, commit."""
+    """Run kafka-python alone: poll, sessions in a dictionary, one batch of answers, flush, commit."""
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
     topic = config["clickstream"]
@@ -55,13 +59,14 @@ def run_loop(config: Config, process: int) -> None:
     partitions = sorted(consumer.partitions_for_topic(topic))[process :: config["processes"]]
     consumer.assign([TopicPartition(topic, partition) for partition in partitions])
     producer = KafkaProducer(bootstrap_servers=config["bootstrap"], linger_ms=5, batch_size=262_144)
-    answers, shoppers = _answers(config), dict[bytes, Shopper]()
+    answers = _answers(config)
+    shoppers = dict[bytes, Shopper]()
     while True:
         dues = []
         for records in consumer.poll(timeout_ms=200).values():
             for record in records:
                 shopper = shoppers.setdefault(record.key, Shopper())
-                if due := shopper.meet(record.value):
+                if due := shopper.add(record.value):
                     dues.append(due)
         for due, answer in zip(dues, answers(dues), strict=True):
             producer.send(config["recommendations"], key=due[0].encode(), value=answer.encode())
@@ -73,7 +78,7 @@ def run_loop(config: Config, process: int) -> None:
 
 
 def run_bytewax(config: Config, process: int) -> None:
-    """One process a core, which share the keys; state in memory, and snapshots of it in SQLite for recovery."""
+    """Run one process per core, which share the keys; state in memory, with snapshots in SQLite for recovery."""
     command = ["-m", "bytewax.run", f"bench.pipeline.peers:bytewax_flow({json.dumps(json.dumps(config))})"]
     recovery = Path(config["folder"], "recovery")
     command += ["-i", str(process), "-a", ";".join(f"127.0.0.1:{port}" for port in config["ports"])]
@@ -104,7 +109,7 @@ def bytewax_flow(config_json: str) -> Any:
             self.shopper = _decode(state, type=Shopper) if state else Shopper()
 
         def on_batch(self, values: list[bytes]) -> tuple[list[Due], bool]:
-            return [due for value in values if (due := self.shopper.meet(value))], StatefulBatchLogic.RETAIN
+            return [due for value in values if (due := self.shopper.add(value))], StatefulBatchLogic.RETAIN
 
         def snapshot(self) -> bytes:
             return _encode(self.shopper)
@@ -134,7 +139,7 @@ def bytewax_flow(config_json: str) -> Any:
 
 
 def run_quix(config: Config, process: int) -> None:
-    """One process a core in a consumer group; state in RocksDB with its changelog topic, answers in a batching sink."""
+    """Run one process per core in a consumer group; state in RocksDB with a changelog topic, answers in a sink."""
     from confluent_kafka import Producer
     from quixstreams import Application
     from quixstreams.sinks import BatchingSink, SinkBatch
@@ -142,7 +147,7 @@ def run_quix(config: Config, process: int) -> None:
     answers = _answers(config)
 
     class Recommendations(BatchingSink):
-        """Answers what gathered until the checkpoint, which is taken only when Kafka has it all."""
+        """Answers everything since the last checkpoint; the next one is taken once Kafka has all answers."""
 
         def setup(self) -> None:
             self._producer = Producer({"bootstrap.servers": config["bootstrap"], "linger.ms": 5})
@@ -154,10 +159,10 @@ def run_quix(config: Config, process: int) -> None:
                 self._producer.poll(0)
             self._producer.flush()
 
-    def meet(value: bytes, state: Any) -> list[Due]:
-        kept = state.get_bytes("shopper")
-        shopper = _decode(kept, type=Shopper) if kept else Shopper()
-        due = shopper.meet(value)
+    def add_record(value: bytes, state: Any) -> list[Due]:
+        saved = state.get_bytes("shopper")
+        shopper = _decode(saved, type=Shopper) if saved else Shopper()
+        due = shopper.add(value)
         state.set_bytes("shopper", _encode(shopper))
         return [due] if due else []
 
@@ -170,7 +175,7 @@ def run_quix(config: Config, process: int) -> None:
         loglevel="WARNING",
     )
     stream = app.dataframe(app.topic(config["clickstream"], value_deserializer="bytes"))
-    stream.apply(meet, stateful=True, expand=True).sink(Recommendations())
+    stream.apply(add_record, stateful=True, expand=True).sink(Recommendations())
     app.run()
 
 
@@ -178,7 +183,7 @@ def run_quix(config: Config, process: int) -> None:
 
 
 def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark starts its own workers
-    """Structured Streaming in one JVM: sessions by applyInPandasWithState, answers by mapInPandas."""
+    """Run Structured Streaming in one JVM: sessions by applyInPandasWithState, answers by mapInPandas."""
     import pandas as pd
     from pyspark.sql import SparkSession
     from pyspark.sql.functions import col
@@ -197,10 +202,10 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
         .getOrCreate()
     )
 
-    def meet(_: Any, frames: Iterable[pd.DataFrame], state: Any) -> Iterator[pd.DataFrame]:
+    def add_records(_: Any, frames: Iterable[pd.DataFrame], state: Any) -> Iterator[pd.DataFrame]:
         shopper = _decode(state.get[0], type=Shopper) if state.exists else Shopper()
         records = pd.concat(list(frames)).sort_values("offset")["value"]
-        dues = [due for value in records if (due := shopper.meet(value))]
+        dues = [due for value in records if (due := shopper.add(value))]
         state.update((_encode(shopper),))
         yield pd.DataFrame({"user": [due[0] for due in dues], "due": [_encode(due) for due in dues]})
 
@@ -219,7 +224,7 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
     dues = (
         records.select(col("key").cast("string").alias("user"), "value", "offset")
         .groupBy("user")
-        .applyInPandasWithState(meet, "user string, due binary", "shopper binary", "append", "NoTimeout")
+        .applyInPandasWithState(add_records, "user string, due binary", "shopper binary", "append", "NoTimeout")
     )
     query = (
         dues.mapInPandas(answer, "key string, value string")
@@ -233,7 +238,7 @@ def run_spark(config: Config, process: int) -> None:  # noqa: ARG001  # Spark st
 
 @cache
 def spark_answers(config: str) -> Answers:
-    """Once for each of Spark's Python workers, which it keeps."""
+    """One per Python worker; Spark keeps its workers."""
     return _answers(json.loads(config))
 
 
@@ -241,7 +246,7 @@ def spark_answers(config: str) -> Answers:
 
 
 def run_encoder(config: Config, process: int) -> None:
-    """The texts of config["batches"] (a JSON file with lists of texts), over and over, without cache."""
+    """Encode the texts of config["batches"], a JSON file with lists of texts, again and again, without a cache."""
     from udfs.bundle import open_bundle
     from udfs.encoder import CachedEncoder, Encoder
     from udfs.runtimes import EncoderOptions
@@ -250,7 +255,7 @@ def run_encoder(config: Config, process: int) -> None:
     while True:
         for texts in json.loads(Path(config["batches"]).read_text())[process :: config["processes"]]:
             encoder.encode(texts)
-            note(Path(config["folder"], f"stats-{os.getpid()}.json"), encoder.stats)
+            write_stats(Path(config["folder"], f"stats-{os.getpid()}.json"), encoder.stats)
 
 
 PEERS: dict[str, Callable[[Config, int], None]] = {
@@ -262,6 +267,6 @@ PEERS: dict[str, Callable[[Config, int], None]] = {
 }
 
 if __name__ == "__main__":
-    from bench.pipeline.peers import PEERS  # Spark's workers find functions by the module's own name
+    from bench.pipeline.peers import PEERS  # Spark's workers look functions up by the module's real name
 
     PEERS[sys.argv[1]](json.loads(Path(sys.argv[3]).read_text()), int(sys.argv[2]))

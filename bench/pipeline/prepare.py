@@ -1,63 +1,52 @@
-"""What `python -m bench pipeline` prepares: a broker, a bundle, events."""
+"""What `python -m bench pipeline` prepares: a broker, a bundle, and topics full of events."""
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
 
-from bench.environment import cores, last_line
+from bench.environment import cores, run_export
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
-from flink_jobs import brokers, simulate
+from flink_jobs.brokers import create_topics, producer, reachable
+from flink_jobs.demo import trigger_of
 from flink_jobs.settings import Settings
+from flink_jobs.simulate import Record, simulate, write
 from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
-from udfs.errors import ShopstreamError
 
-#: Where the same events are with a broken one after each 99.
-BAD_TOPIC, BAD_EACH = "clickstream-bad", 99
+EVENTS = 1_000_000
+QUICK_EVENTS = 20_000
+#: Items of the simulated shop.
 ITEMS = 1500
-EVENTS, QUICK_EVENTS = 1_000_000, 20_000
-#: Of the simulated shop: about one for each 50 events.
-EVENTS_A_SHOPPER = 50
-#: Triggers whose texts the encoder alone is given, in batches of as many rows as cross into the job's Python at a time.
-ENCODED = 4096
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for: how many events, rounds and seconds a contender, whom (none: all), and whose bundle.
-
-    assignments: settings of the Flink jobs, `name=value` each.
-    """
-
-    events: int = EVENTS
-    rounds: int = 1
-    only: tuple[str, ...] = ()
-    limit_s: float = 900.0
-    bundles: Path | None = None
-    assignments: tuple[str, ...] = ()
+#: The simulated shop has one shopper per so many events.
+EVENTS_PER_SHOPPER = 50
+#: The topic with the same events and one unreadable record after each GOOD_PER_BAD of them.
+BAD_TOPIC = "clickstream-bad"
+GOOD_PER_BAD = 99
+#: The first records that are kept for the contender `encoder`: enough for its triggers.
+FIRST_RECORDS = 8192
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is in the topic, and the ids of the recommendations that are due for it."""
+    """The content of the topic, and the ids of the recommendations that are due for it."""
 
     events: int
     about: str
     due: frozenset[str]
-    values: list[tuple[bytes, bytes]]  #: the first records' keys and values, for the encoder alone
+    first_records: list[tuple[bytes, bytes]]  #: keys and values, for the encoder alone
 
 
 @contextmanager
 def broker(folder: Path) -> Iterator[str]:
-    """The address of a broker of our own."""
+    """Start a broker with its data in the folder; yields its address."""
     local = LocalKafka(folder / "kafka", free_port())
     try:
         yield local.start().bootstrap
@@ -66,82 +55,82 @@ def broker(folder: Path) -> Iterator[str]:
 
 
 def settings_for(address: str, bundle: Bundle) -> list[str]:
-    """What every contender is set to: the broker, the bundle, a worker for each core."""
+    """The settings of every contender: the broker, the bundle, and one worker per core."""
     folder = bundle.path.parent.absolute()
     return [f"kafka.bootstrap={address}", f"bundles={folder}", f"parallelism={cores()}", "encoder.threads=1"]
 
 
-def shoppers_of(options: Options) -> int:
-    """How many shoppers the simulated shop has."""
-    return max(100, options.events // EVENTS_A_SHOPPER)
+def shopper_count(events: int) -> int:
+    """The number of shoppers of the simulated shop."""
+    return max(100, events // EVENTS_PER_SHOPPER)
 
 
-def bundle_for(options: Options, folder: Path, notes: Console) -> Bundle:
-    """The bundle that was named, or one of the simulated shop, exported into `folder` once."""
+def bundle_for(bundles: Path | None, shoppers: int, folder: Path, progress: Console) -> Bundle:
+    """Open the bundle in use in `bundles`; without that, one of the simulated shop, exported to `folder` once."""
     own = folder / "bundles"
-    if options.bundles is None and not own.exists():
-        export_shop(shoppers_of(options), folder, notes)
-    return open_bundle(options.bundles or own)
+    if bundles is None and not own.exists():
+        export_shop(shoppers, folder, progress)
+    return open_bundle(bundles or own)
 
 
-def export_shop(shoppers: int, folder: Path, notes: Console, items: int = ITEMS) -> None:
-    """A bundle of the simulated shop in `folder`/bundles, its ranker learned."""
-    notes.print("exporting the bundle of a simulated shop")
-    simulate.write(folder / "shop", events=1, items=items, shoppers=shoppers)
+def export_shop(shoppers: int, folder: Path, progress: Console, items: int = ITEMS) -> None:
+    """Export a bundle of the simulated shop, with a trained ranker, to `folder`/bundles."""
+    progress.print("exporting the bundle of a simulated shop")
+    write(folder / "shop", events=1, items=items, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]
-    command = [sys.executable, "-m", "export", "train", *files, "--out", str(folder / "bundles"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ShopstreamError(f"the export failed: {last_line(done.stderr).removeprefix('error: ')}")
+    run_export("train", *files, "--out", str(folder / "bundles"))
 
 
-def prepare(settings: Settings, stream: Iterable[simulate.Record], notes: Console) -> Prepared:
-    """Fill `clickstream` with events, none of them broken."""
-    brokers.create_topics(settings, cores())
+def prepare(settings: Settings, stream: Iterable[Record], progress: Console) -> Prepared:
+    """Fill the topic `clickstream` with the stream, none of whose records may be unreadable."""
+    create_topics(settings, cores())
     decode = msgspec.json.Decoder(ClickstreamEvent).decode
-    due, users, counts = set[str](), set[str](), dict[str, int]()
-    first: list[tuple[bytes, bytes]] = []
-    records = repeats = size = 0
-    seen = set[str | None]()
-    begun = time.monotonic()
-    with brokers.reachable(settings):
-        producer = brokers.producer(settings)
+    keys = settings.keys()
+    due = set[str]()
+    users = set[str]()
+    sessions = set[str | None]()
+    items = Counter[str]()
+    first_records: list[tuple[bytes, bytes]] = []
+    events = repeats = size = 0
+    started = time.monotonic()
+    with reachable(settings):
+        sender = producer(settings)
         for record in stream:
-            key, value = record.key or b"", record.value or b""
-            repeats += record.kind == "duplicate"
-            producer.send(settings.topics.clickstream, key=key, value=value)
+            key = record.key or b""
+            value = record.value or b""
+            sender.send(settings.topics.clickstream, key=key, value=value)
+            if (answer := trigger_of(settings, keys, record)) is not None:
+                due.add(answer)
+            if len(first_records) < FIRST_RECORDS:
+                first_records.append((key, value))
             event = decode(value)
-            if event.event_type in settings.triggers:
-                due.add(f"{event.user_id}/{event.event_id}")
-            if len(first) < ENCODED * 2:
-                first.append((key, value))
             users.add(event.user_id)
-            seen.add(event.session_id)
+            sessions.add(event.session_id)
             if event.item_id:
-                counts[event.item_id] = counts.get(event.item_id, 0) + 1
-            records, size = records + 1, size + len(value)
-        producer.flush()
-        producer.close()
-    notes.print(f"prepared in {time.monotonic() - begun:.0f} s", markup=False)
+                items[event.item_id] += 1
+            events += 1
+            repeats += record.kind == "duplicate"
+            size += len(value)
+        sender.flush()
+        sender.close()
+    progress.print(f"prepared in {time.monotonic() - started:.0f} s", markup=False)
     about = (
-        f"{records:,} events ({repeats:,} of them repeats) of {len(users):,} shoppers in {len(seen):,} sessions, "
-        f"{size / records:.0f} bytes each, {len(due):,} triggers; {len(counts):,} items, the most frequent in "
-        f"{max(counts.values()) / sum(counts.values()):.1%} of the events; {cores()} partitions"
+        f"{events:,} events ({repeats:,} of them repeats) of {len(users):,} shoppers in {len(sessions):,} sessions, "
+        f"{size / events:.0f} bytes each, {len(due):,} triggers; {len(items):,} items, the most frequent in "
+        f"{max(items.values()) / items.total():.1%} of the events; {cores()} partitions"
     )
-    return Prepared(records, about, frozenset(due), first)
+    return Prepared(events, about, frozenset(due), first_records)
 
 
-def spoil(settings: Settings, bundle: Bundle, events: int, shoppers: int) -> None:
-    """Fill another topic with what `prepare` does, and a broken record after each BAD_EACH; as many answers are due."""
-    brokers.create_topics(settings, cores())
-    catalog = bundle.items().table.to_pylist()
-    bad = (record for record in simulate.simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
-    with brokers.reachable(settings):
-        producer = brokers.producer(settings)
-        for count, record in enumerate(
-            simulate.simulate(catalog, events=events, shoppers=shoppers, bad_share=0), start=1
-        ):
-            for each in (record, next(bad)) if count % BAD_EACH == 0 else (record,):
-                producer.send(settings.topics.clickstream, key=each.key, value=each.value)
-        producer.flush()
-        producer.close()
+def write_bad_topic(settings: Settings, catalog: Sequence[Mapping[str, Any]], events: int, shoppers: int) -> None:
+    """Fill another topic with the events of `prepare`, one unreadable record after each GOOD_PER_BAD of them."""
+    create_topics(settings, cores())
+    stream = simulate(catalog, events=events, shoppers=shoppers, bad_share=0)
+    bad = (record for record in simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
+    with reachable(settings):
+        sender = producer(settings)
+        for number, good in enumerate(stream, 1):
+            for record in (good, next(bad)) if number % GOOD_PER_BAD == 0 else (good,):
+                sender.send(settings.topics.clickstream, key=record.key, value=record.value)
+        sender.flush()
+        sender.close()

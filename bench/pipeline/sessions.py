@@ -1,6 +1,6 @@
-"""Sessions kept in Python, for whoever has no SQL: what a peer's state is, and the answers to a batch of it.
+"""Sessions kept in Python, for contenders without SQL: the state of one user, and the answers to a batch of triggers.
 
-The rules are those of flink_jobs.tables.session_views, so the answers are the same, to the byte.
+The rules are those of our job's SQL views, so the answers are the same, to the byte.
 """
 
 import json
@@ -20,59 +20,68 @@ from udfs.recommend import Recommender, RecommendOptions
 from udfs.runtimes import EncoderOptions
 from udfs.sessions import TYPE_CODE, Ints, Sessions
 
-#: Events of a user that are looked through for repeats, and kept beside the newest one.
+#: A user's latest events: ids to find repeats by, and events kept besides the newest one.
 LAST = 72
 GAP_MS = 1_800_000
 TRIGGERS = frozenset(TYPE_CODE) - {"rate", "impression"}
-#: Seconds between two notes of what the encoder did.
+#: Seconds between two reports of the encoder's counters.
 STATS_S = 0.5
 
-#: Columns of Sessions that an event is kept as, in order.
+#: The columns of Sessions that are kept of an event, in order.
 _EVENT = (
     "event_time", "type_code", "item_id", "query", "price", "quantity", "rating", "dwell_ms",
     "event_id", "device", "timezone", "returning", "locale",
 )  # fmt: skip
-_NUMBERS = {"event_time": np.int64, "type_code": np.int8} | dict.fromkeys(
+_DTYPES = {"event_time": np.int64, "type_code": np.int8} | dict.fromkeys(
     ("price", "quantity", "rating", "dwell_ms"), np.float64
 )
-_PLACE = {name: place for place, name in enumerate(EVENT_COLUMNS)}
-#: What is answered: user_id, event_id, event_time, the session's start, end and count, the last events, oldest first.
+_COLUMN = {name: number for number, name in enumerate(EVENT_COLUMNS)}
+#: A due answer: user_id, event_id, event_time, the session's start, end and count, its latest events, oldest first.
 Due: TypeAlias = tuple[str, str, int, int, int, int, list[tuple[Any, ...]]]
 
 
 class Shopper(msgspec.Struct, array_like=True):
-    """What is kept of a user: the ids of the last events, and the session under way. Times are epoch ms."""
+    """The state of one user: the ids of the latest events, and the current session. Times are epoch ms."""
 
     ids: list[str] = []
     opening: int = 0
     start: int = 0
     end: int = 0
     count: int = 0
-    events: list[tuple[Any, ...]] = []  #: the last ones since the opening, late ones and repeats among them
+    events: list[tuple[Any, ...]] = []  #: the latest since the opening, including late ones and repeats
 
-    def meet(self, value: bytes | None) -> Due | None:
-        """Take the user's next record, and give what it asks for; None for no trigger, a repeat, or a broken one."""
+    def add(self, value: bytes | None) -> Due | None:
+        """Add the user's next record; return the answer that it is due.
+
+        None for an event that is no trigger, a repeat, or a record that cannot be read.
+        """
         row: Any = parse_event(value)
-        if row[_PLACE["error"]] is not None:
+        if row[_COLUMN["error"]] is not None:
             return None
-        event_id, kind, user, when = (row[_PLACE[name]] for name in ("event_id", "event_type", "user_id", "event_time"))
-        event = tuple(TYPE_CODE[kind] if name == "type_code" else row[_PLACE[name]] for name in _EVENT)
+        event_id, event_type, user, time_ms = (
+            row[_COLUMN[name]] for name in ("event_id", "event_type", "user_id", "event_time")
+        )
+        event = tuple(TYPE_CODE[event_type] if name == "type_code" else row[_COLUMN[name]] for name in _EVENT)
         repeated = event_id in self.ids
         self.ids = [*self.ids[1 - LAST :], event_id]
-        if not repeated and (not self.count or when - self.end >= GAP_MS):
-            self.opening = self.start = self.end = when
-            self.count, self.events = 0, []
+        if not repeated and (not self.count or time_ms - self.end >= GAP_MS):
+            self.opening = self.start = self.end = time_ms
+            self.count = 0
+            self.events = []
         self.events = [*self.events[-LAST:], event]
         if repeated:
             return None
-        if when <= self.opening - GAP_MS:  # late: a session of its own
-            return (user, event_id, when, when, when, 1, self.events) if kind in TRIGGERS else None
-        self.start, self.end, self.count = min(self.start, when), max(self.end, when), self.count + 1
-        return (user, event_id, when, self.start, self.end, self.count, self.events) if kind in TRIGGERS else None
+        is_trigger = event_type in TRIGGERS
+        if time_ms <= self.opening - GAP_MS:  # late: a session of its own
+            return (user, event_id, time_ms, time_ms, time_ms, 1, self.events) if is_trigger else None
+        self.start = min(self.start, time_ms)
+        self.end = max(self.end, time_ms)
+        self.count += 1
+        return (user, event_id, time_ms, self.start, self.end, self.count, self.events) if is_trigger else None
 
 
 def sessions_of(dues: Sequence[Due]) -> Sessions:
-    """The sessions of some answers that are due, as columns."""
+    """The sessions of due answers, as columns."""
     *_, start, end, count, events = zip(*dues, strict=True)
     columns = zip(_EVENT, zip(*chain.from_iterable(events), strict=True), strict=True)
     lengths: Ints = np.fromiter(map(len, events), np.int64, len(events))
@@ -81,32 +90,32 @@ def sessions_of(dues: Sequence[Due]) -> Sessions:
         start=np.array(start, dtype=np.int64),
         end=np.array(end, dtype=np.int64),
         count=np.array(count, dtype=np.int64),
-        **{name: np.array(column, dtype=_NUMBERS.get(name, object)) for name, column in columns},
+        **{name: np.array(column, dtype=_DTYPES.get(name, object)) for name, column in columns},
     )
 
 
 class Answers:
-    """The job's own Recommender for batches of what is due. Notes in `folder` what its encoder did, for the harness."""
+    """Answers batches with the job's own Recommender. Its encoder's counters go to a file in `folder`."""
 
     def __init__(self, bundles: str, threads: int, folder: str) -> None:
         self._recommender = Recommender(RecommendOptions(Path(bundles), EncoderOptions(threads=threads)))
-        self._note = Path(folder) / f"stats-{os.getpid()}.json"
-        self._noted = 0.0
+        self._stats_file = Path(folder) / f"stats-{os.getpid()}.json"
+        self._written_at = 0.0
 
     def __call__(self, dues: Sequence[Due]) -> list[str]:
-        """JSON of one recommendation for each."""
+        """Return the JSON of one recommendation per due answer."""
         if not dues:
             return []
         user_id, event_id, time_ms, *_ = zip(*dues, strict=True)
         answers = self._recommender.recommend(user_id, event_id, time_ms, sessions_of(dues))
-        if time.monotonic() - self._noted > STATS_S:
-            self._noted = time.monotonic()
-            note(self._note, self._recommender.encoder_stats)
+        if time.monotonic() - self._written_at > STATS_S:
+            self._written_at = time.monotonic()
+            write_stats(self._stats_file, self._recommender.encoder_stats)
         return answers
 
 
-def note(file: Path, stats: Stats) -> None:
-    """Write how many texts an encoder was asked for: replaced whole, as the harness may be reading."""
+def write_stats(file: Path, stats: Stats) -> None:
+    """Write how many texts an encoder was asked for; the file is replaced at once, as the benchmark reads it."""
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps({"texts": stats.texts + stats.cached}))
     fresh.replace(file)

@@ -1,1 +1,1 @@
-"""Our ranker and published baselines."""
+"""`python -m bench quality`: our ranker and the published baselines of session-based recommendation."""

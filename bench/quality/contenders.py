@@ -1,4 +1,4 @@
-"""Who is measured by `python -m bench quality`."""
+"""The contenders of `python -m bench quality`: our ranker, its sources, and the baselines, tuned or as published."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,27 +7,30 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from bench.quality import ours
 from bench.quality.baselines import AssociationRules, Baseline, Popularity, SequentialRules, published
 from bench.quality.neighbours import SessionKnn, Stan, VectorSessionKnn, Vstan
+from bench.quality.ours import OURS
 from export.interactions import Interactions
 from udfs.sessions import Ints
 
 
 class Contender(Protocol):
-    """What can be measured. `parameters`, a mapping, is shown where a contender has it."""
+    """Anything that can be measured. If it has `parameters`, a mapping, the report shows them.
+
+    `fit` is called once, before any call of `predict`.
+    """
 
     @property
     def name(self) -> str:
-        """What its row is called."""
+        """The name of its row."""
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
-        """Learn from past sessions and from the catalogue (schema udfs.datasets.CATALOG), if there is one."""
+        """Train on past sessions and on the catalog (schema udfs.datasets.CATALOG), if there is one."""
 
-    def predict(self, sofar: Interactions, k: int, *, repeats: bool) -> Ints:
-        """int64 [S, k]: what may follow each of S prefixes, numbers of items, best first; -1 fills up.
+    def predict(self, prefixes: Interactions, k: int, *, repeats: bool) -> Ints:
+        """Return int64 [S, k]: for each of S prefixes, numbers of the items that may follow, best first, padded by -1.
 
-        A prefix's last event is now. repeats=False: an item of the prefix may not be named.
+        A prefix's last event is now. repeats=False: items of the prefix are not allowed.
         """
 
 
@@ -40,19 +43,20 @@ BASELINES: Sequence[type[Baseline]] = (
     Stan,
     Vstan,
 )
-#: Contenders with parameters as they are, by the name of their row.
+#: Contenders that are tuned, by the name of their row.
+TUNED: Mapping[str, type[Baseline]] = {kind.name: kind for kind in BASELINES}
+#: Contenders with fixed parameters, by the name of their row.
 FIXED: Mapping[str, Callable[[], Contender]] = {
     "vsknn-published": lambda: published(VectorSessionKnn),
     "vstan-published": lambda: published(Vstan),
 }
-TUNED: Mapping[str, type[Baseline]] = {kind.name: kind for kind in BASELINES}
-NAMES = (*ours.NAMES, *TUNED, *FIXED)
+NAMES = (*OURS, *TUNED, *FIXED)
 
 
-def draws(space: Mapping[str, Sequence[Any]], trials: int, seed: int) -> list[dict[str, Any]]:
-    """At most `trials` different settings of a space: the first value of each parameter, then others at random."""
+def trial_settings(space: Mapping[str, Sequence[Any]], trials: int, seed: int) -> list[dict[str, Any]]:
+    """At most `trials` different settings of a space: the first value of each parameter, then random ones."""
     shape = tuple(len(values) for values in space.values())
     others = np.random.default_rng(seed).permutation(math.prod(shape) - 1)[: trials - 1] + 1
-    places = np.unravel_index(np.append(0, others), shape)
-    columns = [[values[place] for place in chosen] for values, chosen in zip(space.values(), places, strict=True)]
+    indices = np.unravel_index(np.append(0, others), shape)
+    columns = [[values[index] for index in chosen] for values, chosen in zip(space.values(), indices, strict=True)]
     return [dict(zip(space, setting, strict=True)) for setting in zip(*columns, strict=True)]

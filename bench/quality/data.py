@@ -1,4 +1,4 @@
-"""Sessions to learn from and sessions to be tested on: a folder of CSV files, and how public data becomes one."""
+"""Training and test sessions: read from a folder of CSV files, which can be made from public data sets."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
 from udfs.sessions import Bools, Ints, coded
 
-#: Without test_sessions.csv, the share of the sessions, the last by start, that are the test.
+#: Without test_sessions.csv, this share of the sessions is the test: the last ones by start.
 TEST_SHARE = 0.2
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training and test sessions, whose items and users have the same numbers, and the catalogue, if there is one.
+    """Training and test sessions with the same numbers for items and users, and the catalog, if there is one.
 
-    Items of the training sessions come first, then those of the test alone, then those of the catalogue alone.
+    Items of the training sessions come first, then those only in the test, then those only in the catalog.
     """
 
     train: Interactions
@@ -33,12 +33,12 @@ class Split:
 
     @property
     def counts(self) -> Ints:
-        """int64 [items]: the training events of each item."""
+        """int64 [items]: the number of training events per item."""
         return np.bincount(self.train.item, minlength=len(self.train.items))
 
     @property
     def known(self) -> Bools:
-        """bool [items]: what could be recommended, as it is in training or in the catalogue."""
+        """bool [items]: whether an item can be recommended: it is in training or in the catalog."""
         listed = np.zeros(len(self.train.items), dtype=bool)
         if self.catalog is not None:
             listed = np.isin(self.train.items, self.catalog["item_id"].to_numpy(zero_copy_only=False).astype(str))
@@ -46,40 +46,45 @@ class Split:
 
 
 def read_split(folder: Path, *, repeats: bool) -> Split:
-    """sessions.csv of a folder, with test_sessions.csv and items.csv where these are (each may end in .gz too).
+    """Read sessions.csv and, if there, test_sessions.csv and items.csv from a folder; each may end in .gz.
 
-    repeats=False keeps an item's first event in each session alone. Raises ShopstreamError for what is not there,
-    cannot be read or leaves nothing to learn from or to test.
+    repeats=False keeps only an item's first event in each session. Raises ShopstreamError for files that are missing
+    or unreadable, and for sessions that leave nothing to train on or to test.
     """
-    sessions, apart, listing = (_find(folder, name) for name in ("sessions.csv", "test_sessions.csv", "items.csv"))
+    sessions = _find(folder, "sessions.csv")
+    test_sessions = _find(folder, "test_sessions.csv")
+    listing = _find(folder, "items.csv")
     if sessions is None:
-        raise ShopstreamError(f"{folder} has no sessions.csv or sessions.csv.gz; --prepare makes one of public data")
+        raise ShopstreamError(f"{folder} has no sessions.csv or sessions.csv.gz; --prepare makes one from public data")
     catalog = read_catalog(listing)[0] if listing else None
-    listed = catalog["item_id"].to_pylist() if catalog else []
+    catalog_ids = catalog["item_id"].to_pylist() if catalog else []
     train = interactions(read_events(sessions))
-    if apart:
-        test = interactions(read_events(apart))
+    if test_sessions:
+        test = interactions(read_events(test_sessions))
     else:
         train, test = train.split(TEST_SHARE)
     if not repeats:
-        train, test = train.without_repeats(), test.without_repeats()
+        train = train.without_repeats()
+        test = test.without_repeats()
     if not len(train) or not len(test.longer_than(1)):
-        raise ShopstreamError(f"{folder}: there must be a session to learn from, and one of two items or more to test")
+        raise ShopstreamError(f"{folder}: there must be a session to train on, and one of two items or more to test")
     items_of = [np.array(part.items, dtype=object)[part.item] for part in (train, test)]
     users_of = [np.array(part.users, dtype=object)[part.user] for part in (train, test)]
-    item, item_ids = coded(np.concatenate([*items_of, np.array(listed, dtype=object)]))
+    item, item_ids = coded(np.concatenate([*items_of, np.array(catalog_ids, dtype=object)]))
     user, user_ids = coded(np.concatenate(users_of))
-    items, users = list(item_ids), list(user_ids)
-    learnt, met = len(train.item), len(train.item) + len(test.item)
+    items = list(item_ids)
+    users = list(user_ids)
+    train_end = len(train.item)
+    test_end = train_end + len(test.item)
     return Split(
-        train=replace(train, items=items, users=users, item=item[:learnt], user=user[: len(train)]),
-        test=replace(test, items=items, users=users, item=item[learnt:met], user=user[len(train) :]),
+        train=replace(train, items=items, users=users, item=item[:train_end], user=user[: len(train)]),
+        test=replace(test, items=items, users=users, item=item[train_end:test_end], user=user[len(train) :]),
         catalog=catalog,
     )
 
 
 def prepare(name: str, folder: Path) -> None:
-    """Make a folder of one of the public data sets in SHOPSTREAM_DATA; raises ShopstreamError where it is not there."""
+    """Make a folder from one of the public data sets in SHOPSTREAM_DATA; raise ShopstreamError if it is not there."""
     if name not in PREPARED:
         raise ShopstreamError(f"--prepare {name}: choose {' or '.join(PREPARED)}")
     data = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data")) / name
@@ -90,14 +95,14 @@ def prepare(name: str, folder: Path) -> None:
 
 
 def _online_retail(data: Path, folder: Path) -> None:
-    """Clean purchase lines: an invoice is a session, its lines in their order; titles and median prices."""
+    """Write clean purchase lines, in their order, one session per invoice; and titles with median prices."""
     lines = data / "online_retail.csv.gz"
     _write_sessions(lines, folder / "sessions.csv.gz")
     _write(read_catalog(lines)[0].select(ITEM_COLUMNS), folder / "items.csv.gz")
 
 
 def _yoochoose(data: Path, folder: Path) -> None:
-    """The clicks that the data's authors tune on: their training part and their validation part."""
+    """Write the clicks that the authors of the data tune on: their training part and their validation part."""
     for part, name in (("train_tr", "sessions.csv.gz"), ("train_valid", "test_sessions.csv.gz")):
         _write_sessions(data / f"yoochoose-clicks-100k_{part}.txt.gz", folder / name)
 

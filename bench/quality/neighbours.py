@@ -1,4 +1,7 @@
-"""Baselines by neighbouring sessions."""
+"""Baselines that score items by similar past sessions: S-KNN, V-SKNN, STAN and VSTAN.
+
+See bench.quality.baselines for the papers.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +12,12 @@ import scipy.sparse as sp
 
 from bench.quality.baselines import BY_STEPS, Baseline
 from export.interactions import Interactions
+from udfs.features import DAY_MS
 from udfs.sessions import Bools, Floats, Ints
 
-#: Weights fall no lower, so that sessions that share an item remain candidates.
-FAINT = 1e-12
-#: Weight of the item at a position from 1 to `length`.
+#: The lowest weight, so that sessions that share an item remain candidates.
+LOWEST_WEIGHT = 1e-12
+#: Weight of the item at a position, 1 … `length`.
 BY_POSITION: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "same": lambda position, _: np.ones_like(position),
     "linear": lambda position, length: np.maximum(1 - 0.1 * (length - position), 0),
@@ -25,9 +29,9 @@ BY_POSITION: Mapping[str, Callable[[Floats, Floats], Floats]] = {
 
 @dataclass
 class Neighbours(Baseline):
-    """Of the `sample` most recent sessions that share an item with a prefix, the `k` most similar speak.
+    """Neighbours: the `k` most similar of the `sample` most recent sessions that share an item with the prefix.
 
-    score(item) = Σ over neighbours with it, similarity × echo × nearness of the item × rarity of the item
+    score(item) = Σ over neighbours with it, similarity × recency × proximity of the item × boost of the item
 
     remind=False: items of the prefix get no score.
     """
@@ -37,11 +41,11 @@ class Neighbours(Baseline):
     remind: bool = True
 
     def _learn(self, train: Interactions, size: int) -> None:
-        train = train.longer_than(1)  # a single item says nothing of what follows it
+        train = train.longer_than(1)  # a single item has nothing that follows it
         codes = train.session * size + train.item
-        last = _last_of_each(codes)
+        last = _last_occurrences(codes)
         session, item = train.session[last], train.item[last]
-        order = np.argsort(train.end, kind="stable")  # sessions are numbered by recency, the higher the later
+        order = np.argsort(train.end, kind="stable")  # sessions are numbered by time, the latest highest
         number = np.empty(len(train), dtype=np.int64)
         number[order] = np.arange(len(train))
         rows = np.argsort(number[session], kind="stable")
@@ -56,66 +60,71 @@ class Neighbours(Baseline):
         self._rarity = np.maximum(np.log(max(len(train), 1) / np.maximum(events, 1)), 0)
         self._longest = int(np.diff(train.offsets).max(initial=1))
 
-    def _scores(self, sofar: Interactions, size: int) -> Floats:
-        length = np.diff(sofar.offsets)
-        distinct = np.bincount(sofar.session[_last_of_each(sofar.session * (size + 1) + sofar.item)])
-        position = np.arange(len(sofar.item)) - sofar.offsets[sofar.session] + 1
-        # Items of the prefix, each where it was last: position 1 … length, 0 for others.
-        at = np.zeros((len(sofar), size), dtype=np.int64)
-        known = sofar.item >= 0
-        at[sofar.session[known], sofar.item[known]] = position[known]
+    def _scores(self, prefixes: Interactions, size: int) -> Floats:
+        length = np.diff(prefixes.offsets)
+        distinct = np.bincount(prefixes.session[_last_occurrences(prefixes.session * (size + 1) + prefixes.item)])
+        position = np.arange(len(prefixes.item)) - prefixes.offsets[prefixes.session] + 1
+        # The last position, 1 … length, of each item of the prefix; 0 for other items.
+        at = np.zeros((len(prefixes), size), dtype=np.int64)
+        known = prefixes.item >= 0
+        at[prefixes.session[known], prefixes.item[known]] = position[known]
         prefix, item = np.nonzero(at)
-        weight = np.maximum(self._weight(at[prefix, item].astype(float), length[prefix].astype(float)), FAINT)
+        weight = np.maximum(self._weight(at[prefix, item].astype(float), length[prefix].astype(float)), LOWEST_WEIGHT)
         shared = sp.coo_array((weight, (prefix, item)), shape=at.shape).tocsr() @ self._sessions_of
-        scores = np.zeros((len(sofar), size))
-        for row in range(len(sofar)):
-            of_row = slice(*shared.indptr[row : row + 2])
-            near, similarity = shared.indices[of_row].astype(np.int64), shared.data[of_row]
+        scores = np.zeros((len(prefixes), size))
+        for row in range(len(prefixes)):
+            entries = slice(*shared.indptr[row : row + 2])
+            near = shared.indices[entries].astype(np.int64)
+            similarity = shared.data[entries]
             if len(near) > self.sample:
                 recent = np.argpartition(near, -self.sample)[-self.sample :]
-                near, similarity = near[recent], similarity[recent]
+                near = near[recent]
+                similarity = similarity[recent]
             similarity = similarity * self._norm(near, similarity, distinct[row])
             if len(near) > self.k:
                 comparable = (similarity / similarity.max()).astype(np.float32).view(np.int32).astype(np.int64)
                 best = np.argpartition((comparable << 32) | near, -self.k)[-self.k :]
-                near, similarity = near[best], similarity[best]
+                near = near[best]
+                similarity = similarity[best]
             if len(near):
-                scores[row] = self._said(near, similarity, at[row], length[row])
+                scores[row] = self._item_scores(near, similarity, at[row], length[row])
         if not self.remind:
             scores[at > 0] = 0
         return scores
 
-    def _said(self, near: Ints, similarity: Floats, at: Ints, length: int) -> Floats:
-        """float64 [items]: what the neighbours `near` say, after a prefix of `length` with items `at` positions."""
+    def _item_scores(self, near: Ints, similarity: Floats, at: Ints, length: int) -> Floats:
+        """float64 [items]: scores by the neighbours `near`, for a prefix of `length` events.
+
+        at: int64 [items], the last position of each item in the prefix, 0 for none."""
         sizes = self._sizes[near]
         starts = np.cumsum(sizes) - sizes
         events = np.arange(starts[-1] + sizes[-1]) + np.repeat(self._offsets[near] - starts, sizes)
         item = self._items[events]
         shared = at[item]
         latest = np.maximum.reduceat(shared, starts)
-        value = np.repeat(similarity * self._echo((length - latest + 1).astype(float)), sizes)
-        if (nearness := self._nearness) is not None:
+        value = np.repeat(similarity * self._recency((length - latest + 1).astype(float)), sizes)
+        if (proximity := self._proximity) is not None:
             position = self._positions[events]
             anchor = np.maximum.reduceat(np.where(shared > 0, position, 0), starts)
-            value *= nearness[np.abs(position - np.repeat(anchor, sizes))]
-        said: Floats = np.bincount(item, value, minlength=len(at)) * self._boost
-        return said
+            value *= proximity[np.abs(position - np.repeat(anchor, sizes))]
+        scores: Floats = np.bincount(item, value, minlength=len(at)) * self._boost
+        return scores
 
     def _weight(self, position: Floats, length: Floats) -> Floats:
-        """Weight of a prefix's item at a position from 1 to `length`."""
+        """Weight of a prefix's item at a position, 1 … `length`."""
         return BY_POSITION["same"](position, length)
 
-    def _norm(self, near: Ints, shared: Floats, distinct: int) -> Floats:  # noqa: ARG002 for those who need it
-        """What the weight `shared` with the sessions `near` is multiplied by; `distinct` items has the prefix."""
+    def _norm(self, near: Ints, shared: Floats, distinct: int) -> Floats:  # noqa: ARG002 subclasses need them
+        """Factor of the weight `shared` with the sessions `near`; distinct: the prefix's number of distinct items."""
         return np.ones(len(near))
 
-    def _echo(self, steps: Floats) -> Floats:
-        """Weight of a neighbour whose latest common item is the prefix's last (1), the one before (2), …"""
+    def _recency(self, steps: Floats) -> Floats:
+        """Weight of a neighbour whose latest shared item is the prefix's last one (1), the one before (2), …"""
         return np.ones(len(steps))
 
     @property
-    def _nearness(self) -> Floats | None:
-        """Weight of a neighbour's item by how far it is from the last common one there, from 0 on."""
+    def _proximity(self) -> Floats | None:
+        """Weight of a neighbour's item by its distance from the last shared item there: 0, 1, …"""
         return None
 
     @property
@@ -126,7 +135,7 @@ class Neighbours(Baseline):
 
 @dataclass
 class SessionKnn(Neighbours):
-    """Neighbours by the items that they share, in whichever order."""
+    """Neighbours by shared items, in any order."""
 
     name = "sknn"
     space: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -145,7 +154,7 @@ class SessionKnn(Neighbours):
 
 @dataclass
 class VectorSessionKnn(Neighbours):
-    """Later items of the prefix weigh more, in the similarity and in what a neighbour is listened to for."""
+    """Later items of the prefix weigh more, both in the similarity and in the recency of a neighbour."""
 
     name = "vsknn"
     space: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -163,7 +172,7 @@ class VectorSessionKnn(Neighbours):
     def _weight(self, position: Floats, length: Floats) -> Floats:
         return BY_POSITION[self.weighting](position, length)
 
-    def _echo(self, steps: Floats) -> Floats:
+    def _recency(self, steps: Floats) -> Floats:
         return BY_STEPS[self.weighting_score](steps)
 
     @property
@@ -173,7 +182,7 @@ class VectorSessionKnn(Neighbours):
 
 @dataclass
 class Stan(Neighbours):
-    """Later items of the prefix, later sessions, and items near the common one weigh more, all exponentially.
+    """Later items of the prefix, later sessions, and items near the shared one weigh more, all exponentially.
 
     spw: positions in the prefix; snh: days between sessions; inh: positions in the neighbour.
     """
@@ -194,19 +203,19 @@ class Stan(Neighbours):
     def _weight(self, position: Floats, length: Floats) -> Floats:
         return np.asarray(np.exp((position - length) / self.spw))
 
-    def _norm(self, near: Ints, shared: Floats, distinct: int) -> Floats:  # noqa: ARG002 cosine, less the prefix's part
-        # Counted from the latest of the sessions, as only the differences matter.
-        days = (self._ends[near] - self._ends[near].max(initial=0)) / 86_400_000
+    def _norm(self, near: Ints, shared: Floats, distinct: int) -> Floats:  # noqa: ARG002 cosine without the prefix's factor
+        # Relative to the latest of the sessions, as only differences matter.
+        days = (self._ends[near] - self._ends[near].max(initial=0)) / DAY_MS
         return np.asarray(np.exp(days / self.snh) / np.sqrt(self._sizes[near]))
 
     @property
-    def _nearness(self) -> Floats | None:
+    def _proximity(self) -> Floats | None:
         return np.asarray(np.exp(-np.arange(self._longest) / self.inh))
 
 
 @dataclass
 class Vstan(Stan):
-    """STAN with V-SKNN's two weights; ipw: positions in the prefix of the latest common item."""
+    """STAN with V-SKNN's two weights; ipw: positions in the prefix of the latest shared item."""
 
     name = "vstan"
     space: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -222,7 +231,7 @@ class Vstan(Stan):
     ipw: float = 1.02
     idf: float = 5
 
-    def _echo(self, steps: Floats) -> Floats:
+    def _recency(self, steps: Floats) -> Floats:
         return np.asarray(np.exp((1 - steps) / self.ipw))
 
     @property
@@ -230,8 +239,8 @@ class Vstan(Stan):
         return np.asarray(1 + self.idf * self._rarity)
 
 
-def _last_of_each(codes: Ints) -> Bools:
-    """bool [n]: where each code is met last."""
+def _last_occurrences(codes: Ints) -> Bools:
+    """bool [n]: true at the last occurrence of each code."""
     _, first = np.unique(codes[::-1], return_index=True)
     last = np.zeros(len(codes), dtype=bool)
     last[len(codes) - 1 - first] = True

@@ -1,4 +1,4 @@
-"""Our side of `python -m bench quality`: the ranker that a job runs, trained as `python -m export train` does."""
+"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.learn`, and its sources."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,14 +23,14 @@ from udfs.items import LiveItems
 from udfs.learned import LearnedRanker
 from udfs.ranking import RankOptions
 from udfs.runtimes import EncoderOptions
+from udfs.sessions import Ints
 
-Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
-#: Texts whose vectors are kept: all titles of a catalogue.
+#: Texts whose vectors are kept: all titles of a catalog.
 CACHE = 2_000_000
-#: Sources alone, by the name of their row: the column that puts their candidates in order.
-ALONE = {
+#: Single sources, by the name of their row: the ranking feature that orders their candidates.
+SOURCES = {
     "ours-text-only": "content",
     "ours-similar-sessions": "similar",
     "ours-co-visits": "beside",
@@ -40,12 +40,14 @@ ALONE = {
     "ours-listing": "listed_near",
     "ours-popularity": "popularity_recent",
 }
-NAMES = ("ours", "ours-no-text", *ALONE)
+OURS = ("ours", "ours-no-text", *SOURCES)
 WITH_TEXT = ("ours", "ours-text-only")
+#: Ranking features that are shown with the ranker, the most important ones.
+SHOWN_FEATURES = 8
 
 
 class Texts:
-    """Vectors of a catalogue's titles, made once for all that want them."""
+    """The vectors of a catalog's titles, encoded once for all contenders."""
 
     def __init__(self, bundles: Path | None) -> None:
         self._bundles = bundles
@@ -53,7 +55,7 @@ class Texts:
         self._encode: Encode = _no_text
 
     def of(self, items: pa.Table, catalog: pa.Table) -> tuple[Vectors, Encode]:
-        """float32 [items, dimensions], zero for items without a title, and what encodes texts as a job does."""
+        """float32 [items, dimensions], zero for items without a title, and a function that encodes as a job does."""
         if not self._vectors:
             with TemporaryDirectory(prefix="shopstream-texts-") as folder:
                 bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
@@ -61,8 +63,8 @@ class Texts:
                 reference = Encoder(bundle, EncoderOptions(variant="fp32"))
             vectors = reference.encode(catalog["title"].to_pylist())
             self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
-        nothing = np.zeros_like(next(iter(self._vectors.values())))
-        return np.stack([self._vectors.get(item, nothing) for item in items["item_id"].to_pylist()]), self._encode
+        zero = np.zeros_like(next(iter(self._vectors.values())))
+        return np.stack([self._vectors.get(item, zero) for item in items["item_id"].to_pylist()]), self._encode
 
 
 def _exported(catalog: pa.Table, folder: Path) -> Bundle:
@@ -72,17 +74,20 @@ def _exported(catalog: pa.Table, folder: Path) -> Bundle:
 
 
 class Ours:
-    """The learned ranker; texts: where vectors of titles are from, None where titles are not to be read."""
+    """The learned ranker, or one of its sources. texts: the vectors of titles, None if titles are not to be read."""
 
     def __init__(self, name: str, texts: Texts | None, *, repeats: bool) -> None:
-        self.name, self._texts, self._repeats = name, texts, repeats
+        self.name = name
         self.parameters: dict[str, Any] = {}
+        self._texts = texts
+        self._repeats = repeats
         self._encode: Encode
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
-        """Learn a ranker, and put it beside what its sources read."""
+        """Train a ranker, and load what its sources read."""
         items = _table(train.items, catalog)
-        vectors, self._encode = np.zeros((len(items), 1), np.float32), _no_text
+        vectors = np.zeros((len(items), 1), np.float32)
+        self._encode = _no_text
         if catalog is not None and self._texts is not None:
             vectors, self._encode = self._texts.of(items, catalog)
         with TemporaryDirectory(prefix="shopstream-quality-") as folder:
@@ -91,7 +96,7 @@ class Ours:
     def _learn(self, train: Interactions, items: pa.Table, vectors: Vectors, folder: Path) -> None:
         write_past(folder, train, items, vectors)
         bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
-        if self.name in ALONE:
+        if self.name in SOURCES:
             self.finder = Finder(bundle, LiveItems(bundle), repeats=self._repeats)
             return
         (folder / "learning").mkdir()
@@ -101,37 +106,43 @@ class Ours:
         options = RankOptions(k=20, exclude_seen=not self._repeats)
         self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
         self.finder = self.ranker.finder
-        heaviest = sorted(learned.importance.items(), key=lambda each: -each[1])[:8]
-        self.parameters = {name: round(share, 3) for name, share in heaviest}
+        by_importance = sorted(learned.importance.items(), key=lambda feature: -feature[1])
+        self.parameters = {name: round(share, 3) for name, share in by_importance[:SHOWN_FEATURES]}
 
-    def predict(self, sofar: Interactions, k: int, *, repeats: bool) -> Ints:
-        """int64 [S, k], see bench.quality.Contender."""
+    def predict(self, prefixes: Interactions, k: int, *, repeats: bool) -> Ints:
+        """Return int64 [S, k], see bench.quality.contenders.Contender."""
         if repeats != self._repeats:
-            raise ValueError("a ranker learns with repeats or without")
-        out = np.full((len(sofar), k), -1)
-        if self.name in ALONE:
-            for first in range(0, len(sofar), self.finder.most_sessions):
-                part = sofar.part(first, min(first + self.finder.most_sessions, len(sofar)))
-                found = candidates(self.finder, part, self._encode)
-                score = found.columns[:, self.finder.columns.index(ALONE[self.name])]
-                session, item = best(found.session, found.item, score, k)
-                out[first + session, nth_of(session)] = item
-            return out
-        users, row_of = [sofar.users[number] for number in sofar.user], self.finder.items.row_of
-        for number, ranked in enumerate(self.ranker.answer(users, sessions_of(sofar), self._encode)):
-            rows = [row_of[each.item_id] for each in ranked[:k]]
-            out[number, : len(rows)] = rows
-        return out
+            raise ValueError("a ranker is trained with repeats or without")
+        return self._by_source(prefixes, k) if self.name in SOURCES else self._by_ranker(prefixes, k)
+
+    def _by_source(self, prefixes: Interactions, k: int) -> Ints:
+        lists = np.full((len(prefixes), k), -1)
+        for first in range(0, len(prefixes), self.finder.most_sessions):
+            part = prefixes.part(first, min(first + self.finder.most_sessions, len(prefixes)))
+            found = candidates(self.finder, part, self._encode)
+            score = found.columns[:, self.finder.columns.index(SOURCES[self.name])]
+            session, item = best(found.session, found.item, score, k)
+            lists[first + session, nth_of(session)] = item
+        return lists
+
+    def _by_ranker(self, prefixes: Interactions, k: int) -> Ints:
+        lists = np.full((len(prefixes), k), -1)
+        users = [prefixes.users[number] for number in prefixes.user]
+        row_of = self.finder.items.row_of
+        for number, ranked in enumerate(self.ranker.answer(users, sessions_of(prefixes), self._encode)):
+            rows = [row_of[item.item_id] for item in ranked[:k]]
+            lists[number, : len(rows)] = rows
+        return lists
 
 
-def contenders(bundles: Path | None, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
-    """What makes each of our rows; vectors of titles are made once for all of them."""
+def our_contenders(bundles: Path | None, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
+    """A function per row of ours that makes its contender; they share the vectors of titles."""
     texts = Texts(bundles)
-    return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in NAMES}
+    return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in OURS}
 
 
 def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]:
-    """Session and item of the k highest positive scores of each session, the best first; ties to the earlier item."""
+    """Session and item of the k highest positive scores per session, best first; ties go to the lower item number."""
     order = np.lexsort((item, -score, session))
     order = order[score[order] > 0]
     order = order[nth_of(session[order]) < k]
@@ -143,7 +154,7 @@ def _no_text(texts: Sequence[str]) -> Vectors:
 
 
 def _table(ids: Sequence[str], catalog: pa.Table | None) -> pa.Table:
-    """A row an item in the order of their numbers; an item without a title goes by its id."""
+    """One row per item, in the order of their numbers; the id stands in for a missing title."""
     known = {} if catalog is None else {row["item_id"]: row for row in catalog.to_pylist()}
     rows = [known.get(item, {}) for item in ids]
     columns = {name: [row.get(name) for row in rows] for name in ("category", "brand", "price")}

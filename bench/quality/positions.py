@@ -1,4 +1,4 @@
-"""Positions in sessions at which the next item is asked for."""
+"""The positions in sessions at which the next item is predicted, and a contender's predictions there."""
 
 import time
 from collections.abc import Iterator
@@ -12,61 +12,63 @@ from bench.quality.metrics import CHUNK, LONGEST
 from export.interactions import Interactions
 from udfs.sessions import Floats, Ints
 
-#: Prefixes that a contender gets one by one for the latency, after some to warm up.
-ALONE, WARM = 1000, 20
+#: Predictions made one at a time for the latency, after some to warm up.
+LATENCY_PREDICTIONS = 1000
+WARM_UP_PREDICTIONS = 20
 
 
 @dataclass(frozen=True)
 class Positions:
-    """P places in sessions where the next item is asked for, by session, then by length of the prefix."""
+    """P positions in sessions whose next item is predicted, ordered by session, then by length of the prefix."""
 
-    of: Interactions
-    session: Ints  #: int64 [P], the session of each
-    length: Ints  #: int64 [P], events that are given, from 1 on
+    sessions: Interactions
+    session: Ints  #: int64 [P], the session of each position
+    length: Ints  #: int64 [P], events before each position, 1 or more
 
     @classmethod
-    def every(cls, of: Interactions) -> "Positions":
+    def every(cls, sessions: Interactions) -> "Positions":
         """Every position of every session; a session of one event has none."""
-        asked = np.diff(of.offsets) - 1
-        session = np.repeat(np.arange(len(of)), asked)
-        return cls(of, session, np.arange(len(session)) - np.repeat(np.cumsum(asked) - asked, asked) + 1)
+        counts = np.diff(sessions.offsets) - 1
+        session = np.repeat(np.arange(len(sessions)), counts)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        return cls(sessions, session, np.arange(len(session)) - first + 1)
 
     def __len__(self) -> int:
         return len(self.session)
 
     @property
     def target(self) -> Ints:
-        """int64 [P]: the items that are asked for."""
-        return self.of.item.take(self.of.offsets[self.session] + self.length)
+        """int64 [P]: the items to predict."""
+        return self.sessions.item.take(self.sessions.offsets[self.session] + self.length)
 
-    def at(self, places: Ints | slice) -> "Positions":
-        """Some of them."""
-        return Positions(self.of, self.session[places], self.length[places])
+    def take(self, indices: Ints | slice) -> "Positions":
+        """The positions at these indices."""
+        return Positions(self.sessions, self.session[indices], self.length[indices])
 
     def sample(self, count: int, seed: int) -> "Positions":
-        """At most `count` (0: all) positions: those of sessions drawn whole, or of one session where none fits."""
+        """At most `count` (0: all) positions, from whole sessions drawn at random; of one session if none fits."""
         if not count or len(self) <= count:
             return self
         sessions, sizes = np.unique(self.session, return_counts=True)
         drawn = np.random.default_rng(seed).permutation(len(sessions))
-        fit = max(1, int(np.searchsorted(np.cumsum(sizes[drawn]), count, side="right")))
-        return self.at(np.isin(self.session, sessions[drawn[:fit]]).nonzero()[0])
+        fitting = max(1, int(np.searchsorted(np.cumsum(sizes[drawn]), count, side="right")))
+        return self.take(np.isin(self.session, sessions[drawn[:fitting]]).nonzero()[0])
 
     def prefixes(self) -> Interactions:
-        """What is given at each, as sessions in their order here."""
+        """The events before each position, as P sessions in the same order."""
         offsets = np.concatenate(([0], np.cumsum(self.length)))
-        events = np.arange(offsets[-1]) + np.repeat(self.of.offsets[self.session] - offsets[:-1], self.length)
-        columns = {name: getattr(self.of, name)[events] for name in ("item", "time", "type_code")}
-        return replace(self.of, offsets=offsets, user=self.of.user[self.session], **columns)
+        events = np.arange(offsets[-1]) + np.repeat(self.sessions.offsets[self.session] - offsets[:-1], self.length)
+        columns = {name: getattr(self.sessions, name)[events] for name in ("item", "time", "type_code")}
+        return replace(self.sessions, offsets=offsets, user=self.sessions.user[self.session], **columns)
 
     def chunks(self, size: int) -> Iterator["Positions"]:
-        """The same, `size` at a time."""
+        """The positions, `size` at a time."""
         for first in range(0, len(self), size):
-            yield self.at(slice(first, first + size))
+            yield self.take(slice(first, first + size))
 
 
 def predictions(contender: Contender, positions: Positions, *, repeats: bool) -> Ints:
-    """int64 [P, 20]: the contender's lists. Raises ValueError for other shapes and for an item named twice."""
+    """Return int64 [P, 20]: the contender's lists. Raise ValueError for another shape or an item named twice."""
     parts = [contender.predict(part.prefixes(), LONGEST, repeats=repeats) for part in positions.chunks(CHUNK)]
     lists = np.concatenate(parts)
     ordered = np.sort(lists, axis=1)
@@ -76,13 +78,13 @@ def predictions(contender: Contender, positions: Positions, *, repeats: bool) ->
 
 
 def latency(contender: Contender, positions: Positions, count: int, seed: int, *, repeats: bool) -> Floats:
-    """float64 [count]: milliseconds of predictions made one at a time on one core, after some to warm up."""
-    drawn = np.random.default_rng(seed).integers(len(positions), size=WARM + count)
-    prefixes = [positions.at(drawn[[place]]).prefixes() for place in range(len(drawn))]
+    """Return float64 [count]: milliseconds of predictions one at a time on one core, after some to warm up."""
+    drawn = np.random.default_rng(seed).integers(len(positions), size=WARM_UP_PREDICTIONS + count)
+    prefixes = [positions.take(drawn[[index]]).prefixes() for index in range(len(drawn))]
     times = []
     with threadpool_limits(1):  # as in a job's worker
         for prefix in prefixes:
-            start = time.perf_counter()
+            started = time.perf_counter()
             contender.predict(prefix, LONGEST, repeats=repeats)
-            times.append(time.perf_counter() - start)
-    return np.multiply(1000.0, times[WARM:])
+            times.append(time.perf_counter() - started)
+    return np.multiply(1000.0, times[WARM_UP_PREDICTIONS:])

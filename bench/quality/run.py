@@ -1,56 +1,73 @@
-"""The command `python -m bench quality`."""
+"""`python -m bench quality`: next-item prediction in sessions by our ranker and the published baselines."""
 
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from bench.quality.contenders import FIXED, NAMES, TUNED, Contender, draws
+from bench.output import print_json, progress_console, require_known, table_console
+from bench.quality.contenders import FIXED, NAMES, TUNED, Contender, trial_settings
 from bench.quality.data import Split, read_split
 from bench.quality.metrics import METRICS, diversity, gains, intervals, novelty, ranks, traits_of
-from bench.quality.ours import contenders
-from bench.quality.positions import ALONE, Positions, latency, predictions
-from bench.quality.report import Options, Row, report, show
+from bench.quality.ours import our_contenders
+from bench.quality.positions import LATENCY_PREDICTIONS, Positions, latency, predictions
+from bench.quality.report import Row, markdown, show
 from udfs.errors import ShopstreamError
 
-#: What baselines are tuned on: the last of the training sessions, and at most so many of their positions.
-VALIDATION_SHARE, VALIDATION_POSITIONS = 0.2, 2000
+#: Baselines are tuned on the last of the training sessions: this share of them, and at most so many of their positions.
+VALIDATION_SHARE = 0.2
+VALIDATION_POSITIONS = 2000
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command; `positions` 0: all positions; `only` empty: all contenders.
+
+    bundles: the folder of bundles whose encoder reads titles; without one, a bundle is exported.
+    """
+
+    data: Path
+    only: tuple[str, ...] = ()
+    repeats: bool = True
+    quick: bool = False
+    trials: int = 16
+    positions: int = 20_000
+    seed: int = 0
+    report: Path | None = None
+    bundles: Path | None = None
 
 
 def run(options: Options, *, as_json: bool) -> None:
-    """Measure, and print a table or a JSON list; raises ShopstreamError for what a user can mend."""
-    if unknown := sorted(set(options.only) - set(NAMES)):
-        raise ShopstreamError(f"--only names {', '.join(unknown)}; the contenders are {', '.join(NAMES)}")
+    """Measure, and print a table or a JSON list; raise ShopstreamError for what a user can fix."""
+    require_known(options.only, NAMES)
     if options.report is not None and not options.report.absolute().parent.is_dir():
         raise ShopstreamError(f"--report {options.report}: there is no folder {options.report.absolute().parent}")
     if options.quick:
         options = replace(options, trials=min(options.trials, 3), positions=min(options.positions or 2000, 2000))
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    split = read_split(options.data, repeats=options.repeats)
-    race = Race.of(options, split)
-    notes.print(race.about, markup=False)
-    with Progress(console=notes, transient=True) as progress:
-        rows = race.rows(notes, progress)
+    progress = progress_console()
+    evaluation = Evaluation.of(options, read_split(options.data, repeats=options.repeats))
+    progress.print(evaluation.about, markup=False)
+    rows = evaluation.rows(progress)
     if options.report is not None:
-        options.report.write_text(report(race.about, rows))
+        options.report.write_text(markdown(evaluation.about, rows))
     if as_json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        print_json([asdict(row) for row in rows])
     else:
-        show(
-            race.about,
-            rows,
-            options,
-            Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120),
-        )
+        show(evaluation.about, rows, _next_step(options), table_console(120))
+
+
+def _next_step(options: Options) -> str:
+    if options.quick:
+        return "next: the same without --quick, whose few trials and positions do not suffice to rank contenders"
+    return "" if options.report else "next: --report FILE.md keeps this table, --json prints every figure"
 
 
 @dataclass(frozen=True)
-class Race:
+class Evaluation:
     """Everything that contenders have in common."""
 
     options: Options
@@ -61,46 +78,46 @@ class Race:
     traits: Any = field(repr=False)
 
     @classmethod
-    def of(cls, options: Options, split: Split) -> "Race":
-        """Draw the positions, and say what is measured on."""
+    def of(cls, options: Options, split: Split) -> "Evaluation":
+        """Draw the positions, and describe the data."""
         every = Positions.every(split.test)
         positions = every.sample(options.positions, options.seed)
         part = f"all {len(every):,}" if len(positions) == len(every) else f"{len(positions):,} of {len(every):,}"
-        whole = "" if len(positions) == len(every) else f", sessions drawn whole, seed {options.seed}"
+        drawn = "" if len(positions) == len(every) else f", sessions drawn whole, seed {options.seed}"
         train = split.train
         about = (
             f"trained on {len(train):,} sessions, {len(train.item):,} events, {(split.counts > 0).sum():,} items; "
-            f"tested at {part} positions of {len(np.unique(positions.session)):,} sessions{whole}; "
-            f"{'repeats stay' if options.repeats else 'without repeats'}"
+            f"tested at {part} positions of {len(np.unique(positions.session)):,} sessions{drawn}; "
+            f"{'with' if options.repeats else 'without'} repeats"
         )
         return cls(options, split, positions, about, *traits_of(split))
 
-    def rows(self, notes: Console, progress: Progress) -> list[Row]:
-        """Every contender's row, the highest MRR@20 first."""
+    def rows(self, progress: Console) -> list[Row]:
+        """Measure every contender; return their rows, the highest MRR@20 first."""
         names = [name for name in NAMES if not self.options.only or name in self.options.only]
-        fixed = {**contenders(self.options.bundles, repeats=self.options.repeats), **FIXED}
-        task = progress.add_task("", total=len(names))
+        fixed = {**our_contenders(self.options.bundles, repeats=self.options.repeats), **FIXED}
         rows = []
-        for name in names:
-            progress.update(task, description=name)
-            contender, tried, chosen_by = (fixed[name](), 0, None) if name in fixed else self._tuned(name)
-            rows.append(self.measure(name, contender, tried, chosen_by))
-            notes.print(f"{name}: HR@20 {rows[-1].hr_20:.4f}, MRR@20 {rows[-1].mrr_20:.4f}", markup=False)
-            progress.advance(task)
+        with Progress(console=progress, transient=True) as bar:
+            task = bar.add_task("", total=len(names))
+            for name in names:
+                bar.update(task, description=name)
+                contender, trials, valid_mrr = (fixed[name](), 0, None) if name in fixed else self._tuned(name)
+                rows.append(self.measure(name, contender, trials, valid_mrr))
+                progress.print(f"{name}: HR@20 {rows[-1].hr_20:.4f}, MRR@20 {rows[-1].mrr_20:.4f}", markup=False)
+                bar.advance(task)
         return sorted(rows, key=lambda row: -row.mrr_20)
 
     def _tuned(self, name: str) -> tuple[Contender, int, float | None]:
-        """A contender that has learnt nothing yet, how many settings were tried, and the best one's MRR@20."""
+        """An untrained contender at its best setting, the number of settings tried, and the best one's MRR@20."""
         kind = TUNED[name]
         if not kind.space:
             return kind(), 0, None
         earlier, later = self.split.train.split(VALIDATION_SHARE)
-        positions = Positions.every(later).sample(
-            VALIDATION_POSITIONS // (5 if self.options.quick else 1), self.options.seed
-        )
+        count = VALIDATION_POSITIONS // (5 if self.options.quick else 1)
+        positions = Positions.every(later).sample(count, self.options.seed)
         if not len(earlier) or not len(positions):
             raise ShopstreamError(f"{self.options.data}: too few training sessions to tune on")
-        settings = draws(kind.space, self.options.trials, self.options.seed)
+        settings = trial_settings(kind.space, self.options.trials, self.options.seed)
         scores = []
         for setting in settings:
             trial = kind(**setting)
@@ -111,7 +128,7 @@ class Race:
         return kind(**settings[best]), len(settings), scores[best]
 
     def measure(self, name: str, contender: Contender, trials: int, valid_mrr: float | None) -> Row:
-        """Fit a contender on all of the training sessions, and test it."""
+        """Train a contender on all training sessions, and test it."""
         split, positions, options = self.split, self.positions, self.options
         started = time.perf_counter()
         contender.fit(split.train, split.catalog)
@@ -119,20 +136,20 @@ class Race:
         lists = predictions(contender, positions, repeats=options.repeats)
         predicted = time.perf_counter()
         target = positions.target
-        gained = gains(ranks(lists, target))
-        means = dict(zip(METRICS, np.round(gained.mean(axis=0), 6).tolist(), strict=True))
-        ranges = np.round(intervals(gained, positions.session, options.seed), 6).T.tolist()
+        gain = gains(ranks(lists, target))
+        means = dict(zip(METRICS, np.round(gain.mean(axis=0), 6).tolist(), strict=True))
+        ranges = np.round(intervals(gain, positions.session, options.seed), 6).T.tolist()
         cold = split.counts[target] == 0
-        named, known = np.unique(lists[lists >= 0]), split.known
-        alone = latency(
-            contender, positions, ALONE // (10 if options.quick else 1), options.seed, repeats=options.repeats
-        )
-        p50, p99 = np.round(np.percentile(alone, (50, 99)), 4).tolist()
+        named = np.unique(lists[lists >= 0])
+        known = split.known
+        count = LATENCY_PREDICTIONS // (10 if options.quick else 1)
+        times_ms = latency(contender, positions, count, options.seed, repeats=options.repeats)
+        p50, p99 = np.round(np.percentile(times_ms, (50, 99)), 4).tolist()
         return Row(
             name=name,
             **means,
             coverage=round(float(known[named].sum() / known.sum()), 6),
-            cold_hr_20=round(float(gained[cold, METRICS.index("hr_20")].mean()), 6) if cold.any() else None,
+            cold_hr_20=round(float(gain[cold, METRICS.index("hr_20")].mean()), 6) if cold.any() else None,
             p50_ms=p50,
             p99_ms=p99,
             novelty=_rounded(novelty(lists, split.counts)),

@@ -9,7 +9,7 @@ from bench.__main__ import main
 from udfs.bundle import open_bundle
 
 
-def test_a_shop_is_enlarged_by_copies_with_pasts_of_their_own(bundles: Path):
+def test_enlarged_shop_has_own_past(bundles: Path):
     bundle = open_bundle(bundles)
     log, items, vectors = rank.enlarged(bundle, 1500)
     assert len(items) == len(vectors) == len(set(items["title"].to_pylist())) == 1500
@@ -23,8 +23,8 @@ def test_a_shop_is_enlarged_by_copies_with_pasts_of_their_own(bundles: Path):
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
 
 
-def test_a_quick_run(bundles: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rank, "ALONE", 20)
+def test_quick_run_of_rank(bundles: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rank, "SINGLE", 20)
     monkeypatch.setattr(rank, "BATCHED", 64)
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["rank", "--items", "600,2000", "--index-from", "1000", "--bundles", str(bundles), "--json"])

@@ -18,7 +18,7 @@ f(1,7,3,4,'GCTaskThread::run')
 """
 
 
-def test_stacks_become_frames_without_lines():
+def test_frames_of_stacks():
     frames = from_stacks(STACKS)
     assert set(frames) == {
         Frame(0, 0, 10, "all"),
@@ -31,7 +31,7 @@ def test_stacks_become_frames_without_lines():
     assert len(frames) == 6
 
 
-def test_a_page_of_the_profiler_becomes_frames():
+def test_frames_of_profiler_page():
     assert from_page(PAGE) == [
         Frame(0, 0, 10, "all"),
         Frame(1, 0, 7, "Flink: A$B$$Lambda.process"),
@@ -41,22 +41,22 @@ def test_a_page_of_the_profiler_becomes_frames():
 
 
 @pytest.mark.parametrize("frames_of", [from_page, from_stacks])
-def test_a_profile_of_nothing_is_an_error(frames_of):
+def test_empty_profile_is_refused(frames_of):
     with pytest.raises(ShopstreamError):
         frames_of("\n")
 
 
-def test_the_same_frames_draw_the_same_chart(tmp_path: Path):
+def test_flame_graph_is_reproducible(tmp_path: Path):
     pytest.importorskip("matplotlib")
     for name in ("a.svg", "b.svg"):
         draw(from_stacks(STACKS), "workers", tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert "eval (udfs/functions.py)" in (tmp_path / "a.svg").read_text()
-    draw(from_page(PAGE), "task manager", tmp_path / "c.svg")  # dollars are no mathematics
+    draw(from_page(PAGE), "task manager", tmp_path / "c.svg")  # dollar signs are not mathematics
     assert "A$B$$Lambda.process" in (tmp_path / "c.svg").read_text()
 
 
-def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_missing_folder_is_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^1$"):
         main(["profile", "--charts", str(tmp_path / "none")])
     assert "there is no folder" in capsys.readouterr().err

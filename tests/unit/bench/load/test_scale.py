@@ -5,27 +5,27 @@ from itertools import islice
 import pytest
 
 from bench.__main__ import main
-from bench.load import scale
+from bench.load.scale import STEP_S, uniform_events
 
 ITEMS = [f"i{number}" for number in range(50)]
 
 
-def test_every_shopper_has_one_session_of_the_same_length_and_all_are_under_way_at_once():
-    records = list(scale.even(ITEMS, users=40, length=6))
+def test_events_are_uniform():
+    records = list(uniform_events(ITEMS, users=40, length=6))
     events = [json.loads(record.value or b"") for record in records]
     assert Counter(event["user_id"] for event in events) == {f"u{user}": 6 for user in range(40)}
     assert len({event["event_id"] for event in events}) == 240
     times = [event["event_time"] for event in events]
     assert times == sorted(times)
-    assert times[-1] - times[0] == 5 * scale.STEP_S * 1000
+    assert times[-1] - times[0] == 5 * STEP_S * 1000
     assert all(event["user_id"].encode() == record.key for event, record in zip(events, records, strict=True))
     assert len({event["user_id"] for event in events[:40]}) == 40
     assert max(Counter(event["item_id"] for event in events).values()) > 30  # of 240 in 50 items, by Zipf's law
-    again = scale.even(ITEMS, users=40, length=6)
+    again = uniform_events(ITEMS, users=40, length=6)
     assert [record.value for record in islice(again, 100)] == [record.value for record in records[:100]]
 
 
-def test_a_case_that_is_not_there_is_one_clear_line(capsys: pytest.CaptureFixture[str]):
+def test_unknown_case_is_one_line_error(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^1$"):
         main(["scale", "--only", "base,users-2k"])
     assert capsys.readouterr().err.startswith("error: --only names users-2k; the cases are base, users-1k")
