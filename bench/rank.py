@@ -38,7 +38,7 @@ BATCH = 64
 RECALL_QUERIES = 200
 #: Distance of a copy's vector from the original: the length of the noise, before the vector is scaled to unit length.
 JITTER = 0.33
-#: At most so many copies of each past session, each among the items of another copy of the shop.
+#: At most this many copies of each past session, each among the items of another copy of the shop.
 COPIES = 20
 #: Past shoppers of an exported bundle.
 SHOPPERS = 300

@@ -13,12 +13,12 @@ LETTERS = "abcdefgh"
 
 
 def sessions(*items: str, gap: int = DAY_MS) -> Interactions:
-    """A session for each word, a letter an item and a second, the next one starting `gap` ms after the one before."""
+    """One session per word, one item per letter and second; each session starts `gap` ms after the one before."""
     lengths = [len(word) for word in items]
-    time = [gap * place + 1000 * step for place, word in enumerate(items) for step in range(len(word))]
+    time = [gap * number + 1000 * step for number, word in enumerate(items) for step in range(len(word))]
     return Interactions(
         items=list(LETTERS),
-        users=[f"u{place}" for place in range(len(items))],
+        users=[f"u{number}" for number in range(len(items))],
         offsets=np.concatenate(([0], np.cumsum(lengths))),
         user=np.arange(len(items)),
         item=np.array([LETTERS.index(letter) for letter in "".join(items)]),
@@ -36,7 +36,7 @@ class FixedLists:
         self.items, self.prefixes = items, list[int]()
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
-        """There is nothing to learn."""
+        """Nothing to train."""
 
     def predict(self, prefixes: Interactions, k: int, *, repeats: bool) -> Ints:  # noqa: ARG002
         self.prefixes.append(len(prefixes))

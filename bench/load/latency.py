@@ -203,12 +203,12 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
     try:
         for reader in readers.values():
             reader.start()
-        warm_up = _send(settings, sender, stream, capacity / 2, seconds)
+        warm_up = send_events(settings, sender, stream, capacity / 2, seconds)
         readers["read_committed"].wait(set(warm_up), FIRST_ANSWER_S)
         if not warm_up.keys() <= readers["read_committed"].arrived.keys():
             raise ShopstreamError(f"the job did not answer its first events within {FIRST_ANSWER_S:.0f} s")
         for load in LOADS:
-            appended = _send(settings, sender, stream, capacity * load, seconds)
+            appended = send_events(settings, sender, stream, capacity * load, seconds)
             for isolation, reader in readers.items():
                 reader.wait(set(appended), LAST_ANSWER_S + interval_ms / 1000)
                 times = [reader.arrived[key] - at for key, at in appended.items() if key in reader.arrived]
@@ -237,14 +237,17 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
             reader.stop()
 
 
-def _send(
+def send_events(
     settings: Settings, sender: Producer, stream: Iterator[Record], rate: float, seconds: float
 ) -> dict[str, float]:
-    """Send events at a rate; return when Kafka appended each trigger, epoch ms, by the id of its recommendation."""
+    """Send events at a rate, in events/s, for some seconds.
+
+    Returns when Kafka appended each trigger, epoch ms, by the id of its recommendation. Repeats are no triggers.
+    """
     keys = settings.keys()
     # Made in advance, while the job does not need the processor.
     records = [(record, trigger_of(settings, keys, record)) for record in islice(stream, int(rate * seconds))]
-    gc.freeze()  # the garbage collector would halt the readers to scan so many objects
+    gc.freeze()  # the garbage collector would halt the readers to scan all these objects
     appended: dict[str, float] = {}
     topic = settings.topics.clickstream
 

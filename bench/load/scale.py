@@ -111,7 +111,7 @@ def run(only: tuple[str, ...], share: float, limit_s: float, bundles: Path | Non
 
 
 def _shop(items: int, folder: Path, progress: Console) -> Path:
-    """The bundles of a shop with so many items, exported once."""
+    """The bundles of a shop with this many items, exported once."""
     shop = folder / f"shop-{items}"
     if not (shop / "bundles").exists():
         shop.mkdir(exist_ok=True)

@@ -122,7 +122,7 @@ def run_soak(
 def soak(
     settings: Settings, bundle: Bundle, contender: Running, capacity: float, seconds: float, progress: Console
 ) -> Soaked:
-    """Send events at LOAD × capacity, for so many seconds after the first answer. contender: the job on its cluster."""
+    """Send events at LOAD × capacity until `seconds` after the first answer. contender: the job on its cluster."""
     stream = simulate(bundle.items().table.to_pylist(), shoppers=SHOPPERS, bad_share=0)
     keys = settings.keys()
     rate = capacity * LOAD

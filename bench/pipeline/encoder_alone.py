@@ -16,7 +16,7 @@ from udfs.items import LiveItems
 from udfs.learned import open_ranker
 from udfs.ranking import RankOptions
 
-#: At most so many triggers give the texts, in batches as large as those that cross into the job's Python.
+#: The texts are those of at most this many triggers, in batches as large as those of the job.
 TRIGGERS = 4096
 #: How long the encoder runs, in seconds.
 ENCODER_S = 20.0

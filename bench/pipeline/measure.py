@@ -16,9 +16,9 @@ from udfs.errors import ShopstreamError
 LOOK_S = 0.25
 #: Seconds between two looks at the processes.
 USAGE_S = 1.0
-#: A contender is finished when everything due is there and nothing came for so many seconds.
+#: Seconds without a new result after which a contender with everything due is finished.
 SETTLE_S = 3.0
-#: A contender is stuck when nothing came for so many seconds.
+#: Seconds without a new result after which any other contender is stuck.
 STUCK_S = 180.0
 #: Seconds to wait for a first or a last answer.
 WAIT_S = 300.0

@@ -28,7 +28,7 @@ LOOP_RECORDS = 1000
 BYTEWAX_BATCH = 1000
 QUIX_COMMIT_EVERY = 2000
 SPARK_OFFSETS = 20_000
-SPARK_BATCHES = 10  # at least so many micro-batches
+SPARK_BATCHES = 10  # at least this many micro-batches
 SPARK_ROWS = 2000
 SPARK_MEMORY = "2g"
 

@@ -25,7 +25,7 @@ EVENTS = 1_000_000
 QUICK_EVENTS = 20_000
 #: Items of the simulated shop.
 ITEMS = 1500
-#: The simulated shop has one shopper per so many events.
+#: Events per shopper of the simulated shop.
 EVENTS_PER_SHOPPER = 50
 #: The topic with the same events and one unreadable record after each GOOD_PER_BAD of them.
 BAD_TOPIC = "clickstream-bad"

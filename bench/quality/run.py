@@ -18,8 +18,9 @@ from bench.quality.positions import LATENCY_PREDICTIONS, Positions, latency, pre
 from bench.quality.report import Row, markdown, show
 from udfs.errors import ShopstreamError
 
-#: Baselines are tuned on the last of the training sessions: this share of them, and at most so many of their positions.
+#: Share of the training sessions, the last ones, that baselines are tuned on.
 VALIDATION_SHARE = 0.2
+#: At most this many positions of them are used.
 VALIDATION_POSITIONS = 2000
 
 

@@ -66,7 +66,7 @@ def test_sknn_by_hand():
         assert listed(SessionKnn(10, 10, True, similarity), DAYS, "ab", repeats=False) == ["ced."]
         assert listed(SessionKnn(10, 10, True, similarity), DAYS, "ab", k=5) == ["baced"]
         assert listed(SessionKnn(10, 10, False, similarity), DAYS, "ab", k=5) == ["cedab"]
-        # The two most recent are equally similar, and the more recent speaks.
+        # The two most recent are equally similar, and the more recent counts.
         assert listed(SessionKnn(1, 2, True, similarity), DAYS, "ab", repeats=False) == ["ecd."]
         assert listed(SessionKnn(1, 3, True, similarity), DAYS, "ab", repeats=False) == ["cde."]
     # Cosine to ab: 1/2 and 2/√10 = .63; Jaccard: 1/3 and 2/5.
@@ -96,7 +96,7 @@ def test_stan_by_hand():
     assert listed(Stan(10, 10, spw=1, snh=1000, inh=1000), DAYS, "ab", repeats=False) == ["cde."]
     # Half a day: e^-4 and e^-2 of the first two are left.
     assert listed(Stan(10, 10, spw=1, snh=0.5, inh=1000), DAYS, "ab", repeats=False) == ["edc."]
-    # c is two places from the last common item, d one before it, e at the end: only the nearest remains.
+    # c is two positions from the last shared item, d one before it, e at the end: only the nearest remains.
     assert listed(Stan(10, 10, spw=1, snh=1000, inh=0.1), sessions("dagce"), "a", k=3, repeats=False) == ["gdc"]
     # The prefix's last item alone counts.
     assert listed(Stan(1, 10, spw=0.00001, snh=1000, inh=2), DAYS, "ba", repeats=False)[0][0] == "e"
@@ -128,19 +128,21 @@ def test_unknown_items_get_popular_ones():
 
 
 def scores_by_formula(contender: Any, train: Interactions, prefix: list[int]) -> dict[int, float]:
-    """{item: score}: what sknn, vsknn, stan and vstan say, one session and one item at a time."""
+    """{item: score}: by the formulas of sknn, vsknn, stan and vstan, one session and one item at a time."""
     past = [train.item[slice(*train.offsets[n : n + 2])].tolist() for n in range(len(train))]
     past = [(end, items) for end, items in zip(train.end.tolist(), past, strict=True) if len(items) > 1]
     events = Counter(item for _, items in past for item in items)
     length = len(prefix)
-    place = {item: position for position, item in enumerate(prefix, 1)}
+    last_in_prefix = {item: position for position, item in enumerate(prefix, 1)}
     stan = isinstance(contender, Stan)
     weight = dict.fromkeys(prefix, 1.0)
     if stan:
-        weight = {item: math.exp((at - length) / contender.spw) for item, at in place.items()}
+        weight = {item: math.exp((at - length) / contender.spw) for item, at in last_in_prefix.items()}
     elif isinstance(contender, VectorSessionKnn):
         rule = BY_POSITION[contender.weighting]
-        weight = {item: float(rule(np.array(float(at)), np.array(float(length)))) for item, at in place.items()}
+        weight = {
+            item: float(rule(np.array(float(at)), np.array(float(length)))) for item, at in last_in_prefix.items()
+        }
     sharing = [(end, items) for end, items in past if set(items) & set(prefix)][-contender.sample :]
     similar = []
     for end, items in sharing:
@@ -153,20 +155,20 @@ def scores_by_formula(contender: Any, train: Interactions, prefix: list[int]) ->
         similar.append((round(similarity, 9), end, items))  # 1/3 + 2/3 is 1
     score: dict[int, float] = defaultdict(float)
     for similarity, _, items in sorted(similar)[::-1][: contender.k]:
-        steps = length - max(place[item] for item in items if item in place) + 1
+        steps = length - max(last_in_prefix[item] for item in items if item in last_in_prefix) + 1
         last = {item: position for position, item in enumerate(items)}
-        anchor = max(last[item] for item in items if item in place)
+        anchor = max(last[item] for item in items if item in last_in_prefix)
         for item in set(items) - (set() if contender.remind else set(prefix)):
-            said = similarity
+            value = similarity
             if isinstance(contender, VectorSessionKnn):
-                said *= float(BY_STEPS[contender.weighting_score](np.array(float(steps))))
+                value *= float(BY_STEPS[contender.weighting_score](np.array(float(steps))))
             if isinstance(contender, Vstan):
-                said *= math.exp((1 - steps) / contender.ipw)
+                value *= math.exp((1 - steps) / contender.ipw)
             if stan:
-                said *= math.exp(-abs(last[item] - anchor) / contender.inh)
+                value *= math.exp(-abs(last[item] - anchor) / contender.inh)
             if isinstance(contender, VectorSessionKnn | Vstan):
-                said *= 1 + contender.idf * math.log(len(past) / events[item])
-            score[item] += said
+                value *= 1 + contender.idf * math.log(len(past) / events[item])
+            score[item] += value
     return score
 
 
@@ -188,15 +190,18 @@ def scores_by_formula(contender: Any, train: Interactions, prefix: list[int]) ->
 def test_neighbours_follow_their_formulas(contender: Baseline):
     rng = np.random.default_rng(5)
     words = ["".join(rng.choice(list(LETTERS), rng.integers(1, 7), p=np.arange(1, 9) / 36)) for _ in range(120)]
-    train, met = sessions(*words[:80], gap=DAY_MS // 3), Positions.every(sessions(*words[80:]))
+    train = sessions(*words[:80], gap=DAY_MS // 3)
+    positions = Positions.every(sessions(*words[80:]))
     contender.fit(train, None)
-    prefixes = met.prefixes()
+    prefixes = positions.prefixes()
     lists = contender.predict(prefixes, 8, repeats=True)
     assert len(lists) > 80
-    for place, named in enumerate(lists.tolist()):
-        said = scores_by_formula(contender, train, prefixes.item[slice(*prefixes.offsets[place : place + 2])].tolist())
+    for number, named in enumerate(lists.tolist()):
+        expected = scores_by_formula(
+            contender, train, prefixes.item[slice(*prefixes.offsets[number : number + 2])].tolist()
+        )
         assert sorted(named) == list(range(8))
-        scores = [said[item] for item in named]
+        scores = [expected[item] for item in named]
         assert scores == pytest.approx(sorted(scores, reverse=True), rel=1e-5)
         assert scores[0] > 0
 
@@ -211,8 +216,8 @@ def test_lists_are_independent_of_batch(kind: type[Baseline], shop_folder: Path)
     alone = [contender.predict(part.prefixes(), 20, repeats=False) for part in positions.chunks(1)]
     assert np.array_equal(together, np.concatenate(alone))
     prefixes = positions.prefixes()
-    for place, named in enumerate(together):
-        assert not set(named) & set(prefixes.item[slice(*prefixes.offsets[place : place + 2])])
+    for number, named in enumerate(together):
+        assert not set(named) & set(prefixes.item[slice(*prefixes.offsets[number : number + 2])])
     assert (split.counts[together] > 0).all()
 
 
