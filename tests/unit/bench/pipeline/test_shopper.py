@@ -74,7 +74,7 @@ def test_only_latest_events_are_kept():
     assert last is not None
     assert last[5] == 100
     assert shopper.add(event("e36", 10)) is None
-    assert shopper.add(event("e20", 10)) is not None  # further back than is looked
+    assert shopper.add(event("e20", 10)) is not None  # beyond the ids that are kept
 
 
 def test_columns_match_those_of_job():
