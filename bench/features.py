@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from flink_jobs import simulate
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.simulate import simulate
 from udfs.contracts import EVENT_TYPES
 from udfs.events import EVENT_COLUMNS, parse_events
 from udfs.features import CENTRE_WEIGHT, FEATURES, PLURAL, compute_columns
@@ -37,7 +38,7 @@ ZONES = {"en-GB": "Europe/London", "en-US": "America/New_York", "en-IE": "Europe
 
 def features(quick: bool, as_json: bool) -> None:
     """Measure and print. quick: fewer sessions and runs."""
-    catalog = simulate.make_catalog(1500)
+    catalog = make_catalog(1500)
     closed = make_events(catalog, CLOSED // 10 if quick else CLOSED)
     cases = {
         "closed sessions": (closed, DIMENSIONS),
@@ -100,7 +101,7 @@ def make_catalogue(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Cata
 
 def make_events(catalog: list[dict[str, Any]], sessions: int) -> pd.DataFrame:
     """Events of simulated sessions, some late, some twice; by session (its number in `session`) as they arrived."""
-    records = simulate.simulate(catalog, sessions=sessions, bad_share=0)
+    records = simulate(catalog, sessions=sessions, bad_share=0)
     frame = pd.DataFrame(parse_events(record.value for record in records), columns=list(EVENT_COLUMNS))
     by_time = frame.sort_values(["user_id", "event_time"])
     opens = (by_time["user_id"] != by_time["user_id"].shift()) | (by_time["event_time"].diff() >= GAP_MS)

@@ -31,9 +31,17 @@ from deploy.local.flink import LocalFlink
 from deploy.local.jars import jars
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port, last_error, terminate
-from flink_jobs import brokers, simulate
-from flink_jobs import submit as submitting
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.clients import open_admin, open_consumer, open_producer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.reading import read_topic
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate, write_shop
+from flink_jobs.submit.cluster import query_cluster
+from flink_jobs.submit.command import flink_run, job_arguments, submit_command
+from flink_jobs.submit.registry import JOBS, Job
 from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.encoder import Encoder
@@ -44,16 +52,16 @@ from udfs.ranking import RankOptions
 
 #: Where the same events are with a broken one after each 99.
 BAD_TOPIC, BAD_EACH = "clickstream-bad", 99
-_JOBS = submitting.Job(ROOT / "bench" / "pipeline_jobs.py", "a contender", topics=("clickstream", "recommendations"))
+_JOBS = Job(ROOT / "bench" / "pipeline_jobs.py", "a contender", topics=("clickstream", "recommendations"))
 #: Flink's contenders: the job, settings beside the defaults, and what only its file takes.
-FLINK: Mapping[str, tuple[submitting.Job, tuple[str, ...], tuple[str, ...]]] = {
-    "ours": (submitting.JOBS["recommend"], (), ()),
+FLINK: Mapping[str, tuple[Job, tuple[str, ...], tuple[str, ...]]] = {
+    "ours": (JOBS["recommend"], (), ()),
     "floor": (_JOBS, (), ("--contender", "floor")),
     "identity": (_JOBS, (), ("--contender", "identity")),
-    "ours-cold": (submitting.JOBS["recommend"], ("encoder.cache=0",), ()),
-    "ours-rocksdb": (submitting.JOBS["recommend"], ("checkpoint.backend=rocksdb",), ()),
+    "ours-cold": (JOBS["recommend"], ("encoder.cache=0",), ()),
+    "ours-rocksdb": (JOBS["recommend"], ("checkpoint.backend=rocksdb",), ()),
     "identity-rocksdb": (_JOBS, ("checkpoint.backend=rocksdb",), ("--contender", "identity")),
-    "ours-bad": (submitting.JOBS["recommend"], (f"topics.clickstream={BAD_TOPIC}",), ()),
+    "ours-bad": (JOBS["recommend"], (f"topics.clickstream={BAD_TOPIC}",), ()),
 }
 #: The others, and whether they run in the peers' environment; `encoder` is no pipeline, but the most that one can do.
 OTHERS: Mapping[str, bool] = {
@@ -195,9 +203,7 @@ def catch_up(options: Options, folder: Path, notes: Console) -> tuple[str, list[
     names = [name for name in NAMES if not options.only or name in options.only]
     with broker(folder) as address:
         base = [*settings_for(address, bundle), *options.assignments]
-        stream = simulate.simulate(
-            bundle.items().table.to_pylist(), events=options.events, shoppers=shoppers, bad_share=0
-        )
+        stream = simulate(bundle.items().table.to_pylist(), events=options.events, shoppers=shoppers, bad_share=0)
         prepared = prepare(load_settings(None, base), stream, notes)
         prepared = replace(prepared, about=f"{prepared.about}; 2 % of the events up to 20 s late; bundle {bundle.id}")
         notes.print(prepared.about, markup=False)
@@ -266,7 +272,7 @@ def bundle_for(options: Options, folder: Path, notes: Console) -> Bundle:
 def export_shop(shoppers: int, folder: Path, notes: Console, items: int = ITEMS) -> None:
     """A bundle of the simulated shop in `folder`/bundles, its ranker learned."""
     notes.print("exporting the bundle of a simulated shop")
-    simulate.write(folder / "shop", events=1, items=items, shoppers=shoppers)
+    write_shop(folder / "shop", events=1, items=items, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]
     command = [sys.executable, "-m", "export", "train", *files, "--out", str(folder / "bundles"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -282,17 +288,17 @@ def last_line(text: str) -> str:
 # --- what is prepared -------------------------------------------------------------------------------------------------
 
 
-def prepare(settings: Settings, stream: Iterable[simulate.Record], notes: Console) -> Prepared:
+def prepare(settings: Settings, stream: Iterable[Record], notes: Console) -> Prepared:
     """Fill `clickstream` with events, none of them broken."""
-    brokers.create_topics(settings, cores())
+    create_topics(settings, cores())
     decode = msgspec.json.Decoder(ClickstreamEvent).decode
     due, users, counts = set[str](), set[str](), dict[str, int]()
     first: list[tuple[bytes, bytes]] = []
     records = repeats = size = 0
     seen = set[str | None]()
     begun = time.monotonic()
-    with brokers.reachable(settings):
-        producer = brokers.producer(settings)
+    with reachable(settings):
+        producer = open_producer(settings)
         for record in stream:
             key, value = record.key or b"", record.value or b""
             repeats += record.kind == "duplicate"
@@ -320,14 +326,12 @@ def prepare(settings: Settings, stream: Iterable[simulate.Record], notes: Consol
 
 def spoil(settings: Settings, bundle: Bundle, events: int, shoppers: int) -> None:
     """Fill another topic with what `prepare` does, and a broken record after each BAD_EACH; as many answers are due."""
-    brokers.create_topics(settings, cores())
+    create_topics(settings, cores())
     catalog = bundle.items().table.to_pylist()
-    bad = (record for record in simulate.simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
-    with brokers.reachable(settings):
-        producer = brokers.producer(settings)
-        for count, record in enumerate(
-            simulate.simulate(catalog, events=events, shoppers=shoppers, bad_share=0), start=1
-        ):
+    bad = (record for record in simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
+    with reachable(settings):
+        producer = open_producer(settings)
+        for count, record in enumerate(simulate(catalog, events=events, shoppers=shoppers, bad_share=0), start=1):
             for each in (record, next(bad)) if count % BAD_EACH == 0 else (record,):
                 producer.send(settings.topics.clickstream, key=each.key, value=each.value)
         producer.flush()
@@ -349,7 +353,7 @@ def race(
         share = write_batches(own / "batches.json", bundle, prepared)
         with other(name, own, settings, prepared.events, notes) as contender:
             return encode_for(ENCODER_S, contender, share)
-    brokers.create_topics(settings, cores())
+    create_topics(settings, cores())
     with (
         flink(name, own, assignments)
         if name in FLINK
@@ -358,8 +362,8 @@ def race(
         samples, through = watch(settings, contender, len(prepared.due), options.limit_s)
         asked, state_mb = contender.texts(), contender.state_mb()
     digests, records = read_records(settings)
-    with brokers.reachable(settings):
-        admin = brokers.admin(settings)
+    with reachable(settings):
+        admin = open_admin(settings)
         admin.delete_topics([topic])
         admin.close()
     return Run(samples, asked, through, digests, records, state_mb)
@@ -389,12 +393,12 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
         status = cluster.start()
         given = [*assignments, *more, f"flink.address={status.url.removeprefix('http://')}"]
         settings = load_settings(None, given)
-        command = submitting.flink_run(job, settings, submitting.job_arguments(settings, None, given))
+        command = flink_run(job, settings, job_arguments(settings, None, given))
         began = time.monotonic()
-        job_id = submitting.submit([*command, *arguments], settings)
+        job_id = submit_command([*command, *arguments], settings)
 
         def check() -> None:
-            state = submitting.cluster(settings, f"/jobs/{job_id}")["state"]
+            state = query_cluster(settings, f"/jobs/{job_id}")["state"]
             if state in ("FAILED", "FAILING", "CANCELED"):
                 raise ShopstreamError(f"its job is {state.lower()}")
 
@@ -406,7 +410,7 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
             return encoder_texts(settings, job_id)
 
         def state_mb() -> float | None:
-            last = submitting.cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+            last = query_cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
             return round(last["state_size"] / 1e6, 3) if last else None
 
         roots = [pid for pid in (status.job_manager_pid, status.task_manager_pid) if pid is not None]
@@ -418,12 +422,12 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
 def encoder_texts(settings: Settings, job_id: str) -> int:
     """Texts that the job's encoders were asked for, by Flink's metrics."""
     asked = 0
-    for vertex in submitting.cluster(settings, f"/jobs/{job_id}")["vertices"]:
+    for vertex in query_cluster(settings, f"/jobs/{job_id}")["vertices"]:
         path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
-        names = [each["id"] for each in submitting.cluster(settings, path)]
+        names = [each["id"] for each in query_cluster(settings, path)]
         wanted = [name for name in names if name.endswith((".encoder.texts", ".encoder.cached"))]
         if wanted:
-            asked += sum(int(each["value"]) for each in submitting.cluster(settings, f"{path}?get={','.join(wanted)}"))
+            asked += sum(int(each["value"]) for each in query_cluster(settings, f"{path}?get={','.join(wanted)}"))
     return asked
 
 
@@ -533,8 +537,8 @@ def watch(settings: Settings, contender: Contender, due: int, limit_s: float) ->
     topic = settings.topics.recommendations
     samples: list[Sample] = []
     used = moved = -STUCK_S
-    with brokers.reachable(settings):
-        client = brokers.consumer(settings, committed=False)
+    with reachable(settings):
+        client = open_consumer(settings, committed=False)
         places = [TopicPartition(topic, number) for number in client.partitions_for_topic(topic) or ()]
         try:
             while True:
@@ -570,7 +574,7 @@ def read_records(settings: Settings) -> tuple[dict[str, int], int]:
     """Of the committed recommendations: a digest by recommendation id, and how many there are."""
     digests: dict[str, int] = {}
     records = 0
-    for message in brokers.records(settings, settings.topics.recommendations):
+    for message in read_topic(settings, settings.topics.recommendations):
         value = message.value
         digests[value[len(ID) : value.index(b'"', len(ID))].decode()] = hash(value)
         records += 1

@@ -11,8 +11,14 @@ import pandas as pd
 from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
 from pyflink.table.udf import udf
 
-from flink_jobs import recommend, tables
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.jobs.recommend import build
+from flink_jobs.jobs.script import job_parser, run_job
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.ddl import literal
+from flink_jobs.sql.environment import flink_configuration
+from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
+from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
 from udfs.events import PACKED, PROPERTIES
 from udfs.recommend import RecommendOptions
 
@@ -33,24 +39,24 @@ def identity(_: RecommendOptions) -> Any:
 
 def floor(settings: Settings) -> StatementSet:
     """Sessions by the main job's views; the answer is the recommendation's id and how many events were collected."""
-    configuration = recommend.flink_configuration(settings)
+    configuration = flink_configuration(settings, "shopstream-floor")
     environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration)
     table_env = TableEnvironment.create(environment.build())
     table_env.execute_sql(f"""CREATE TEMPORARY TABLE clickstream (
   event_id STRING, event_type STRING, user_id STRING, event_time STRING, item_id STRING, query STRING, price DOUBLE,
   quantity BIGINT, rating DOUBLE, dwell_ms BIGINT, properties MAP<STRING, STRING>, arrival AS PROCTIME()
 ) WITH (
-  'connector' = 'kafka', 'topic' = {tables.literal(settings.topics.clickstream)},
-  'properties.bootstrap.servers' = {tables.literal(settings.kafka.bootstrap)},
-  'properties.group.id' = {tables.literal(settings.kafka.group)}, 'scan.startup.mode' = 'earliest-offset',
+  'connector' = 'kafka', 'topic' = {literal(settings.topics.clickstream)},
+  'properties.bootstrap.servers' = {literal(settings.kafka.bootstrap)},
+  'properties.group.id' = {literal(settings.kafka.group)}, 'scan.startup.mode' = 'earliest-offset',
   'format' = 'json', 'json.ignore-parse-errors' = 'true'
 )""")
-    table_env.execute_sql(tables.recommendations_table(settings))
-    views = tables.session_views(settings) | tables.answer_views(settings)
+    table_env.execute_sql(recommendations_table(settings))
+    views = session_views(settings) | answer_views(settings)
     del views["parsed"]
     listed = ", ".join(f"CAST({name} AS STRING)" for name in PACKED if name not in PROPERTIES)
     told = ", ".join(f"properties['{name}']" for name in PROPERTIES)
-    read = {name: name for name in tables.PACKED_FIELDS}
+    read = {name: name for name in PACKED_FIELDS}
     read |= {"event_time": FLOOR_TIME, "packed": f"CONCAT_WS(',', {listed}, {told})"}
     fields = ", ".join(f"{sql} AS {name}" for name, sql in read.items())
     views["events"] = f"SELECT {fields}, arrival FROM clickstream"  # noqa: S608
@@ -61,18 +67,18 @@ def floor(settings: Settings) -> StatementSet:
     for name, query in views.items():
         table_env.execute_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
     statements = table_env.create_statement_set()
-    statements.add_insert_sql(tables.INSERT_RECOMMENDATIONS)
+    statements.add_insert_sql(INSERT_RECOMMENDATIONS)
     return statements
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the jobs, on the cluster that `flink run` names."""
-    parser = recommend.job_parser(__doc__)
+    parser = job_parser(__doc__)
     parser.add_argument("--contender", choices=("identity", "floor"), required=True)
     options = parser.parse_args(arguments)
     settings = load_settings(options.config, options.set)
-    job = floor(settings) if options.contender == "floor" else recommend.build(settings, (), identity)
-    recommend.run(job, options)
+    job = floor(settings) if options.contender == "floor" else build(settings, (), identity)
+    run_job(job, options)
 
 
 if __name__ == "__main__":

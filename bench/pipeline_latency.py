@@ -21,8 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pipeline import ID, Options, broker, bundle_for, catch_up, cores, flink, settings_for
-from flink_jobs import brokers, simulate
-from flink_jobs.settings import CHECKPOINT_MS, RARE_CHECKPOINT_MS, Settings, load_settings
+from flink_jobs.brokers.clients import open_admin
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.reading import end_offsets
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.flink import CHECKPOINT_MS, RARE_CHECKPOINT_MS
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate
 from udfs.bundle import Bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
@@ -76,7 +83,7 @@ class Reader(threading.Thread):
         self._consumer = Consumer(
             _client(settings) | {"group.id": "latency", "enable.auto.commit": False, "isolation.level": isolation}
         )
-        parts = range(len(brokers.end_offsets(settings, settings.topics.recommendations)))
+        parts = range(len(end_offsets(settings, settings.topics.recommendations)))
         self._consumer.assign([TopicPartition(settings.topics.recommendations, part, 0) for part in parts])
 
     def run(self) -> None:
@@ -151,24 +158,24 @@ def measure_latency(
         settings = load_settings(None, assignments)
         _create_timed_topic(settings)
         notes.print(f"latency: {way}, checkpoints each {interval} ms", markup=False)
-        with brokers.reachable(settings), flink("ours", own, assignments):
+        with reachable(settings), flink("ours", own, assignments):
             rows += _loads(settings, bundle, capacity, seconds, notes)
     return rows
 
 
 def _create_timed_topic(settings: Settings) -> None:
     """`clickstream` whose records carry the time of their append; then the other topics."""
-    with brokers.reachable(settings):
-        admin = brokers.admin(settings)
+    with reachable(settings):
+        admin = open_admin(settings)
         timed = {"message.timestamp.type": "LogAppendTime"}
         admin.create_topics([NewTopic(settings.topics.clickstream, cores(), 1, topic_configs=timed)])
         admin.close()
-    brokers.create_topics(settings, cores())
+    create_topics(settings, cores())
 
 
 def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, notes: Console) -> Iterator[Latency]:
     """One load after the other on a job that runs; before them as long at half of the capacity, to warm up."""
-    events = simulate.simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
+    events = simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
     # Without transactions there is nothing uncommitted: a second reader would only take time from the job.
     isolations = ISOLATIONS if settings.sink.guarantee == "exactly-once" else {"read_committed": True}
     readers = {name: Reader(settings, committed) for name, committed in isolations.items()}
@@ -202,11 +209,11 @@ def _loads(settings: Settings, bundle: Bundle, capacity: float, seconds: float, 
 
 
 def _send(
-    settings: Settings, producer: Producer, events: Iterator[simulate.Record], rate: float, seconds: float
+    settings: Settings, producer: Producer, events: Iterator[Record], rate: float, seconds: float
 ) -> dict[str, float]:
     """Send events at a rate; when Kafka appended each trigger, epoch ms, by the recommendation that is due for it."""
     decode = msgspec.json.Decoder(ClickstreamEvent).decode
-    ahead: list[tuple[simulate.Record, str | None]] = []  # with what is due; made before the job needs the processor
+    ahead: list[tuple[Record, str | None]] = []  # with what is due; made before the job needs the processor
     for record in islice(events, int(rate * seconds)):
         event = decode(record.value or b"")
         ahead.append((record, f"{event.user_id}/{event.event_id}" if event.event_type in settings.triggers else None))

@@ -1,6 +1,6 @@
 """Sessions kept in Python, for whoever has no SQL: what a peer's state is, and the answers to a batch of it.
 
-The rules are those of flink_jobs.tables.session_views, so the answers are the same, to the byte.
+The rules are those of flink_jobs.sql.sessions.session_views, so the answers are the same, to the byte.
 """
 
 import json

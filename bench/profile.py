@@ -38,8 +38,10 @@ from bench.pipeline import (
     shoppers_of,
     wait,
 )
-from flink_jobs import brokers, simulate
-from flink_jobs.settings import load_settings
+from flink_jobs.brokers.clients import open_consumer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.simulate import simulate
 from udfs.errors import ShopstreamError
 
 #: Samples a second of py-spy.
@@ -86,11 +88,11 @@ def run(charts: Path, events: int, warm_s: float, seconds: float, bundles: Path 
         assignments = [*settings_for(address, bundle), f"home={folder}"]
         settings = load_settings(None, assignments)
         items = bundle.items().table.to_pylist()
-        stream = simulate.simulate(items, events=events, shoppers=shoppers_of(options), bad_share=0)
+        stream = simulate(items, events=events, shoppers=shoppers_of(options), bad_share=0)
         due = len(prepare(settings, stream, notes).due)
-        stack.enter_context(brokers.reachable(settings))
+        stack.enter_context(reachable(settings))
         contender = stack.enter_context(flink("ours", folder, assignments))
-        client = brokers.consumer(settings)
+        client = open_consumer(settings)
         stack.callback(client.close)
         places = [TopicPartition(settings.topics.recommendations, number) for number in range(cores())]
 

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from bench.encode import machine
 from bench.pipeline import ITEMS, Options, broker, cores, export_shop, prepare, race, row_of, settings_for
-from flink_jobs import simulate
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.world import START_MS
 from udfs.bundle import Bundle, open_bundle
 from udfs.contracts import ClickstreamEvent
 from udfs.errors import ShopstreamError
@@ -147,17 +148,17 @@ def _measure(name: str, case: Case, bundle: Bundle, own: Path, limit_s: float, n
     )
 
 
-def even(items: list[str], users: int, length: int) -> Iterator[simulate.Record]:
+def even(items: list[str], users: int, length: int) -> Iterator[Record]:
     """Views, `length` of each shopper STEP_S apart, all shoppers in turn; items by Zipf's law, the same each time."""
     rng = np.random.default_rng(1)
     share = 1 / np.arange(1, len(items) + 1)
     order, share = rng.permutation(len(items)), share / share.sum()
     for step in range(length):
-        time_ms = simulate.START_MS + step * STEP_S * 1000
+        time_ms = START_MS + step * STEP_S * 1000
         for user, item in enumerate(order[rng.choice(len(items), users, p=share)].tolist()):
             name = f"u{user}"
             event = ClickstreamEvent(f"{step}-{user}", "view", name, time_ms, items[item], session_id=name)
-            yield simulate.Record(name.encode(), msgspec.json.encode(event), time_ms, "valid")
+            yield Record(name.encode(), msgspec.json.encode(event), time_ms, "valid")
 
 
 def _show(rows: list[Row], console: Console) -> None:

@@ -30,9 +30,13 @@ from bench.pipeline import (
     settings_for,
     wait,
 )
-from flink_jobs import brokers, simulate
-from flink_jobs.demo import trigger_of
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.clients import open_consumer, open_producer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.demo.stream import trigger_of
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.simulate import simulate
 from udfs.bundle import Bundle
 from udfs.errors import ShopstreamError
 
@@ -109,8 +113,8 @@ def run_soak(
         with broker(own) as address:
             given = [*settings_for(address, bundle), f"home={own}", *STATE, *assignments]
             settings = load_settings(None, given)
-            brokers.create_topics(settings, cores())
-            with brokers.reachable(settings), flink("ours", own, given) as contender:
+            create_topics(settings, cores())
+            with reachable(settings), flink("ours", own, given) as contender:
                 soaked = soak(settings, bundle, contender, capacity, minutes * 60, notes)
     if chart is not None:
         draw(soaked, chart)
@@ -131,12 +135,12 @@ def soak(
     notes: Console,
 ) -> Soaked:
     """Send events at LOAD × capacity for so long, from the first answer on; contender: the job on its cluster."""
-    records = simulate.simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
+    records = simulate(bundle.items().table.to_pylist(), shoppers=2000, bad_share=0)
     keys, rate = settings.keys(), capacity * LOAD
     due = set[str]()
     sent = 0
     looks: list[Look] = []
-    producer, client = brokers.producer(settings), brokers.consumer(settings, group_id=settings.kafka.group)
+    producer, client = open_producer(settings), open_consumer(settings, group_id=settings.kafka.group)
 
     def send(count: int) -> None:
         nonlocal sent

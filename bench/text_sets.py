@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from bench.environment import ROOT
-from flink_jobs import simulate
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.datasets import read_catalog
 from udfs.errors import ShopstreamError
 
@@ -45,7 +45,7 @@ def read_titles(catalog: Path | None) -> Titles:
     data = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data"))
     retail = data / "online_retail" / "online_retail.csv.gz"
     if catalog is None and not retail.is_file():
-        origin, found = "a simulated shop", [str(item["title"]) for item in simulate.make_catalog(3000)]
+        origin, found = "a simulated shop", [str(item["title"]) for item in make_catalog(3000)]
     else:
         origin = catalog.name if catalog else "Online Retail"
         found = read_catalog(catalog or retail)[0]["title"].to_pylist()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import as_options, read_all, run_command, send
 
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
 from udfs import segments
 from udfs.bundle import open_bundle
 from udfs.encoder import Encoder

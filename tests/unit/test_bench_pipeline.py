@@ -29,8 +29,8 @@ from bench.pipeline import (
 from bench.pipeline_latency import run_latency
 from bench.pipeline_sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
 from deploy.local.jars import read_lock
-from flink_jobs.settings import Settings
-from flink_jobs.tables import LOOK_BACK, SPARE
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.sessions import DEDUP_ROWS, HEADROOM
 from udfs.errors import ShopstreamError
 from udfs.recommend import RecommendOptions
 from udfs.sessions import Sessions
@@ -56,7 +56,7 @@ def test_latency_knows_its_ways():
 def test_the_peers_rules_are_the_settings_defaults():
     settings = Settings()
     assert settings.session.gap == GAP_MS
-    assert max(LOOK_BACK, settings.session.max_events + SPARE) == LAST
+    assert max(DEDUP_ROWS, settings.session.max_events + HEADROOM) == LAST
     assert settings.recommend_options().max_events == RecommendOptions(Path()).max_events
     assert settings.triggers == TRIGGERS
 

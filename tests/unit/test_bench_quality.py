@@ -52,7 +52,7 @@ from bench.quality import (
 )
 from bench.quality_data import COLUMNS, prepare, read_split
 from export.interactions import Interactions, Ints, interactions
-from flink_jobs import simulate
+from flink_jobs.simulation.simulate import write_shop
 from udfs.datasets import read_catalog, read_events
 from udfs.errors import ShopstreamError
 
@@ -410,7 +410,7 @@ def test_draws_begin_with_what_is_published_and_never_repeat():
 def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command reads, of a small simulated shop."""
     folder = tmp_path_factory.mktemp("quality")
-    simulate.write(folder, events=1, sessions=1500, items=120, shoppers=80)
+    write_shop(folder, events=1, sessions=1500, items=120, shoppers=80)
     events = pa.Table.from_batches([batch.select(COLUMNS) for batch in read_events(folder / "sessions.jsonl")])
     pacsv.write_csv(events, folder / "sessions.csv")
     catalog = read_catalog(folder / "catalog.jsonl")[0].select(["item_id", "title", "category", "brand", "price"])

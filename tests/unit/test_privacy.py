@@ -22,9 +22,12 @@ from support import run_command
 from export import bundle as export_bundle
 from export.bundle import ExportOptions
 from export.past import past_sessions
-from flink_jobs import check, dlq, submit
-from flink_jobs.backfill import recorded
-from flink_jobs.settings import load_settings
+from flink_jobs.commands.backfill import recorded
+from flink_jobs.commands.check import expected_ids
+from flink_jobs.commands.dlq import can_go_back
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.submit.command import check_ready, job_arguments
+from flink_jobs.submit.registry import JOBS
 from udfs import privacy
 from udfs.candidates import shopper_hash
 from udfs.contracts import MAX_TIME_MS, MIN_TIME_MS
@@ -226,9 +229,9 @@ def test_a_withheld_letter_does_not_go_back():
         key, headers = b"k", [("__connect.errors.topic", b"clickstream")]
         value = b"{"
 
-    assert dlq.can_go_back(Letter())
+    assert can_go_back(Letter())
     Letter.value = WITHHELD
-    assert not dlq.can_go_back(Letter())
+    assert not can_go_back(Letter())
 
 
 # --- files and commands -----------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def test_a_file_of_events_has_the_jobs_names(keyed: list[str], tmp_path: Path):
     with recorded(settings, file, {}, "auto") as found:
         (copy,) = Path(found.uri.removeprefix("file://")).iterdir()
         assert pq.read_table(copy)["user_id"].to_pylist() == names
-    due = check.expected_ids(settings, file, mapping={}, preset="auto", limit=None)
+    due = expected_ids(settings, file, mapping={}, preset="auto", limit=None)
     assert due == {f"{name}/e{place}" for place, name in enumerate(names)}
     for batch in read_events(file):
         assert KEYS.named(batch).drop_columns(["user_id"]).equals(batch.drop_columns(["user_id"]))
@@ -270,11 +273,11 @@ def test_training_knows_shoppers_by_the_jobs_names(keyed: list[str], tmp_path: P
 
 
 def test_jobs_are_told_where_the_keys_are_and_not_what(tmp_path: Path):
-    told = submit.job_arguments(load_settings(None, ["privacy.keys_file=keys"]), None, [])
+    told = job_arguments(load_settings(None, ["privacy.keys_file=keys"]), None, [])
     assert f"privacy.keys_file={Path('keys').absolute()}" in told
-    assert not any("keys_file" in each for each in submit.job_arguments(load_settings(), None, []))
+    assert not any("keys_file" in each for each in job_arguments(load_settings(), None, []))
     with pytest.raises(ShopstreamError, match="none, cannot be read"):
-        submit.check(submit.JOBS["recommend"], load_settings(None, [f"privacy.keys_file={tmp_path}/none"]))
+        check_ready(JOBS["recommend"], load_settings(None, [f"privacy.keys_file={tmp_path}/none"]))
 
 
 def test_the_command_tells_pseudonyms(keyed: list[str]):

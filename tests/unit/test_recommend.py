@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 from support import another_bundle
 
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
 from udfs import features, following, segments
 from udfs.bundle import CURRENT, current_id, open_bundle, set_current
 from udfs.candidates import shopper_hash
