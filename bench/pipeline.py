@@ -393,7 +393,7 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Contende
         status = cluster.start()
         given = [*assignments, *more, f"flink.address={status.url.removeprefix('http://')}"]
         settings = load_settings(None, given)
-        command = flink_run(job, settings, job_arguments(settings, None, given))
+        command = flink_run(job, settings, job_arguments(settings))
         began = time.monotonic()
         job_id = submit_command([*command, *arguments], settings)
 

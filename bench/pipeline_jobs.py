@@ -12,8 +12,7 @@ from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnv
 from pyflink.table.udf import udf
 
 from flink_jobs.jobs.recommend import build
-from flink_jobs.jobs.script import job_parser, run_job
-from flink_jobs.settings.loading import load_settings
+from flink_jobs.jobs.script import job_parser, job_settings, run_job
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import literal
 from flink_jobs.sql.environment import flink_configuration
@@ -76,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = job_parser(__doc__)
     parser.add_argument("--contender", choices=("identity", "floor"), required=True)
     options = parser.parse_args(arguments)
-    settings = load_settings(options.config, options.set)
-    job = floor(settings) if options.contender == "floor" else build(settings, (), identity)
+    settings = job_settings(options)
+    job = floor(settings) if options.contender == "floor" else build(settings, recommend=identity)
     run_job(job, options)
 
 

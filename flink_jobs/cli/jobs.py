@@ -38,7 +38,7 @@ def submit(
     chosen = job_named(job)
     settings = load_settings(config, assignments or ())
     check_ready(chosen, settings)
-    arguments = job_arguments(settings, config, assignments or ())
+    arguments = job_arguments(settings)
     if embedded and restore:
         raise ShopstreamError("--restore needs a cluster: the embedded mini-cluster starts afresh")
     if embedded:
@@ -76,8 +76,6 @@ def backfill(
 
     settings = load_settings(config, assignments or ())
     mapping = parse_mapping(columns or ())
-    done = run_backfill(
-        settings, source, config, assignments or (), mapping, preset, first=first, last=last, cluster=cluster
-    )
+    done = run_backfill(settings, source, mapping, preset, first=first, last=last, cluster=cluster)
     read = "" if done.events is None else f" from {done.events:,} events, {done.refused:,} refused"
     result(asdict(done), f"wrote {settings.lake_folder}{read}, in {done.seconds:.0f} s", as_json)

@@ -48,7 +48,7 @@ def demo(
 
     settings = load_settings(config, assignments or ())
     with reachable(settings):
-        run_demo(settings, config, assignments or (), seconds=seconds, rate=rate, seed=seed, as_json=as_json)
+        run_demo(settings, seconds=seconds, rate=rate, seed=seed, as_json=as_json)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""`shopstream backfill`: recorded events into the lake by the batch job, a file by way of a temporary Parquet copy."""
+"""`shopstream backfill`: writes recorded events into the lake with the batch job, a file by way of a Parquet copy."""
 
 import functools
 import operator
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -29,7 +29,7 @@ from udfs.lake import events_schema
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the batch job reads. events: of the file; refused: those of it that `clickstream` would not take."""
+    """What the batch job reads. events: rows of the file; refused: rows that break the contract of `clickstream`."""
 
     uri: str
     events: int | None
@@ -38,7 +38,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Backfilled:
-    """What a backfill did. events, refused: of the file, None for the lake; seconds: wall time."""
+    """What a backfill did. events, refused: rows of the file, None for the lake; seconds: wall time."""
 
     events: int | None
     refused: int | None
@@ -48,8 +48,6 @@ class Backfilled:
 def backfill(
     settings: Settings,
     source: str,
-    config: Path | None,
-    assignments: Sequence[str],
     mapping: Mapping[str, str],
     preset: str,
     *,
@@ -57,21 +55,20 @@ def backfill(
     last: str | None,
     cluster: bool,
 ) -> Backfilled:
-    """Run the batch job over `source`, a file or LAKE, to its end. ShopstreamError where it fails."""
+    """Runs the batch job over `source`, a file or LAKE, to its end; raises ShopstreamError if it fails."""
     check_days(first, last)
     check_ready(BACKFILL, settings)
     if source == LAKE:
         if not (settings.lake_folder / "events").is_dir():
             raise ShopstreamError(f"there are no events in {settings.lake_folder} (setting lake.folder)")
-        (settings.lake_folder / "sessions").mkdir(exist_ok=True)  # it is read too
+        (settings.lake_folder / "sessions").mkdir(exist_ok=True)  # the job reads it too
     started = time.monotonic()
     lake = nullcontext(Recorded(LAKE, None, None))
     with lake if source == LAKE else recorded(settings, Path(source), mapping, preset) as found:
-        arguments = [*job_arguments(settings, config, assignments), "--recorded", found.uri]
+        arguments = [*job_arguments(settings), "--recorded", found.uri]
         arguments += [part for option, day in (("--from", first), ("--to", last)) if day for part in (option, day)]
         if cluster:
-            command = flink_run(BACKFILL, settings, ["--wait", *arguments], attached=True)
-            submit_command(command, settings)
+            submit_command(flink_run(BACKFILL, settings, ["--wait", *arguments], attached=True), settings)
         else:
             run_embedded(BACKFILL, settings, arguments)
     return Backfilled(found.events, found.refused, time.monotonic() - started)
@@ -79,19 +76,22 @@ def backfill(
 
 @contextmanager
 def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset: str) -> Iterator[Recorded]:
-    """A file's events as Parquet in a folder of home, which goes at the end. ShopstreamError where nothing fits."""
+    """Copies a file's events as Parquet into a folder of home, removed at the end; ShopstreamError if none fits."""
     events = read_events(file, mapping=mapping, preset=preset)
     batches = usable(events, settings.keys(), Forgotten.read(settings.bundle_folder))
     settings.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home.absolute()) as folder:
+    with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home) as folder:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")
         if not copied:
-            raise ShopstreamError(f"{file} has no event that fits the contract of `clickstream`, of {refused:,}")
+            raise ShopstreamError(f"none of the {refused:,} events in {file} fits the contract of `clickstream`")
         yield Recorded(Path(folder).as_uri(), copied, refused)
 
 
 def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, int]:
-    """Batches of udfs.datasets.EVENTS as Parquet with the columns of the lake's events; rows written, rows refused."""
+    """Writes batches of udfs.datasets.EVENTS as Parquet with the columns of the lake's events.
+
+    Returns the number of rows written, and of rows refused.
+    """
     columns = [field for field in events_schema() if field.name not in ("schema_version", "session_id")]
     copied = refused = 0
     with pq.ParquetWriter(file, pa.schema(columns)) as writer:
@@ -108,9 +108,9 @@ def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, 
 
 
 def _fits() -> pc.Expression:
-    """Of the rows of udfs.datasets.EVENTS those that udfs.events.parse_event would read, had they come as JSON."""
+    """Selects the rows of udfs.datasets.EVENTS that udfs.events.parse_event would read if they came as JSON."""
 
-    def long(name: str, least: int, most: int) -> pc.Expression:
+    def length(name: str, least: int, most: int) -> pc.Expression:
         return (pc.utf8_length(pc.field(name)) >= least) & (pc.utf8_length(pc.field(name)) <= most)
 
     def within(name: str, low: float, high: float) -> pc.Expression:
@@ -120,16 +120,16 @@ def _fits() -> pc.Expression:
         return pc.field(name).is_null() | holds
 
     searches = pc.field("event_type") == "search"
-    properties = [unknown_or(name, long(name, 0, MAX_ID)) for name in PROPERTIES]
+    properties = [unknown_or(name, length(name, 0, MAX_ID)) for name in PROPERTIES]
     return functools.reduce(operator.and_, properties) & (
-        long("event_id", 1, MAX_ID)
-        & long("user_id", 1, MAX_ID)
+        length("event_id", 1, MAX_ID)
+        & length("user_id", 1, MAX_ID)
         & pc.field("event_type").isin(EVENT_TYPES)
         & within("event_time", MIN_TIME_MS, MAX_TIME_MS)
         & (searches | pc.field("item_id").is_valid())
-        & (~searches | long("query", 1, MAX_QUERY))
-        & unknown_or("query", long("query", 0, MAX_QUERY))
-        & unknown_or("item_id", long("item_id", 1, MAX_ID))
+        & (~searches | length("query", 1, MAX_QUERY))
+        & unknown_or("query", length("query", 0, MAX_QUERY))
+        & unknown_or("item_id", length("item_id", 1, MAX_ID))
         & unknown_or("price", within("price", 0, sys.float_info.max))
         & unknown_or("quantity", within("quantity", 1, 2**63 - 1))
         & unknown_or("rating", within("rating", 1, 5))
@@ -138,7 +138,7 @@ def _fits() -> pc.Expression:
 
 
 def check_days(first: str | None, last: str | None) -> None:
-    """ShopstreamError for what is no day, or for a first day after the last."""
+    """Raises ShopstreamError for a day that is not YYYY-MM-DD, or a first day after the last."""
     for option, day in (("--from", first), ("--to", last)):
         if day is not None:
             try:

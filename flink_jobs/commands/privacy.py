@@ -114,7 +114,7 @@ def _handle(
     for each in asked:
         if isinstance(each, DeleteRequest):
             mine = sum(rows.pop(number, 0) for number in known_as[each.user_id])
-            expires = now + settings.settled_ms()
+            expires = now + settings.max_state_age_ms()
             kept = {topic: None if ms is None else now + ms for topic, ms in kept_ms.items()}
             told.append(PrivacyAcknowledgement(each.request_id, each.user_id, now, mine, expires, kept))
         else:
@@ -165,7 +165,7 @@ def _now() -> int:
 def sweep(settings: Settings) -> Counter[int]:
     """Remove from the lake what is forgotten and may still come into it; rows by the shopper's hash."""
     known, now = Forgotten.read(settings.bundle_folder), _now()
-    due = known.swept < known.at + settings.settled_ms()
+    due = known.swept < known.at + settings.max_state_age_ms()
     if not due.any():
         return Counter()
     # At first whatever there is, also by clocks that are ahead.

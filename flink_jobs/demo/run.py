@@ -4,10 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 from kafka.admin import NewTopic
 
@@ -36,8 +34,6 @@ ITEMS, PAST_SESSIONS = 1500, 10_000
 
 def run_demo(
     settings: Settings,
-    config: Path | None,
-    assignments: Sequence[str],
     *,
     seconds: float,
     rate: float,
@@ -58,7 +54,7 @@ def run_demo(
             settings = _topics(settings, stack)
             bundle = exporting.result()
         title_of = known_titles(settings)
-        command = flink_run(JOBS["recommend"], settings, _arguments(settings, config, assignments))
+        command = flink_run(JOBS["recommend"], settings, job_arguments(settings))
         with step("submitting the job"):
             job_id = submit_command(command, settings)
         stack.callback(_quietly_cancel, settings, job_id)
@@ -71,7 +67,7 @@ def run_demo(
         )
         seen, sent = stream(settings, records, seconds, rate, title_of)
         variants = open_bundle(settings.bundle_folder, bundle).manifest.encoder.variants
-        variant = choose(variants, settings.recommend_options().encoder).variant
+        variant = choose(variants, settings.encoder.options()).variant
     summary = summarize(seen, sent, variant, bundle)
     wrong = {
         "triggers without an answer": len(seen.expected - seen.answers.keys()),
@@ -131,15 +127,6 @@ def _topics(settings: Settings, stack: ExitStack) -> Settings:
             "checkpoint": settings.checkpoint.model_copy(update={"interval": DEMO_CHECKPOINT_MS}),
         }
     )
-
-
-def _arguments(settings: Settings, config: Path | None, assignments: Sequence[str]) -> list[str]:
-    """The settings for the job: the user's, and above them those that the demo chooses."""
-    chosen = [f"topics.{name}={topic}" for name, topic in settings.topics.model_dump().items()]
-    chosen += [f"kafka.{name}={getattr(settings.kafka, name)}" for name in ("bootstrap", "group", "startup")]
-    chosen.append(f"sink.transactional_id_prefix={settings.sink.transactional_id_prefix}")
-    chosen.append(f"checkpoint.interval={settings.checkpoint_ms()}")
-    return job_arguments(settings, config, [*assignments, *chosen])
 
 
 def _bundle(settings: Settings, seed: int) -> str:

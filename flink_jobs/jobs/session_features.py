@@ -1,10 +1,10 @@
-"""Closed sessions: event-time session windows in, features of each session out, to Kafka and to the lake.
+"""Closed sessions: event-time session windows in; the features of each session out, to Kafka and to the lake.
 
 Run by `shopstream submit session-features`, which builds the `flink run` for it, or on the embedded mini-cluster by
-`python -m flink_jobs.jobs.session_features --jar CONNECTOR.jar --set name=value …`. With --recorded the same in Flink's
-batch mode, from recorded events into the lake alone: what `shopstream backfill` runs.
+`python -m flink_jobs.jobs.session_features --jar CONNECTOR.jar --set name=value …`. With --recorded, a batch job writes
+recorded events into the lake alone: that is what `shopstream backfill` runs.
 
-Records that cannot be read are left to the main job, which sends them to `clickstream.dlq`: here they would come twice.
+Unreadable records are left to the main job, which sends them to `clickstream.dlq`: here they would arrive twice.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from pyflink.table import StatementSet, TableEnvironment
 
-from flink_jobs.jobs.script import job_parser, run_job
-from flink_jobs.settings.loading import load_settings
+from flink_jobs.jobs.script import job_parser, job_settings, run_job
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.closed_sessions import (
     INSERT_LATE,
@@ -25,19 +24,27 @@ from flink_jobs.sql.closed_sessions import (
     timed_clickstream_table,
     window_views,
 )
-from flink_jobs.sql.ddl import FIELDS, literal
+from flink_jobs.sql.ddl import FIELDS, literal, quoted
 from flink_jobs.sql.environment import create_parser, create_views, flink_configuration, table_environment
 from flink_jobs.sql.lake import LAKE, lake_table, lake_views, recorded_table, recounted_view
 from udfs.features import DAY_MS, load_modules
 from udfs.functions import close_sessions
 from udfs.lake import DAY, TABLES
+from udfs.session_features import ClosingOptions
 
 NAME = "shopstream-session-features"
 BACKFILL_NAME = "shopstream-backfill"
 
 
+def options(settings: Settings) -> ClosingOptions:
+    """Returns the options of the function that closes sessions."""
+    return ClosingOptions(
+        settings.bundle_folder, settings.session.max_events, settings.features.modules, settings.encoder.options()
+    )
+
+
 def build(table_env: TableEnvironment, settings: Settings) -> StatementSet:
-    """The stream's branches as one statement set: session features, late events, the lake's sessions and events."""
+    """Builds the stream's branches as one statement set: session features, late events, the lake's two tables."""
     create_parser(table_env, settings)
     table_env.execute_sql(timed_clickstream_table(settings))
     table_env.execute_sql(session_features_table(settings))
@@ -54,16 +61,15 @@ def build(table_env: TableEnvironment, settings: Settings) -> StatementSet:
 def build_backfill(
     table_env: TableEnvironment, settings: Settings, recorded: str, first: str | None, last: str | None
 ) -> StatementSet:
-    """The batch job: whole days of the lake, written anew from `recorded`.
+    """Builds the batch job, which rewrites whole days of the lake from `recorded`.
 
-    recorded: URI of a folder of Parquet files (recorded_schema), or LAKE, whose events stay as they are. first
-    and last: the days (YYYY-MM-DD) that are written, both included; all that have rows where None. Of the lake's events
-    those of the days around them are read too, see `_around`.
+    recorded: URI of a folder of Parquet files with the columns of `recorded_schema`, or LAKE, whose events stay as they
+    are. first, last: the first and the last day (YYYY-MM-DD) to write; None for all days that have rows. Of the lake's
+    events, those of the days around them are read too, see `_days_to_read`.
     """
     if recorded == LAKE:
-        fields = ", ".join(FIELDS)
-        days = _between(*_around(settings, first, last))
-        create_views(table_env, {"recorded": f"SELECT {fields} FROM lake_events WHERE {days}"})  # noqa: S608
+        days = _between(*_days_to_read(settings, first, last))
+        create_views(table_env, {"recorded": f"SELECT {', '.join(FIELDS)} FROM lake_events WHERE {days}"})  # noqa: S608
     else:
         table_env.execute_sql(recorded_table(recorded))
     create_views(table_env, batch_views(settings) | lake_views() | recounted_view())
@@ -79,11 +85,11 @@ def build_backfill(
 def environment(
     settings: Settings, *, streaming: bool, jars: Sequence[Path] = (), added: Sequence[Path] = ()
 ) -> TableEnvironment:
-    """With the function on closed sessions and the lake's tables.
+    """Makes a table environment with the function that closes sessions and the lake's tables.
 
-    jars: on the embedded mini-cluster; added: to those that `flink run` brings.
+    jars: on the embedded mini-cluster. added: besides the one of `flink run`.
     """
-    load_modules(settings.features.modules)  # whose features are columns of the lake
+    load_modules(settings.features.modules)  # their features are columns of the lake
     config = flink_configuration(settings, NAME if streaming else BACKFILL_NAME, jars)
     # An event's row is taken from its session's arrays: without this they would be copied for each event.
     config.set_string("pipeline.object-reuse", "true")
@@ -91,14 +97,14 @@ def environment(
         config.set_string("execution.checkpointing.interval", f"{settings.lake.interval} ms")
         config.set_string("table.exec.source.idle-timeout", f"{settings.watermark.idle} ms")
     table_env = table_environment(config, added, streaming=streaming)
-    table_env.create_temporary_function("close_sessions", close_sessions(settings.closing_options()))
+    table_env.create_temporary_function("close_sessions", close_sessions(options(settings)))
     for name in TABLES:
         table_env.execute_sql(lake_table(settings, name, streaming=streaming))
     return table_env
 
 
-def _around(settings: Settings, first: str | None, last: str | None) -> tuple[str | None, str | None]:
-    """The days whose events are read for sessions that start from `first` to `last`.
+def _days_to_read(settings: Settings, first: str | None, last: str | None) -> tuple[str | None, str | None]:
+    """Returns the first and the last day whose events are read for sessions that start from `first` to `last`.
 
     With the day before `first`, a session that began then is known not to begin on `first`. With the day after `last`,
     what began on `last` is whole, unless it goes on for that whole day too: it is cut there.
@@ -109,27 +115,26 @@ def _around(settings: Settings, first: str | None, last: str | None) -> tuple[st
 
 
 def _between(first: str | None, last: str | None) -> str:
-    """SQL: the row's day is not before `first` nor after `last`."""
-    day = DAY.name
-    bounds = [f"`{day}` >= {literal(first)}"] if first else []
-    bounds += [f"`{day}` <= {literal(last)}"] if last else []
+    """Writes the condition that a row's day is not before `first` nor after `last`."""
+    day = quoted(DAY.name)
+    bounds = [f"{day} >= {literal(first)}"] if first else []
+    bounds += [f"{day} <= {literal(last)}"] if last else []
     return " AND ".join(bounds) or "TRUE"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the job, or with --recorded the batch job."""
+    """Runs the job, or with --recorded the batch job."""
     parser = job_parser(__doc__)
-    parser.add_argument("--add-jar", action="append", type=Path, default=[], help="beside the one of `flink run`")
     parser.add_argument("--recorded", metavar="URI", help=f"batch: folder of Parquet files with events, or {LAKE}")
-    parser.add_argument("--from", dest="first", metavar="DAY", help="batch: the first day to be written")
-    parser.add_argument("--to", dest="last", metavar="DAY", help="batch: the last day to be written")
-    options = parser.parse_args(arguments)
-    settings = load_settings(options.config, options.set)
-    table_env = environment(settings, streaming=not options.recorded, jars=options.jar, added=options.add_jar)
-    if options.recorded:
-        run_job(build_backfill(table_env, settings, options.recorded, options.first, options.last), options)
+    parser.add_argument("--from", dest="first", metavar="DAY", help="batch: the first day to write")
+    parser.add_argument("--to", dest="last", metavar="DAY", help="batch: the last day to write")
+    called = parser.parse_args(arguments)
+    settings = job_settings(called)
+    table_env = environment(settings, streaming=not called.recorded, jars=called.jar, added=called.add_jar)
+    if called.recorded:
+        run_job(build_backfill(table_env, settings, called.recorded, called.first, called.last), called)
     else:
-        run_job(build(table_env, settings), options)
+        run_job(build(table_env, settings), called)
 
 
 if __name__ == "__main__":

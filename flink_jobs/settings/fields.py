@@ -1,15 +1,18 @@
 """The types of settings: durations, addresses, lists, and what every group of settings has in common."""
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def duration_ms(value: object) -> object:
-    """'30 min', '1 s', '250ms', '1 h', '2 d' or a number of milliseconds, as whole milliseconds; ValueError else."""
+    """Reads '30 min', '1 s', '250ms', '1 h', '2 d' or a number of milliseconds; raises ValueError for anything else."""
     if not isinstance(value, str) or value.isdecimal():
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)", value.strip())
@@ -23,8 +26,23 @@ def comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
-PositiveDuration = Annotated[int, BeforeValidator(duration_ms), Field(gt=0)]
+@dataclass(frozen=True)
+class Unit:
+    """Marks a type of settings: its numbers are in this unit."""
+
+    name: str
+
+
+def unit_of(field: FieldInfo) -> str | None:
+    """Returns the unit that a setting's type is marked with, also where the setting may be none."""
+    parts = [mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())]
+    return next((mark.name for mark in (*field.metadata, *parts) if isinstance(mark, Unit)), None)
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0), Unit("ms")]
+PositiveDuration = Annotated[int, BeforeValidator(duration_ms), Field(gt=0), Unit("ms")]
+#: A path that means the same in any working folder.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 def _addresses(value: str) -> str:

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from flink_jobs.settings.fields import Addresses, Ports, PositiveDuration, SettingsGroup
 
-#: What a job with transactions tells of them to Flink, and so to whoever submits another: parameters of the job.
+#: Parameters of a job with transactions, by which another submission recognizes that it would share them.
 PREFIX_PARAMETER, BROKERS_PARAMETER = "shopstream.transactional_id_prefix", "shopstream.kafka_bootstrap"
-#: Defaults of checkpoint.interval: where results wait for checkpoints, and where they do not.
+#: Defaults of checkpoint.interval: if results wait for checkpoints, and if they do not.
 CHECKPOINT_MS, RARE_CHECKPOINT_MS = 1000, 10_000
 
 
@@ -20,8 +20,8 @@ class FlinkSettings(SettingsGroup):
     python: Path | None = Field(None, description="Python on the cluster's machines; none: the one that submits.")
     metrics_ports: Ports | None = Field(
         None,
-        description="Ports on which the local cluster's processes tell Prometheus their metrics, one each, as in "
-        "9249-9250, to whoever reaches this machine; none: they do not.",
+        description="Ports on which the local cluster's processes serve metrics to Prometheus, one each, as in "
+        "9249-9250, to anyone who reaches this machine; none: no metrics are served.",
     )
 
 
@@ -29,7 +29,7 @@ class CheckpointSettings(SettingsGroup):
     """Checkpoints, on which exactly-once results wait."""
 
     interval: PositiveDuration | None = Field(
-        None, description="Time between checkpoints of the main job; none: 1 s, and 10 s with at-least-once."
+        None, description="Time between checkpoints of the main job; none: 1 s, or 10 s with at-least-once."
     )
     folder: str | None = Field(None, description="Path or URI of the checkpoints; none: as the cluster is set up.")
     backend: Literal["hashmap", "rocksdb"] | None = Field(
@@ -45,11 +45,11 @@ class CheckpointSettings(SettingsGroup):
 class PythonSettings(SettingsGroup):
     """How rows cross into Python."""
 
-    bundle_size: int = Field(256, ge=1, description="Most rows in one call of a Python function.")
+    bundle_size: int = Field(256, ge=1, description="At most this many rows in one call of a Python function.")
     bundle_time: PositiveDuration = Field(
-        20, description="How long a call waits for more rows; a row may wait twice that."
+        20, description="How long a call waits for more rows; a row may wait twice as long."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
-        description="What workers that recommend log; DEBUG: a line of JSON for each answer, with the user's id in it.",
+        description="Log level of workers that recommend; DEBUG: a JSON line per answer, which has the user's id.",
     )

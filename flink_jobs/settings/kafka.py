@@ -1,14 +1,16 @@
-"""Settings of Kafka: how it is reached, its topics, how long they keep records, and how results are written."""
+"""Settings of Kafka: how to reach it, its topics, how long they keep records, and how results are written."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from flink_jobs.settings.fields import Addresses, PositiveDuration, SettingsGroup
+from flink_jobs.settings.fields import AbsolutePath, Addresses, PositiveDuration, SettingsGroup
 
-#: What producers gather before they send: for how long, and how much for a partition.
+#: How long producers gather records before they send them, and how many bytes per partition.
 LINGER_MS, BATCH_BYTES = 5, 256 * 1024
+#: Largest record that producers of dead letters send. A dead letter is its record and the reason.
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+
 Guarantee = Literal["exactly-once", "at-least-once"]
 StartupMode = Literal["group-offsets", "earliest-offset", "latest-offset"]
 
@@ -20,28 +22,28 @@ class KafkaSettings(SettingsGroup):
     group: str = Field("shopstream", description="Consumer group of the jobs.")
     startup: StartupMode = Field(
         "group-offsets",
-        description="Where a new job starts reading: the group's offsets (the earliest record where there are none), "
-        "earliest-offset or latest-offset. A restored job goes on where it was.",
+        description="Where a new job starts reading: the group's offsets (the earliest record if there are none), "
+        "earliest-offset or latest-offset. A restored job resumes where it was.",
     )
     bounded: bool = Field(False, description="Stop at the offsets that are the latest when the job starts.")
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How brokers are spoken to: by TLS (SSL), with a password (SASL), both or neither."
+        "PLAINTEXT", description="How to talk to brokers: over TLS (SSL), with a password (SASL), both or neither."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="With SASL: how the password is proved."
     )
     username: str | None = Field(None, description="With SASL: the user.")
-    password_file: Path | None = Field(
-        None, description="With SASL: file of the password, at the same place on every machine of the cluster."
+    password_file: AbsolutePath | None = Field(
+        None, description="With SASL: file of the password, at the same path on every machine of the cluster."
     )
-    ca_file: Path | None = Field(
-        None, description="With TLS: PEM of the CAs that are trusted; none: each machine's own. On every machine."
+    ca_file: AbsolutePath | None = Field(
+        None, description="With TLS: PEM of the trusted CAs; none: each machine's own. On every machine."
     )
-    certificate_file: Path | None = Field(
-        None, description="For mutual TLS: PEM of our certificate and those it rests on. On every machine."
+    certificate_file: AbsolutePath | None = Field(
+        None, description="For mutual TLS: PEM of our certificate and its chain. On every machine."
     )
-    key_file: Path | None = Field(None, description="For mutual TLS: PEM of its key, PKCS#8. On every machine.")
-    key_password_file: Path | None = Field(
+    key_file: AbsolutePath | None = Field(None, description="For mutual TLS: PEM of its key, PKCS#8. On every machine.")
+    key_password_file: AbsolutePath | None = Field(
         None, description="File of the password of an encrypted key_file. On every machine."
     )
 
@@ -52,7 +54,7 @@ class KafkaSettings(SettingsGroup):
 
     @property
     def sasl(self) -> bool:
-        """Whether a user and a password are asked for."""
+        """Whether brokers ask for a user and a password."""
         return self.security.startswith("SASL")
 
 
@@ -61,12 +63,12 @@ class TopicSettings(SettingsGroup):
 
     clickstream: str = Field("clickstream", description="Events in.")
     recommendations: str = Field("recommendations", description="Recommendations out.")
-    dlq: str = Field("clickstream.dlq", description="Events that cannot be read, with the reason in their headers.")
+    dlq: str = Field("clickstream.dlq", description="Unreadable events, with the reason in their headers.")
     catalog: str = Field("catalog", description="Items, by item_id.")
     session_features: str = Field("session-features", description="Closed sessions.")
     late: str = Field("clickstream.late", description="Events too late for their window.")
-    privacy_requests: str = Field("privacy-requests", description="Shoppers who are to be forgotten.")
-    privacy_acknowledgements: str = Field("privacy-acknowledgements", description="What became of those requests.")
+    privacy_requests: str = Field("privacy-requests", description="Requests to erase users.")
+    privacy_acknowledgements: str = Field("privacy-acknowledgements", description="The outcome of each request.")
 
 
 class RetentionSettings(SettingsGroup):
@@ -77,7 +79,7 @@ class RetentionSettings(SettingsGroup):
     dlq: PositiveDuration | None = Field(None, description="Retention of dead letters.")
     session_features: PositiveDuration | None = Field(None, description="Retention of closed sessions.")
     late: PositiveDuration | None = Field(None, description="Retention of late events.")
-    privacy_requests: PositiveDuration | None = Field(None, description="Retention of requests to forget.")
+    privacy_requests: PositiveDuration | None = Field(None, description="Retention of requests for erasure.")
     privacy_acknowledgements: PositiveDuration | None = Field(None, description="Retention of their acknowledgements.")
 
 
@@ -91,8 +93,5 @@ class SinkSettings(SettingsGroup):
         "shopstream", min_length=1, description="Unique to each running copy of a job."
     )
     transaction_timeout: PositiveDuration = Field(
-        600_000, description="Longer than a checkpoint and a restart together, at most the broker's limit (15 min)."
+        600_000, description="Longer than a checkpoint plus a restart, at most the broker's limit (15 min)."
     )
-
-
-MAX_RECORD_BYTES = 16 * 1024 * 1024

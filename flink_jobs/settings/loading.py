@@ -6,20 +6,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
-from flink_jobs.settings.fields import UNITS_MS, SettingsGroup
+from flink_jobs.settings.fields import UNITS_MS, SettingsGroup, unit_of
 from flink_jobs.settings.settings import Settings
 from udfs.contracts import EventType
 from udfs.errors import ShopstreamError
 
-#: Names of the settings that are shown with a unit.
-_DURATIONS = ("gap", "ttl", "transaction_timeout", "interval", "bundle_time", "delay", "idle", "ahead")
 
+def load_settings(file: Path | None = None, assignments: Iterable[str] = (), *, environment: bool = True) -> Settings:
+    """Reads settings from a TOML file, SHOPSTREAM_… variables and `name=value` assignments; later ones win.
 
-def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
-    """Settings from a TOML file, SHOPSTREAM_… variables and `name=value` assignments, the later ones winning.
-
+    environment: False for a file of effective settings, which has taken the variables in already.
     Raises ShopstreamError that names the setting and what it may be.
     """
     if file is not None and not file.is_file():
@@ -27,6 +31,18 @@ def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> 
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=file)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            variables = (env_settings,) if environment else ()
+            return init_settings, *variables, TomlConfigSettingsSource(settings_cls)
 
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -48,23 +64,22 @@ def load_settings(file: Path | None = None, assignments: Iterable[str] = ()) -> 
         raise ShopstreamError(f"{file or 'the environment'} cannot be read as settings: {error}") from None
 
 
-def settings_table() -> list[tuple[str, str, str]]:
-    """Name, default and meaning of every setting."""
-
-    def rows(model: type[BaseModel], prefix: str) -> Iterable[tuple[str, str, str]]:
-        for name, field in model.model_fields.items():
-            if isinstance(field.default, SettingsGroup):
-                yield from rows(type(field.default), f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", _shown(name, field.default), field.description or ""
-
-    return list(rows(Settings, ""))
+def settings_table(model: type[BaseModel] = Settings, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Lists name, default and meaning of every setting."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, SettingsGroup):
+            rows += settings_table(type(field.default), f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", _default_text(field), field.description or ""))
+    return rows
 
 
-def _shown(name: str, default: object) -> str:
+def _default_text(field: FieldInfo) -> str:
+    default = field.default
     if isinstance(default, frozenset):
         return ",".join(kind for kind in get_args(EventType) if kind in default)
-    if name in _DURATIONS and isinstance(default, int):
+    if unit_of(field) == "ms" and isinstance(default, int):
         for unit in ("h", "min", "s"):
             if default % UNITS_MS[unit] == 0:
                 return f"{default // UNITS_MS[unit]} {unit}"

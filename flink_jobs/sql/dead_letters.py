@@ -39,7 +39,7 @@ def dead_letter_view(settings: Settings) -> dict[str, str]:
 def masked_records(settings: Settings, view: str, condition: str, columns: Sequence[str], moment: str) -> str:
     """SQL: columns of records, and key and value as letters have them. moment: of an event whose time is unreadable."""
     rest = ", ".join(f"`{name}`" for name in columns)
-    if settings.keys_file is None:
+    if settings.privacy.keys_file is None:
         return f"SELECT `key`, `value`, {rest} FROM {view} WHERE {condition}"
     return f"""SELECT letter.`key` AS `key`, letter.`value` AS `value`, {rest} FROM (
   SELECT mask(`key`, `value`, {moment}) AS letter, {rest} FROM {view} WHERE {condition}

@@ -56,7 +56,7 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
     folder = settings.checkpoint.folder
     if jars:
         # The mini-cluster keeps checkpoints in memory, 5 MB at most, and retries for ever, unless told otherwise.
-        folder = folder or (settings.home / "embedded" / "checkpoints").absolute().as_uri()
+        folder = folder or (settings.home / "embedded" / "checkpoints").as_uri()
         options |= {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "3"}
         options["pipeline.jars"] = ";".join(jar.absolute().as_uri() for jar in jars)
         options["python.executable"] = options["python.client.executable"] = sys.executable
@@ -69,7 +69,7 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
     if settings.checkpoint.changelog:
         options |= CHANGELOG
         if jars:
-            log = (settings.home / "embedded" / "changelog").absolute().as_uri()
+            log = (settings.home / "embedded" / "changelog").as_uri()
             options |= {"state.changelog.storage": "filesystem", "dstl.dfs.base-path": log}
     for option, value in options.items():
         config.set_string(option, value)
@@ -88,9 +88,9 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
 
 def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
     """The functions that read events, packed or not, and with pseudonyms the one that makes letters."""
-    table_env.create_temporary_function("parse", parse(settings.keys_file, packed=packed))
-    if settings.keys_file:
-        table_env.create_temporary_function("mask", mask(settings.keys_file))
+    table_env.create_temporary_function("parse", parse(settings.privacy.keys_file, packed=packed))
+    if settings.privacy.keys_file:
+        table_env.create_temporary_function("mask", mask(settings.privacy.keys_file))
 
 
 def create_views(table_env: TableEnvironment, views: Mapping[str, str]) -> None:

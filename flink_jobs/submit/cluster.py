@@ -3,15 +3,36 @@
 import http.client
 import json
 import urllib.request
-from typing import Any
+from typing import Any, TypedDict
 
 from flink_jobs.settings.flink import BROKERS_PARAMETER, PREFIX_PARAMETER
 from flink_jobs.settings.settings import Settings
 from udfs.errors import ShopstreamError
 
+Overview = TypedDict("Overview", {"slots-available": int})
+
+
+class JobSummary(TypedDict):
+    """A job in the list of a cluster's jobs."""
+
+    jid: str
+    name: str
+    state: str
+
+
+class Jobs(TypedDict):
+    """A cluster's jobs."""
+
+    jobs: list[JobSummary]
+
+
+#: With the parameters that a job has published. The cluster leaves out what a job has none of.
+ExecutionConfig = TypedDict("ExecutionConfig", {"user-config": dict[str, str]}, total=False)
+JobConfig = TypedDict("JobConfig", {"execution-config": ExecutionConfig}, total=False)
+
 
 def query_cluster(settings: Settings, path: str) -> Any:
-    """What the cluster's REST interface answers to GET `path`; ShopstreamError when there is none."""
+    """Returns the JSON that the cluster answers to GET `path`; raises ShopstreamError if it is down."""
     address = settings.flink.address
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
@@ -25,18 +46,20 @@ def query_cluster(settings: Settings, path: str) -> Any:
 
 
 def require_own_transactions(name: str, settings: Settings) -> None:
-    """ShopstreamError when the job `name` runs on the cluster with the same transactional ids at the same Kafka.
+    """Raises ShopstreamError if the job `name` already runs with the same transactional ids at the same Kafka.
 
-    That is: with our prefix, and an address in common among its brokers and ours.
+    Those are the same if the prefix is, and Kafka is if one of its broker addresses is ours.
     """
     if settings.sink.guarantee != "exactly-once":
         return
-    prefix, brokers_here = settings.sink.transactional_id_prefix, _addresses(settings.kafka.bootstrap)
-    for job in query_cluster(settings, "/jobs/overview")["jobs"]:
+    prefix, ours = settings.sink.transactional_id_prefix, _addresses(settings.kafka.bootstrap)
+    overview: Jobs = query_cluster(settings, "/jobs/overview")
+    for job in overview["jobs"]:
         if job["name"] != f"shopstream-{name}" or job["state"] in ("FINISHED", "CANCELED", "FAILED"):
             continue
-        told = query_cluster(settings, f"/jobs/{job['jid']}/config").get("execution-config", {}).get("user-config", {})
-        if told.get(PREFIX_PARAMETER) == prefix and brokers_here & _addresses(told.get(BROKERS_PARAMETER, "")):
+        config: JobConfig = query_cluster(settings, f"/jobs/{job['jid']}/config")
+        parameters = config.get("execution-config", {}).get("user-config", {})
+        if parameters.get(PREFIX_PARAMETER) == prefix and ours & _addresses(parameters.get(BROKERS_PARAMETER, "")):
             raise ShopstreamError(
                 f"job {job['jid']} ({job['state'].lower()}) on the cluster at {settings.flink.address} writes to the "
                 f"same Kafka with the same sink.transactional_id_prefix={prefix}, and two would undo each other's "
@@ -49,7 +72,7 @@ def _addresses(bootstrap: str) -> set[str]:
 
 
 def cancel(settings: Settings, job_id: str) -> None:
-    """Stop a job at once; one that has ended already is left alone."""
+    """Cancels a job; fine if it has ended already."""
     request = urllib.request.Request(f"http://{settings.flink.address}/jobs/{job_id}?mode=cancel", method="PATCH")
     try:
         urllib.request.urlopen(request, timeout=10).close()  # noqa: S310

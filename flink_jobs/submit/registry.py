@@ -12,7 +12,7 @@ JOBS_FOLDER = Path(__file__).parents[1] / "jobs"
 
 @dataclass(frozen=True)
 class Job:
-    """A job's file, what it does, in a line, and what it needs."""
+    """A job's script, one line about what it does, and what it needs."""
 
     file: Path
     summary: str
@@ -21,26 +21,26 @@ class Job:
     encodes: bool = False  #: needs the bundle's encoder
 
     def jar_files(self) -> list[Path]:
-        """Fetched if they are not there."""
+        """Returns the job's jars; fetches those that are missing."""
         return [file for role in self.jars for file in jars(role)]
 
 
 JOBS: Mapping[str, Job] = {
     "recommend": Job(
         JOBS_FOLDER / "recommend.py",
-        "events in, ranked recommendations out while the session is under way",
+        "events in, ranked recommendations out during the session",
         topics=("clickstream", "recommendations", "dlq"),
         encodes=True,
     ),
     "session-features": Job(
         JOBS_FOLDER / "session_features.py",
-        "events in, features of each session out as it closes, to Kafka and to the lake",
+        "events in, features of each closed session out, to Kafka and to the lake",
         topics=("clickstream", "session_features", "late"),
         jars=("flink", "lake"),
     ),
     "catalog": Job(
         JOBS_FOLDER / "catalog.py",
-        "catalogue changes in, segments with their vectors out, which running rankers take up",
+        "encodes changed items for running rankers",
         topics=("catalog", "dlq"),
         jars=("flink", "lake"),
         encodes=True,
@@ -52,7 +52,7 @@ BACKFILL = Job(
 
 
 def job_named(name: str) -> Job:
-    """The job of that name; ShopstreamError lists the names there are."""
+    """Finds a job by its name; raises ShopstreamError that lists the names."""
     if name not in JOBS:
-        raise ShopstreamError(f"there is no job {name!r}; there is {', '.join(sorted(JOBS))}")
+        raise ShopstreamError(f"there is no job {name!r}; the jobs are {', '.join(sorted(JOBS))}")
     return JOBS[name]

@@ -71,7 +71,7 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     assert found["r2"]["error"].endswith("is no request: Object missing required field `user_id`")
     assert found[None]["error"].endswith("is no request: Input data was truncated")
     done = found["r1"]["done_at"]
-    assert found["r1"]["state_expires_at"] == done + settings.settled_ms()
+    assert found["r1"]["state_expires_at"] == done + settings.max_state_age_ms()
     kept = found["r1"]["kept_until"]
     assert len(kept) == len(HOLDING)
     # Retention, and that of a segment; the local broker deletes nothing by itself.

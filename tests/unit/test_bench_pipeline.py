@@ -29,6 +29,7 @@ from bench.pipeline import (
 from bench.pipeline_latency import run_latency
 from bench.pipeline_sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
 from deploy.local.jars import read_lock
+from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.sessions import DEDUP_ROWS, HEADROOM
 from udfs.errors import ShopstreamError
@@ -57,7 +58,7 @@ def test_the_peers_rules_are_the_settings_defaults():
     settings = Settings()
     assert settings.session.gap == GAP_MS
     assert max(DEDUP_ROWS, settings.session.max_events + HEADROOM) == LAST
-    assert settings.recommend_options().max_events == RecommendOptions(Path()).max_events
+    assert recommend_options(settings).max_events == RecommendOptions(Path()).max_events
     assert settings.triggers == TRIGGERS
 
 

@@ -194,11 +194,13 @@ def test_the_lake_is_swept_again_when_state_has_run_out(folder: Path):
     put(folder, "events", "ahead", ("u", at + 3650 * DAY))
     assert sweep(settings) == {shopper_hash("u"): 9}
     swept = Forgotten.read(bundles).swept[0]
-    assert swept > at + settings.settled_ms()
+    assert swept > at + settings.max_state_age_ms()
     put(folder, "events", "closed-late", ("u", at - 1))
     assert sweep(settings) == {}  # it is done with
 
-    Forgotten(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
+    Forgotten(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.max_state_age_ms() - 1))).write(
+        bundles
+    )
     put(folder, "events", "came-back", ("u", at + 1))
     assert sweep(settings) == {shopper_hash("u"): 1}
     assert (

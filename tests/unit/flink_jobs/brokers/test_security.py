@@ -36,9 +36,9 @@ def test_a_job_is_given_references_alone(tmp_path: Path, monkeypatch: pytest.Mon
         assert f'username="shop" password="${{file:{tmp_path}:password}}\n;' in ddl
         for name, given in {"key": "shop.key", "certificate.chain": "shop.pem"}.items():
             assert f"{literal(f'properties.ssl.keystore.{name}')} = '${{file:{tmp_path}:{given}}}'" in ddl
-    arguments = job_arguments(settings, None, assignments)
-    assert f"kafka.password_file={file}" in arguments  # absolute, and after what it stands for
-    assert arguments.index(f"kafka.password_file={file}") > arguments.index("kafka.password_file=password")
+    _, handed = job_arguments(settings)
+    assert f'password_file = "{file}"' in Path(handed).read_text()  # absolute
+    assert PLANTED not in Path(handed).read_text()
 
 
 def test_without_security_nothing_is_added():
