@@ -64,7 +64,7 @@ clean: ## stop what runs, remove the environment and all local data
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
-.venv/ready: pyproject.toml requirements/dev.lock requirements/jars.lock | $(UV)
+.venv/ready: pyproject.toml requirements/dev.lock deploy/local/jars.lock | $(UV)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed, and none was found on PATH" >&2; exit 1; }
 	test -x $(BIN)/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --compile-bytecode requirements/dev.lock
