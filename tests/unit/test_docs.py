@@ -1,0 +1,60 @@
+"""The documentation: its links, its spelling, the length of its sentences, and the site that is built from it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+#: Written by `python -m udfs.features` from docstrings.
+GENERATED = ROOT / "docs" / "features.md"
+MAX_WORDS = 30
+FENCED = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[([^\]]*)\]\(([^)]*)\)")
+
+page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def sentences(markdown: str) -> list[str]:
+    """The sentences of a page, without code blocks, tables, headings, pictures, comments and the targets of links."""
+    text = re.sub(r"<!--.*?-->", "", FENCED.sub("\n\n", markdown), flags=re.DOTALL)
+    text = LINK.sub(r"\1", re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text))
+    text = re.sub(r"(?m)^ *\|.*$|^#.*$|^(?: {4}|\t)(?! *(?:[-*]|\d+\.) ).*$", "\n", text)
+    paragraphs = re.split(r"\n\s*\n|\n *(?:[-*]|\d+\.) ", re.sub(r"`[^`]*`", "code", text))
+    split = [re.split(r"(?<=[.!?])[)*\"]*\s+|:\s*$", " ".join(paragraph.split())) for paragraph in paragraphs]
+    return [sentence for paragraph in split for sentence in paragraph]
+
+
+@page
+def test_sentences_are_short(page: Path):
+    if page == GENERATED:
+        return
+    counted = [(len(re.findall(r"\S*\w\S*", sentence)), sentence) for sentence in sentences(page.read_text())]
+    assert not [f"{words} words: {sentence}" for words, sentence in counted if words > MAX_WORDS]
+
+
+@page
+def test_links_lead_somewhere(page: Path):
+    for _, target in LINK.findall(FENCED.sub("", page.read_text())):
+        file = target.partition("#")[0]
+        if file and not re.match(r"\w+:", file):
+            assert (page.parent / file).exists(), target
+
+
+@page
+def test_catalog_is_spelled_one_way(page: Path):
+    assert not re.search("catalogue", page.read_text(), re.IGNORECASE)
+
+
+def test_site_is_built_without_warnings(tmp_path: Path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(
+        [*command, "--config-file", str(ROOT / "docs" / "site" / "mkdocs.yml")],
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "api" / "features.html").exists()
