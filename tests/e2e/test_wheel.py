@@ -2,18 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import venv
 from importlib.metadata import Distribution
 from pathlib import Path
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
 
-from deploy.local.process import free_port
+from deploy.local import process
+from deploy.local.flink import MARK
 from udfs.bundle import open_bundle
 from udfs.encoder import EncoderOptions
 from udfs.runtimes import choose
@@ -69,33 +73,65 @@ def without_repository() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
-def run(bin_folder: Path, *command: str, folder: Path, **extra: str) -> str:
-    done = subprocess.run(
-        [bin_folder / command[0], *command[1:]],
-        cwd=folder, env=without_repository() | extra, capture_output=True, text=True, timeout=400, check=False,
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo runs: empty at first, then with what an earlier demo left in `.shopstream`."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def demo(bin_folder: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    """The demo with ports of its own."""
+    ports = {
+        "SHOPSTREAM_KAFKA__BOOTSTRAP": f"127.0.0.1:{process.free_port()}",
+        "SHOPSTREAM_FLINK__ADDRESS": f"127.0.0.1:{process.free_port()}",
+    }
+    return subprocess.Popen(
+        [bin_folder / "shopstream", "demo", *options],
+        cwd=folder, env=without_repository() | ports, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+
+
+def left_over(folder: Path) -> list[int]:
+    """Processes that the demo started: the broker by its arguments, Flink's and its workers by a mark."""
+    home = str(folder / ".shopstream")
+    named = [each.pid for each in psutil.process_iter(["cmdline"]) if home in " ".join(each.info["cmdline"] or ())]
+    return named + process.with_variable(MARK, f"{home}/flink")
 
 
 def test_wheel_holds_its_packages(bin_folder: Path, tmp_path: Path):
     code = (
         "import deploy, export, flink_jobs, udfs; print(*(m.__path__[0] for m in (deploy, export, flink_jobs, udfs)))"
     )
-    assert str(ROOT) not in (found := run(bin_folder, "python", "-c", code, folder=tmp_path))
-    assert found.count(str(bin_folder.parent)) == 4
-    assert "recommend" in run(bin_folder, "shopstream", "--help", folder=tmp_path)
+    found = subprocess.run(
+        [bin_folder / "python", "-c", code], cwd=tmp_path, env=without_repository(), stdout=subprocess.PIPE, check=True
+    )
+    assert found.stdout.count(str(bin_folder.parent).encode()) == 4
+    subprocess.run([bin_folder / "shopstream", "--help"], cwd=tmp_path, env=without_repository(), check=True)
 
 
-def test_wheel_runs_the_demo(bin_folder: Path, tmp_path: Path):
-    out = run(
-        bin_folder, "shopstream", "demo", "--json", "--seconds", "8", "--rate", "60", folder=tmp_path,
-        SHOPSTREAM_KAFKA__BOOTSTRAP=f"127.0.0.1:{free_port()}", SHOPSTREAM_FLINK__ADDRESS=f"127.0.0.1:{free_port()}",
-    )  # fmt: skip
+def test_demo_answers_every_trigger(bin_folder: Path, folder: Path):
+    with demo(bin_folder, folder, "--json", "--seconds", "8", "--rate", "60") as running:
+        out, err = running.communicate(timeout=400)
+    assert running.returncode == 0, err
     summary = json.loads(out)
     assert summary["events"] == 8 * 60 + 20
     assert 0 < summary["triggers"] == summary["recommendations"] < summary["events"]
     assert summary["dead_letters"] > 0
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
-    bundle = open_bundle(tmp_path / ".shopstream" / "demo" / "bundles", str(summary["bundle_id"]))
+    bundle = open_bundle(folder / ".shopstream" / "demo" / "bundles", str(summary["bundle_id"]))
     assert summary["encoder_variant"] == choose(bundle.manifest.encoder.variants, EncoderOptions()).variant
+    assert left_over(folder) == []
+
+
+def test_interrupted_demo_stops_its_services(bin_folder: Path, folder: Path):
+    with demo(bin_folder, folder, "--seconds", "300") as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("waiting for the first answer"):
+                break
+        assert left_over(folder)
+        time.sleep(2)
+        running.send_signal(signal.SIGINT)
+        running.communicate()
+        assert running.wait(60) == 130
+    assert left_over(folder) == []
