@@ -55,4 +55,5 @@ def test_site_is_built_without_warnings(tmp_path: Path):
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    assert (tmp_path / "api" / "features.html").exists()
+    for page, name in (("features", "feature"), ("ranking", "Ranker"), ("lake", "read")):
+        assert f'id="udfs.{page}.{name}"' in (tmp_path / "api" / f"{page}.html").read_text()
