@@ -58,7 +58,7 @@ format: setup ## format the code and fix what can be fixed
 
 lock: $(UV) ## resolve all versions again, into requirements/ and deploy/local/jars.lock
 	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements/dev.lock
-	$(COMPILE) -c requirements/dev.lock pyproject.toml -o requirements/runtime.lock
+	$(COMPILE) -c requirements/dev.lock requirements/runtime.in -o requirements/runtime.lock
 	$(COMPILE) --upgrade requirements/peers-encode.in -o requirements/peers-encode.lock
 	$(COMPILE) --upgrade requirements/peers-pipeline.in -o requirements/peers-pipeline.lock
 	echo uv | $(COMPILE) - -o requirements/uv.txt
