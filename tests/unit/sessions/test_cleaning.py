@@ -2,15 +2,15 @@
 
 import math
 from dataclasses import fields, replace
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
-from bench.features import as_sessions, make_catalogue, make_events
+from bench.features import as_sessions, make_events, make_items
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
@@ -131,7 +131,7 @@ def test_simulated_shoppers_are_people_with_sound_events():
     found, counted = clean(each)
     assert not counted.bot.any()
     assert not counted.repaired.any()
-    assert not unknown_items(found, make_catalogue(catalog, 8)[0]).any()
+    assert not unknown_items(found, make_items(catalog, 8)[0]).any()
     ids = [each.event_id[first:last] for first, last in zip(each.offsets, each.offsets[1:], strict=False)]
     assert counted.repeats.tolist() == [len(own) - len(set(own)) for own in ids]
     assert counted.repeats.sum() > 20
@@ -143,7 +143,7 @@ def test_no_sessions_are_clean():
 
 
 def test_the_page_names_every_rule():
-    page = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
+    page = (ROOT / "docs" / "lake.md").read_text()
     for name, bound in BOUNDS.items():
         assert f"| `{name}` | {bound.low:,.0f} to {bound.high:,.0f} {bound.unit} | unknown | {bound.why} |" in page
     assert f"more than {BOT_EVENTS} events of type {', '.join(BY_HAND)} within {BOT_MS // 1000} s" in page
