@@ -15,12 +15,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
-from udfs.bundle import open_bundle
-from udfs.runtimes import choose
 
 from deploy.local import process
 from deploy.local.flink import MARK
-from udfs.encoder import EncoderOptions
+from udfs.bundles.bundle import open_bundle
+from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import choose
 
 pytestmark = pytest.mark.e2e
 
