@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bench.features import as_sessions, in_progress, make_events, make_items, must_agree, with_pandas
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import FEW, Floats, factorize
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import to_grid
@@ -426,7 +426,7 @@ def by_loop(session: list[Event]) -> dict[str, object]:
         {name: value for name, value in row.items() if name not in BOUNDS or in_bounds(name, value)}
         for row in known.values()
     ]
-    met = [row for row in rows if row["event_type"] != "impression" and row.get("item_id") is not None]
+    met = [row for row in rows if row["event_type"] in INTERACTIONS and row.get("item_id") is not None]
     views = [row["item_id"] for row in rows if row["event_type"] == "view" and row.get("item_id") is not None]
     queries = [row["query"] for row in rows if row["event_type"] == "search"]
     dwell = [row["dwell_ms"] for row in rows if "dwell_ms" in row]
