@@ -25,7 +25,8 @@ from udfs.recommend.options import RecommendOptions
 FLOOR_TIME = """COALESCE(TRY_CAST(event_time AS BIGINT),
   1000 * UNIX_TIMESTAMP(OVERLAY(SUBSTRING(event_time, 1, 19) PLACING ' ' FROM 11 FOR 1))
   + TRY_CAST(SUBSTRING(event_time, 21, 3) AS BIGINT))"""
-#: The recommendation id that our job gives, as SQL. `identity` writes it for itself, since its function is pickled.
+#: The recommendation id that our job gives (udfs.contracts.rankings.answer_id), as SQL, for ids without a slash: the
+#: simulated shop has no others. `identity` writes it for itself, since its function is pickled.
 ID_SQL = "user_id || '/' || event_id"
 
 

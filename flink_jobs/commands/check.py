@@ -15,7 +15,7 @@ from flink_jobs.commands.catalog import item_titles
 from flink_jobs.commands.replay import event_messages
 from flink_jobs.console import notes
 from flink_jobs.settings.settings import Settings
-from udfs.contracts.rankings import Recommendation
+from udfs.contracts.rankings import Recommendation, answer_id
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.files import read_events
 from udfs.events.parsing import parse_events
@@ -63,7 +63,9 @@ def expected_ids(
         parsed = parse_events([value for _, value, _ in event_messages(rows)])
         events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]
         expected.update(
-            f"{each['user_id']}/{each['event_id']}" for each in events if each["event_type"] in settings.triggers
+            answer_id("recommend", str(each["user_id"]), str(each["event_id"]))
+            for each in events
+            if each["event_type"] in settings.triggers
         )
         if left == 0:
             break

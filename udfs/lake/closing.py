@@ -13,6 +13,7 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.items import LiveItems
 from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.rankings import session_id
 from udfs.contracts.sessions import SessionFeatures
 from udfs.core.arrays import Texts
 from udfs.encoder.encoder import Encoder
@@ -110,12 +111,12 @@ class SessionFinalizer:
         unknown = unknown_items(whole, catalogue)
         features = compute_batch(whole.last(self._options.max_events), catalogue)
         start, end = whole.event_time[whole.offsets[:-1]], whole.event_time[whole.offsets[1:] - 1]
-        session_id = [f"{user}/{began}" for user, began in zip(user_id, start.tolist(), strict=True)]
+        session_ids = list(map(session_id, user_id, start.tolist()))
         encode = msgspec.json.Encoder().encode
-        rows = zip(session_id, user_id, start.tolist(), end.tolist(), features.to_pylist(), strict=True)
+        rows = zip(session_ids, user_id, start.tolist(), end.tolist(), features.to_pylist(), strict=True)
         told = {
             "schema_version": np.full(len(whole), VERSION, np.int32),
-            "session_id": session_id,
+            "session_id": session_ids,
             "user_id": user_id,
             "session_start": start,
             "session_end": end,

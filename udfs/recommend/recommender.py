@@ -12,7 +12,7 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.items import LiveItems
-from udfs.contracts.rankings import RankedItem, Recommendation
+from udfs.contracts.rankings import RankedItem, Recommendation, answer_id, session_id
 from udfs.core.arrays import Scores
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import Encoder, Stats
@@ -98,9 +98,9 @@ class Recommender:
         return [
             encode(
                 Recommendation(
-                    recommendation_id=f"{user}/{event}",
+                    recommendation_id=answer_id("recommend", user, event),
                     user_id=user,
-                    session_id=f"{user}/{start}",
+                    session_id=session_id(user, start),
                     trigger_event_id=event,
                     event_time=int(when),
                     model=model.id,
