@@ -18,7 +18,8 @@ from flink_jobs.sql.ddl import literal
 from flink_jobs.sql.environment import flink_configuration
 from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
 from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
-from udfs.events.columns import PACKED, PROPERTIES
+from udfs.contracts.clickstream import PROPERTIES
+from udfs.events.columns import PACKED
 from udfs.recommend.options import RecommendOptions
 
 #: Epoch ms of an event_time: a number, or RFC 3339 in UTC with milliseconds; the simulated shop writes both.

@@ -15,7 +15,7 @@ from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.console import notes
 from flink_jobs.settings.settings import Settings
-from udfs.events.columns import PROPERTIES
+from udfs.contracts.clickstream import PROPERTIES
 from udfs.events.files import read_events
 
 #: At a recorded speed, events this close to due are sent without another sleep.

@@ -25,7 +25,7 @@ from udfs.bundles.manifest import Parity
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder
 from udfs.encoder.options import EncoderOptions
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 
 KINDS = {
     "Kitchen": ["ceramic mug", "bread knife", "enamel teapot", "cast iron pan", "glass storage jar", "cake stand"],

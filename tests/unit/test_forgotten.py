@@ -20,7 +20,8 @@ from flink_jobs.settings.loading import load_settings
 from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, hashes
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS, read_events
+from udfs.events.columns import EVENTS
+from udfs.events.files import read_events
 from udfs.lake.files import read as lake_read
 from udfs.lake.schema import ID_OF, TABLES, TIME_OF
 from udfs.privacy.filtering import without_erased

@@ -36,7 +36,7 @@ from udfs.core.arrays import top_k_per_group, unique_inverse
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import SCORE_SCALE
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
 from udfs.sessions.columns import TYPE_CODE

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from udfs.core.errors import ShopstreamError
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.lake.files import data_files, read
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.contracts.clickstream import EVENT_TYPES
-from udfs.events.columns import EVENT_COLUMNS, PACKED, PACKED_COLUMNS, PROPERTIES
+from udfs.contracts.clickstream import EVENT_TYPES, PROPERTIES
+from udfs.events.columns import EVENT_COLUMNS, PACKED, PACKED_COLUMNS
 from udfs.events.packing import packed_events, unpacked_events
 from udfs.events.parsing import parse_event, parse_events
 from udfs.sessions.columns import Sessions

@@ -26,7 +26,7 @@ from flink_jobs.simulation.catalog import make_catalog
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.features.compute import compute_batch
 from udfs.features.registry import FEATURES, feature
 from udfs.lake.files import read
