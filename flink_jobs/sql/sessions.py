@@ -30,7 +30,7 @@ def session_views(settings: Settings) -> dict[str, str]:
     A session opens with an event session.gap or more after everything before it. An event session.gap or more
     before the session's opening belongs to an own, late one: sessions are keyed by their opening time and that.
     `events` are the user's last ones since the latest opening, repeats and other sessions' late ones among them, which
-    udfs.sessions.Sessions.own leaves out.
+    Sessions.within_bounds leaves out.
     """
     gap, look_back = settings.session.gap, max(DEDUP_ROWS, settings.session.max_events + HEADROOM)
     told = ", ".join(name for name in PACKED_FIELDS if name != "packed")

@@ -128,7 +128,9 @@ def test_sold_out_and_seen_items_are_left_out(shop: tuple[Bundle, np.ndarray]):
 @pytest.mark.parametrize(("kind", "seen"), [("view", True), ("rate", True), ("search", False), ("impression", False)])
 def test_only_interactions_make_an_item_seen(shop: tuple[Bundle, np.ndarray], kind: str, seen: bool):
     bundle, vectors = shop
-    sessions = Sessions.from_arrays([0], [0], [1], [[0]], [[kind]], [["i3"]], [["q"]], *[[[np.nan]]] * 4)
+    sessions = Sessions.from_arrays(
+        [0], [0], [1], event_time=[[0]], event_type=[[kind]], item_id=[["i3"]], query=[["q"]]
+    )
     (answer,) = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60)).answer(
         ["u"], sessions, lambda texts: vectors[[3] * len(texts)].astype(np.float32)
     )
@@ -190,12 +192,9 @@ def test_best_is_a_full_sort_cut_at_k(rows: list[list[int]], k: int):
 
 
 def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
-    def nan() -> list[np.ndarray]:
-        return [np.full(len(types), np.nan)]
-
     return Sessions.from_arrays(
-        [0], [0], [len(types)], [np.arange(len(types))], [np.array(types, object)],
-        [np.array(items, object)], [np.array(queries, object)], nan(), nan(), nan(), nan(),
+        [0], [0], [len(types)], event_time=[np.arange(len(types))], event_type=[np.array(types, object)],
+        item_id=[np.array(items, object)], query=[np.array(queries, object)],
     )  # fmt: skip
 
 

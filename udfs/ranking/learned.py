@@ -77,7 +77,7 @@ class LearnedRanker:
             part = slice(*np.searchsorted(signals.session, [first, last]))
             events = slice(*sessions.offsets[[first, last]])
             local = Signals(signals.session[part] - first, signals.weight[part], signals.item[part], signals.text[part])
-            query = finder.query(users[first:last], sessions.part(first, last), rows[events], local, grid[part])
+            query = finder.query(users[first:last], sessions.slice(first, last), rows[events], local, grid[part])
             found = finder.find(query)
             self.candidates += len(found.item)
             chosen = self._choose(len(query), found)

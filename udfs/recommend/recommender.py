@@ -90,7 +90,8 @@ class Recommender:
         user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger; what is
         not a session's own is left out.
         """
-        model, sessions = self._model.latest(), sessions.own().last(self._max_events)
+        model = self._model.latest()
+        sessions = sessions.within_bounds().tail(self._max_events)
         ranked = self._rank(model, user_id, sessions)
         features_of = compute_features(sessions, model.items.catalogue)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)

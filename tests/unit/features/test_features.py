@@ -22,6 +22,7 @@ from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import FEW, Floats, factorize
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import to_grid
+from udfs.events.columns import PACKED
 from udfs.features.activity import PLURAL
 from udfs.features.compute import compute_batch, compute_columns, compute_features
 from udfs.features.items import CENTRE_WEIGHT
@@ -45,20 +46,15 @@ CATALOGUE = Catalog(
 
 
 def sessions(*events_of: list[Event], counts: list[int] | None = None) -> Sessions:
-    def column(name: str, missing: object = None) -> list[np.ndarray]:
-        return [np.array([event.get(name, missing) for event in events], dtype=object) for events in events_of]
+    def column(name: str) -> list[np.ndarray]:
+        return [np.array([event.get(name) for event in events], dtype=object) for events in events_of]
 
     times = [np.array([event["event_time"] for event in events]) for events in events_of]
     return Sessions.from_arrays(
         [min(time) for time in times],
         [max(time) for time in times],
         counts or [len(events) for events in events_of],
-        times,
-        column("event_type"),
-        column("item_id"),
-        column("query"),
-        *(column(name, math.nan) for name in ("price", "quantity", "rating", "dwell_ms")),
-        *(column(name) for name in ("event_id", "device", "timezone", "returning", "locale")),
+        **{name: column(name) for name in PACKED},
     )
 
 
@@ -545,7 +541,7 @@ def test_few_values_are_numbered_as_many_are(length: int):
 @pytest.mark.usefixtures("own")
 def test_a_feature_of_the_wrong_shape_is_named():
     feature("float64", name="all_prices", doc="Not one value a session.")(lambda e: e.price)
-    with pytest.raises(ValueError, match="'all_prices' gives an array of shape"):
+    with pytest.raises(ValueError, match="'all_prices' returns shape"):
         computed(SHOPPING)
 
 

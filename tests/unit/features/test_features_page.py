@@ -31,9 +31,8 @@ def test_the_pages_own_example_works_and_is_documented(tmp_path: Path):
     sys.path.insert(0, str(tmp_path))
     try:
         load_modules(["example_features"])
-        number = [np.array([4.0, np.nan])]
         events = Sessions.from_arrays(
-            [1], [2], [2], [[1, 2]], [["view", "view"]], [[None] * 2], [[None] * 2], *[number] * 4
+            [1], [2], [2], event_time=[[1, 2]], event_type=[["view", "view"]], price=[[4.0, np.nan]]
         )
         assert FEATURES["price_last"].compute(EventFrame.of(events)).tolist() == [4.0]
     finally:
