@@ -5,7 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 import numpy.typing as npt
@@ -96,11 +96,12 @@ def _check_annotation(name: str, dtype: Dtype, compute: Callable[..., object]) -
         return
     if returned is inspect.Signature.empty:
         return
-    if returned is not np.ndarray and getattr(returned, "__origin__", None) is not np.ndarray:
+    if returned is not np.ndarray and get_origin(returned) is not np.ndarray:
         raise ValueError(f"feature {name!r} returns {returned}; it should return an array: Ints, Floats or Texts")
-    element = next(iter(get_args(next(iter(get_args(returned)[1:]), None))), Any)
-    is_text = element is np.object_
-    if isinstance(element, type) and is_text != (dtype == "string"):
+    # Floats is ndarray[Any, dtype[float64]]; a Column of any type may be what was declared.
+    elements = [element for argument in get_args(returned)[1:] for element in get_args(argument)]
+    is_text = np.object_ in elements
+    if elements not in ([], [Any]) and is_text != (dtype == "string"):
         raise ValueError(f"feature {name!r} is declared {dtype!r} but returns {'Texts' if is_text else 'numbers'}")
 
 

@@ -3,12 +3,15 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -19,7 +22,7 @@ from bench.features import as_sessions, in_progress, make_events, make_items, mu
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
-from udfs.core.arrays import FEW, Floats, factorize
+from udfs.core.arrays import FEW, Floats, Ints, Texts, factorize
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import to_grid
 from udfs.events.columns import PACKED
@@ -563,3 +566,32 @@ def test_own_modules_are_loaded_and_what_fails_is_one_line(tmp_path: Path, monke
             load_modules([name])
     assert "begun" not in FEATURES
     assert "our_features" in sys.modules
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("dtype", "returned", "says"),
+    [
+        ("string", Floats, "feature 'mine' is declared 'string' but returns numbers"),
+        ("int64", Texts, "feature 'mine' is declared 'int64' but returns Texts"),
+        ("float64", float, "feature 'mine' returns .*float.*; it should return an array"),
+        ("float64", list[float], "feature 'mine' returns .*; it should return an array"),
+        ("bool", Ints, "feature 'mine' has dtype 'bool'; use int64, float64, string"),
+        ("int64", Floats, None),
+        ("float64", Ints, None),
+        ("string", Texts, None),
+        ("string", "Texts", None),
+        ("string", "OnlyForTypeCheckers", None),
+        ("string", np.ndarray, None),
+        ("string", npt.NDArray[Any], None),
+    ],
+)
+def test_annotation_agrees_with_dtype(dtype: Any, returned: object, says: str | None):
+    def mine(frame: EventFrame) -> object:
+        """Of the test."""
+        return frame.count
+
+    mine.__annotations__["return"] = returned
+    with pytest.raises(ValueError, match=says) if says else nullcontext():
+        feature(dtype)(mine)
+    assert ("mine" in FEATURES) == (says is None)

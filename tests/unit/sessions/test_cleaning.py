@@ -1,7 +1,7 @@
 """Each rule by hand, and what holds of all of them whatever comes."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from random import Random
 
 import numpy as np
@@ -18,6 +18,7 @@ from udfs.events.columns import PACKED
 from udfs.features.compute import compute_features
 from udfs.sessions.cleaning import BOT_EVENTS, BOT_MS, BOUNDS, BY_HAND, Cleaned, clean, unknown_items
 from udfs.sessions.columns import COLUMN_DTYPES, Sessions
+from udfs.sessions.frame import EventFrame
 
 Event = dict[str, object]
 NUMBERS = ("price", "quantity", "rating", "dwell_ms")
@@ -52,6 +53,13 @@ def counts(found: Cleaned) -> dict[str, list[int]]:
         "repaired": found.repaired.tolist(),
         "bot": found.bot.tolist(),
     }
+
+
+def test_columns_hide_no_attribute():
+    attributes = {name for kind in EventFrame.__mro__ for name in vars(kind)} | {
+        each.name for each in fields(EventFrame)
+    }
+    assert attributes.isdisjoint(COLUMN_DTYPES)
 
 
 # --- by hand ----------------------------------------------------------------------------------------------------------
