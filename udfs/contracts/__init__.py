@@ -1,1 +1,1 @@
-"""The records on every topic, declared once: parsing, writing and the JSON Schemas come from here."""
+"""The records of every topic, declared once: parsing, writing and JSON Schemas follow from them."""

@@ -1,4 +1,4 @@
-"""Field types and bounds shared by the records on every topic."""
+"""Field types and bounds that records share."""
 
 from datetime import datetime
 from typing import Annotated
@@ -12,10 +12,11 @@ MAX_TIME_MS = 253_402_300_799_999
 
 Text = Annotated[str, Meta(min_length=1)]
 
-#: Most characters of ids and queries. An answer has its user's id four times, and the jobs' rows have the last events
-#: of a session each: what had no bounds there would be more than a broker takes, or than a worker has memory.
+#: Characters of an id at most. An answer contains its user's id four times, and a row of a job the last events of a
+#: session: without bounds, records could be too large for the broker, or rows for a worker's memory.
 MAX_ID = 1024
 
+#: Characters of a query at most, for the same reason.
 MAX_QUERY = 1_000_000
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
@@ -26,7 +27,7 @@ EpochMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)]
 
 ZonedTime = Annotated[datetime, Meta(tz=True)]
 
-# The JSON of a 64-bit signed integer: what a Flink BIGINT and an Arrow int64 hold.
+# Up to the largest value of a Flink BIGINT or an Arrow int64.
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 PositiveCount = Annotated[int, Meta(ge=1, le=2**63 - 1)]

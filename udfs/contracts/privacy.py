@@ -6,7 +6,7 @@ from udfs.contracts.fields import Count, EpochMs, Text
 
 
 class DeleteRequest(Struct):
-    """One record of `privacy-requests`, keyed by user_id: forget this shopper. user_id: as the shop knows them."""
+    """One record of `privacy-requests`, keyed by user_id: erase this shopper. user_id: the shop's own."""
 
     request_id: Text
     user_id: Text
@@ -15,8 +15,9 @@ class DeleteRequest(Struct):
 class PrivacyAcknowledgement(Struct):
     """One record of `privacy-acknowledgements`, with the key of its request. Times are epoch ms.
 
-    lake_rows: removed. state_expires_at: when running jobs have forgotten what came before. kept_until: by topic, when
-    Kafka has deleted what it holds; null: never. error: why the record was no request; then nothing was done.
+    lake_rows: the number removed. state_expires_at: when the state of running jobs no longer holds earlier events.
+    kept_until: by topic, when Kafka has deleted its records; null: never. error: why the record was not a request; then
+    nothing was done.
     """
 
     request_id: str | None

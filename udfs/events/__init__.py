@@ -1,1 +1,1 @@
-"""Events: from Kafka records and files to columns."""
+"""Turns events of Kafka records and of files into columns."""

@@ -1,4 +1,4 @@
-"""Values of files in the types of the contract."""
+"""Casts values of files to the types of the contract."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,6 @@ import pyarrow.compute as pc
 
 from udfs.core.errors import ShopstreamError
 from udfs.events.formats import TEXT, one_line
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
 
 _TIME = "epoch ms or RFC 3339; times without a zone are taken as UTC under --map event_time=COLUMN"
 
@@ -24,17 +21,17 @@ def cast(
     *,
     naive_is_utc: bool = False,
 ) -> pa.Array:
-    """The column for a contract field, in the field's type; all null where the file has no such column."""
+    """Return the column of a contract field, in the field's type; all null where the file has no such column."""
     if field.name not in columns:
         return pa.nulls(raw.num_rows, field.type)
     array = raw[columns[field.name]]
     try:
         if field.name == "event_time":
             return _epoch_ms(array, naive_is_utc)
-        if field.name == "user_id":  # 17850.0 is how many tools write an integer id with gaps
+        if field.name == "user_id":  # many tools write integer ids with gaps as 17850.0
             return pc.replace_substring_regex(array.cast(TEXT), r"^(\d+)\.0+$", r"\1")
         if field.type == pa.int64():
-            return array.cast(pa.float64()).cast(pa.int64())  # "6.0" is how many tools write an integer with gaps
+            return array.cast(pa.float64()).cast(pa.int64())  # many tools write integers with gaps as "6.0"
         return array.cast(field.type)
     except pa.ArrowException as error:
         where = f"{path}: column '{columns[field.name]}' in rows {first + 1} to {first + raw.num_rows}"
@@ -43,7 +40,7 @@ def cast(
 
 
 def _epoch_ms(array: pa.Array, naive_is_utc: bool) -> pa.Array:
-    """Epoch ms, int64, from integers, timestamps, and strings of either; nulls stay."""
+    """Return epoch ms, int64, from integers, timestamps, and strings of either; nulls stay."""
     if pa.types.is_timestamp(array.type):
         if array.type.tz is None and not naive_is_utc:
             raise pa.ArrowInvalid("timestamps have no zone")

@@ -1,4 +1,4 @@
-"""Click events from CSV, TSV, JSON lines and Parquet files, in batches of bounded size."""
+"""Reads events from CSV, TSV, JSON lines and Parquet files, in batches of bounded size."""
 
 import functools
 import operator
@@ -23,16 +23,18 @@ RETAIL_CLEAN = ("InvoiceNo", "Quantity", "CustomerID")
 def read_events(
     path: Path | str, *, mapping: Mapping[str, str] | None = None, preset: str = "auto"
 ) -> Iterator[pa.RecordBatch]:
-    """Click events of a file as batches of at most `BATCH_ROWS` rows of the schema `EVENTS`, in the file's order.
+    """Yield the events of a file in its order, in batches of at most BATCH_ROWS rows, schema EVENTS.
 
-    `mapping` is {contract field: column in the file}; fields it leaves out are looked for under their own names.
-    `preset` is `events` (contract names), `online_retail` (clean purchase lines only), `yoochoose` (clicks) or `auto`,
-    which goes by the file's columns. event_time is integer epoch ms or RFC 3339 with a zone; in a column that `mapping`
-    names, times without a zone are UTC. A file without event ids gets `<file stem>-<line>`, a preset's
-    `<invoice or session>-<line>`, where line 1 is the header or, in JSON lines and Parquet, the first record.
+    mapping: {contract field: column in the file}. Other fields are looked up under their own names.
+    preset: "events" (contract names), "online_retail" (clean purchase lines only), "yoochoose" (clicks), or "auto": by
+        the file's columns.
 
-    Raises ShopstreamError: at once for a file that cannot be opened, a wrong mapping or a required column that is not
-    there; while iterating for values that do not fit and for damaged files.
+    event_time is integer epoch ms or RFC 3339 with a zone. In a column that `mapping` names, times without a zone are
+    UTC. Events without an id get `<file stem>-<line>`, those of a preset `<invoice or session>-<line>`. Line 1 is the
+    header or, in JSON lines and Parquet, the first record.
+
+    Raises ShopstreamError at once for a file that cannot be opened, a wrong mapping or a missing required column; while
+    iterating, for values of a wrong type and damaged files.
     """
     path, mapping = Path(path), mapping or {}
     names = column_names(path)
@@ -84,7 +86,7 @@ def in_contract() -> pc.Expression:
 
 
 def clean_retail(path: Path, raw: pa.RecordBatch, first: int) -> pa.Array:
-    """Which lines are purchases by a known customer: no cancellation (InvoiceNo C…), a quantity above nought."""
+    """Select purchases by a known customer: no cancellation (InvoiceNo C…), a quantity above zero."""
     quantity = cast(path, raw, {"quantity": "Quantity"}, EVENTS.field("quantity"), first)
     cancelled = pc.starts_with(raw["InvoiceNo"].cast(TEXT), "C")
     clean = pc.and_(pc.and_not(pc.greater(quantity, 0), cancelled), pc.is_valid(raw["CustomerID"]))

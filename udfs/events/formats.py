@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON lines and Parquet files as batches of raw columns."""
+"""Reads CSV, TSV, JSON lines and Parquet files as batches of raw columns."""
 
 import csv
 import io
@@ -20,13 +20,14 @@ from udfs.core.errors import ShopstreamError
 BATCH_ROWS = 65_536
 
 BLOCK_BYTES = 4 << 20
+
 TEXT = pa.string()
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a file: its header, its Parquet schema, or the keys in the first `BLOCK_BYTES` of its JSON lines.
+    """Return the columns of a file: its header, its Parquet schema, or the keys in its first BLOCK_BYTES of JSON lines.
 
-    Raises ShopstreamError for a file that is not there, cannot be read, is empty or is of an unknown kind.
+    Raises ShopstreamError for a file that is missing, unreadable, empty or of an unknown kind.
     """
     found = file_kind(path)
     with _reading(path):
@@ -36,15 +37,12 @@ def column_names(path: Path) -> list[str]:
             return _header(path)[0]
         rows = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(next(_blocks(path), b""))
         if not rows:
-            raise ShopstreamError(f"{path} is empty; it should hold JSON objects, one a line")
-        return list(dict.fromkeys(name for row in rows for name in row))  # rows of the first block only
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
+            raise ShopstreamError(f"{path} is empty; it should hold JSON objects, one per line")
+        return list(dict.fromkeys(name for row in rows for name in row))  # of the first block alone
 
 
 def raw_batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(index of the first row, batch of the columns): strings from text files, their own types from Parquet."""
+    """Yield (index of the first row, batch of the columns): strings from text files, their own types from Parquet."""
     read = {"csv": _csv, "json": _json, "parquet": _parquet}[file_kind(path)]
     first = 0
     with _reading(path):
@@ -67,8 +65,8 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _json(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    # The contract lets a field be a number on one line and a string on the next, Arrow's reader does not, so bare
-    # values of our columns are put in quotes first. Inside a string the key's quotes are escaped and do not match.
+    # In the contract, a field may be a number on one line and a string on the next; for Arrow's reader it may not. So
+    # bare values of our columns are put in quotes first. Inside a string the key's quotes are escaped and do not match.
     keys = b"|".join(re.escape(msgspec.json.encode(name)) for name in columns)
     bare = re.compile(rb"((?:" + keys + rb")\s*:\s*)(-?\d[\d.eE+-]*|true|false)(?=\s*[,}])")
     nested = [name for name in PROPERTIES if name in columns]
@@ -93,7 +91,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in blocks of whole, non-blank lines of about `BLOCK_BYTES`."""
+    """Yield the file in blocks of about BLOCK_BYTES: whole lines, not all blank."""
     with _open(path) as stream:
         rest = b""
         while block := stream.read(BLOCK_BYTES):
@@ -105,7 +103,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _header(path: Path) -> tuple[list[str], str]:
-    """(column names, delimiter) of a CSV file: of comma, tab and semicolon the one that its first line has most of."""
+    """Return the column names and the delimiter of a CSV file: comma, tab or semicolon, whichever is most frequent."""
     with _open(path) as stream:
         line = stream.read(BLOCK_BYTES).partition(b"\n")[0].decode("utf-8-sig").strip("\r")
     if not line:
@@ -119,7 +117,7 @@ def _open(path: Path) -> pa.NativeFile:
 
 
 def file_kind(path: Path) -> str:
-    """The kind of a file by its name: csv, json or parquet; ShopstreamError for another."""
+    """Return the kind of a file by its name: csv, json or parquet; ShopstreamError for any other."""
     kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
     name = path.name.lower()
     found = "parquet" if name.endswith(".parquet") else kinds.get(Path(name.removesuffix(".gz")).suffix)
@@ -130,7 +128,7 @@ def file_kind(path: Path) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever a reader says of a damaged or missing file, in one line that names the file."""
+    """Turn any error of a reader into one line that names the file."""
     try:
         yield
     except FileNotFoundError as error:
@@ -140,5 +138,5 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
+    """Return the first line of an error's message, or its type."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Which column of a file is which field of the contract."""
+"""Finds the column of a file for each field of the contract."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +10,12 @@ from udfs.events.formats import file_kind
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """{contract field: column} from the FIELD=COLUMN pairs of a command's --map; ShopstreamError names a bad one."""
+    """Return {contract field: column} from the FIELD=COLUMN pairs of --map; ShopstreamError names a bad pair."""
     mapping = {}
     for pair in pairs:
         field, _, column = pair.partition("=")
         if not field or not column:
-            raise ShopstreamError(
-                f"--map FIELD=COLUMN was given {pair!r}, which is no field=column pair as user_id=CustomerID is"
-            )
+            raise ShopstreamError(f"--map was given {pair!r}; it takes FIELD=COLUMN, for example user_id=CustomerID")
         mapping[field] = column
     return mapping
 
@@ -25,7 +23,7 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
 def columns_of(
     path: Path, names: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str], required: Sequence[str]
 ) -> dict[str, str]:
-    """{contract field: column} for the fields that the file may have; JSON lines may bring a field at any line."""
+    """Return {contract field: column} for the fields that the file may have: JSON lines may have any."""
     found = f"the file has {', '.join(names)}"
     for field, column in mapping.items():
         if field not in schema.names:

@@ -1,4 +1,4 @@
-"""Events packed into one JSON string for the SQL state, and unpacked again."""
+"""Packs an event into one JSON string for SQL state, and unpacks it again."""
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
@@ -21,11 +21,11 @@ _packed_decoder = msgspec.json.Decoder(list[tuple[*(_TYPES[EVENT_COLUMNS[name]] 
 
 
 def packed_events(rows: Iterable[Sequence[object]]) -> list[tuple[object, ...]]:
-    """Rows of EVENT_COLUMNS as rows of PACKED_COLUMNS: what SQL works with, and all of PACKED as one JSON array."""
+    """Turn rows of EVENT_COLUMNS into rows of PACKED_COLUMNS, where `packed` is a JSON array of all of PACKED."""
     return [(*_plain(row), None if row[ERROR] else _encode(_packed(row)).decode()) for row in rows]
 
 
 def unpacked_events(packed: Iterable[str]) -> list[tuple[Any, ...]]:
-    """PACKED of each packed event. One call of the decoder for all, about 1 µs each."""
+    """Return the values of PACKED of each packed event. One call decodes them all, about 1 µs each."""
     rows: list[tuple[Any, ...]] = _packed_decoder.decode(f"[{','.join(packed)}]")
     return rows

@@ -1,4 +1,4 @@
-"""Raw Kafka values in, event columns out: what cannot be read gets an error instead of being dropped."""
+"""Parses Kafka values into columns; an unreadable value gets an error instead of being dropped."""
 
 import math
 import re
@@ -31,11 +31,11 @@ _unbounded = [field.name for field in EVENT_FIELDS if field.sql == "DOUBLE" and 
 
 
 def parse_event(value: bytes | None) -> tuple[object, ...]:
-    """One Kafka value as a row of EVENT_COLUMNS; an unreadable one has its errors set and all else None."""
+    """Parse a Kafka value into a row of EVENT_COLUMNS; an unreadable one has its errors set and all else None."""
     try:
         if value is None:
             raise ValueError("the record has no value (a tombstone)")
-        # Decoding the text first refuses invalid UTF-8 in ignored fields too.
+        # Decoding the text first also refuses invalid UTF-8 in ignored fields.
         event = _decoder.decode(value.decode())
         if event.event_type == "search":
             if not event.query:
@@ -60,18 +60,18 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
 def parse_events(
     values: Iterable[bytes | None], pseudonyms: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None
 ) -> list[tuple[object, ...]]:
-    """Rows of EVENT_COLUMNS, one per value and in their order.
+    """Parse values into rows of EVENT_COLUMNS, in order.
 
-    pseudonyms: what stands for user ids at times (epoch ms), [n] all; errors then quote nothing of the values.
+    pseudonyms: replaces user ids (str [n]) at times (epoch ms [n]); errors then quote nothing of the values.
     A loop over records: JSON arrives record by record, and the decoder checks types in C (about 1 µs each).
     """
     rows: list[tuple[Any, ...]] = [parse_event(value) for value in values]
     if pseudonyms is None:
         return rows
-    readable = [place for place, row in enumerate(rows) if row[ERROR] is None]
+    readable = [index for index, row in enumerate(rows) if row[ERROR] is None]
     if len(readable) < len(rows):
         rows = [row if row[ERROR] is None else (_QUOTED.sub("'…'", row[ERROR]), *row[1:]) for row in rows]
-    names = pseudonyms([rows[place][_USER] for place in readable], [rows[place][_TIME] for place in readable])
-    for place, name in zip(readable, names, strict=True):
-        rows[place] = (*rows[place][:_USER], name, *rows[place][_USER + 1 :])
+    names = pseudonyms([rows[index][_USER] for index in readable], [rows[index][_TIME] for index in readable])
+    for index, name in zip(readable, names, strict=True):
+        rows[index] = (*rows[index][:_USER], name, *rows[index][_USER + 1 :])
     return rows

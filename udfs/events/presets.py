@@ -1,4 +1,4 @@
-"""Public files with a known mapping."""
+"""Known public files and their mappings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from udfs.core.errors import ShopstreamError
 
 
 class Preset(NamedTuple):
-    """How a known public file maps to events: {contract field: column}; event_id gets the line's number added."""
+    """The mapping of a known public file, {contract field: column}; the line's number is added to event_id."""
 
     mapping: Mapping[str, str]
     event_type: str
@@ -39,11 +39,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
-# --- columns ----------------------------------------------------------------------------------------------------------
-
 
 def recognise(path: Path, names: Sequence[str], mapping: Mapping[str, str], preset: str) -> str:
-    """The preset to read a file with; ShopstreamError for one that is unknown or does not fit."""
+    """Return the preset to read a file with; ShopstreamError for a preset that is unknown or does not fit."""
     if preset not in ("auto", "events", *PRESETS):
         raise ShopstreamError(f"preset '{preset}' is unknown; choose auto, events, {' or '.join(PRESETS)}")
     if preset in PRESETS and mapping:

@@ -1,4 +1,4 @@
-"""PyFlink functions that parse and mask clickstream records."""
+"""PyFlink functions that parse and mask `clickstream` records."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from udfs.functions.metrics import ReadMetrics
 from udfs.functions.types import SQL_TYPES, row_type
 from udfs.privacy.keys_file import KeysFile
 
-_LETTER = {"key": pa.binary(), "value": pa.binary()}
+_MASKED = {"key": pa.binary(), "value": pa.binary()}
 
 
 class _Parse(ScalarFunction):
@@ -37,9 +37,9 @@ class _Parse(ScalarFunction):
 
 
 def parse(keys_file: Path | None, *, packed: bool = False) -> Any:
-    """A function of BYTES that gives a ROW of EVENT_COLUMNS, or PACKED_COLUMNS.
+    """Make a function from BYTES to a ROW of EVENT_COLUMNS, or of PACKED_COLUMNS.
 
-    With pseudonyms by the keys of a file, if one is named.
+    keys_file: user ids become pseudonyms with its keys.
     """
     columns = PACKED_COLUMNS if packed else EVENT_COLUMNS
     row_type = DataTypes.ROW([DataTypes.FIELD(name, SQL_TYPES[kind]) for name, kind in columns.items()])
@@ -55,10 +55,10 @@ class _Mask(ScalarFunction):
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]", moments: "pd.Series[Any]") -> pd.DataFrame:
         letter = self._keys.latest().letter
-        masked = [letter(*row_type) for row_type in zip(keys, values, moments.tolist(), strict=True)]
-        return pd.DataFrame(masked, columns=list(_LETTER), dtype=object)
+        masked = [letter(*record) for record in zip(keys, values, moments.tolist(), strict=True)]
+        return pd.DataFrame(masked, columns=list(_MASKED), dtype=object)
 
 
 def mask(keys_file: Path) -> Any:
-    """A function of a record's key, value (BYTES) and time (BIGINT, epoch ms) that gives a ROW of a letter's."""
-    return udf(_Mask(keys_file), result_type=row_type(pa.schema(_LETTER)), func_type="pandas")
+    """Make a function from a record's key, value (BYTES) and time (BIGINT, epoch ms) to a ROW of both, masked."""
+    return udf(_Mask(keys_file), result_type=row_type(pa.schema(_MASKED)), func_type="pandas")

@@ -32,8 +32,8 @@ class _CloseSessions(ScalarFunction):
 
 
 def close_sessions(options: ClosingOptions) -> Any:
-    """A function of CLOSING_COLUMNS that gives a ROW of closed_schema(); counters by rule in the group `cleaning`.
+    """Make a function from CLOSING_COLUMNS to a ROW of closed_schema(); it counts by rule in the group `cleaning`.
 
-    The features are those declared as this is called: the user's own modules have to be loaded before.
+    Its features are those declared when this is called: load the user's own modules before.
     """
     return udf(_CloseSessions(options), result_type=row_type(closed_schema()), func_type="pandas")

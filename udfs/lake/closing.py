@@ -97,10 +97,10 @@ class SessionFinalizer:
         user_id: [S]. sessions: S sessions with all their events, in any order.
         """
         known = self._known.latest()
-        catalogue = known.items.catalogue
+        catalog = known.items.catalogue
         whole, found = clean(sessions)
-        unknown = unknown_items(whole, catalogue)
-        features = compute_batch(whole.tail(self._options.max_events), catalogue)
+        unknown = unknown_items(whole, catalog)
+        features = compute_batch(whole.tail(self._options.max_events), catalog)
         start = whole.event_time[whole.offsets[:-1]]
         end = whole.event_time[whole.offsets[1:] - 1]
         session_ids = list(map(session_id, user_id, start.tolist()))

@@ -28,9 +28,9 @@ SCHEMA_FOLDER = Path(__file__).parent
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema (2020-12) of the values of topic `name`, a key of SCHEMAS.
+    """Return the JSON Schema (2020-12) of the values of a topic, by its name in SCHEMAS.
 
-    Beyond what types can say, a search needs a query and every other event an item; and features have names.
+    It adds what types cannot express: a search needs a query, any other event an item; and the names of features.
     """
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema |= msgspec.json.schema(SCHEMAS[name])
@@ -46,16 +46,19 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def _feature_schemas() -> dict[str, Any]:
-    """The declared features; a user's own ones come beside them, under the rule for additional ones."""
+    """Return the schemas of the declared features; a user's own features are additional properties."""
     types = {"int64": "integer", "float64": "number", "string": "string"}
     return {
-        each.name: {"type": [types[each.dtype], "null"], "description": f"{each.doc} Unit: {each.unit or 'none'}."}
-        for each in FEATURES.values()
+        name: {
+            "type": [types[declared.dtype], "null"],
+            "description": f"{declared.doc} Unit: {declared.unit or 'none'}.",
+        }
+        for name, declared in FEATURES.items()
     }
 
 
 def write_schemas(folder: Path = SCHEMA_FOLDER) -> None:
-    """Write every schema as `<topic>.schema.json`; a test fails when the shipped ones are stale."""
+    """Write every schema as `<topic>.schema.json`. A test compares the shipped ones with the declarations."""
     folder.mkdir(exist_ok=True)
     for name in SCHEMAS:
         (folder / f"{name}.schema.json").write_text(json.dumps(json_schema(name), indent=2) + "\n")

@@ -55,7 +55,7 @@ def complaint(path: Path, **how: object) -> str:
     return str(caught.value)
 
 
-def test_what_properties_say_is_read_from_json_lines_and_columns(tmp_path: Path) -> None:
+def test_properties_are_read_from_any_file(tmp_path: Path) -> None:
     row = {"event_id": "a", "event_type": "view", "user_id": "u", "event_time": 1, "item_id": "i"}
     said = {"device": "phone", "returning": "true", "locale": "de-DE"}
     lines = [row | {"properties": said | {"other": "x"}}, row | {"event_id": "b"}, row | {"properties": None}]
@@ -71,7 +71,7 @@ def test_what_properties_say_is_read_from_json_lines_and_columns(tmp_path: Path)
 @pytest.mark.parametrize(
     "name", ["e.csv", "e.csv.gz", "e.txt", "e.tsv.gz", "e.jsonl", "e.ndjson.gz", "e.json", "e.parquet"]
 )
-def test_every_kind_of_file_gives_the_same_events(tmp_path: Path, name: str) -> None:
+def test_file_kinds_give_equal_events(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if ".t" in name:
         write(path, "\n".join([HEADER, *ROWS]).replace(",", "\t").replace('"mug\t blue"', '"mug, blue"'))
@@ -84,7 +84,7 @@ def test_every_kind_of_file_gives_the_same_events(tmp_path: Path, name: str) -> 
     assert events(path) == READ
 
 
-def test_json_lines_may_mix_numbers_and_strings_and_bring_fields_late(tmp_path: Path) -> None:
+def test_json_lines_may_mix_types(tmp_path: Path) -> None:
     lines = [
         '{"event_id":"a","event_type":"view","user_id":1,"event_time":"2026-01-01T00:00:00Z","item_id":7}',
         '{"event_id":"b","event_type":"view","user_id":"1","event_time": 1767225600000,"item_id":"\\"price\\": 5,"}',
@@ -97,7 +97,7 @@ def test_json_lines_may_mix_numbers_and_strings_and_bring_fields_late(tmp_path: 
     assert read[2]["rating"] == 4.5
 
 
-def test_batches_are_bounded_and_a_long_file_keeps_its_order(tmp_path: Path) -> None:
+def test_batches_are_bounded_and_ordered(tmp_path: Path) -> None:
     n, start = 200_000, 1767225600000
     times = np.arange(start, start + n).astype("M8[ms]").astype(str)  # every third a number, a naive and a zoned time
     lines = [f"view,u{i % 9},{(start + i, t, t + 'Z')[i % 3]},i{i % 5}\n" for i, t in enumerate(times)]
@@ -109,7 +109,7 @@ def test_batches_are_bounded_and_a_long_file_keeps_its_order(tmp_path: Path) -> 
     assert [u for batch in batches for u in batch["user_id"].to_pylist()] == [f"u{i % 9}" for i in range(n)]
 
 
-def test_a_mapping_names_columns_takes_naive_times_as_utc_and_ids_come_from_lines(tmp_path: Path) -> None:
+def test_mapping_names_columns_and_times(tmp_path: Path) -> None:
     path = write(
         tmp_path / "log.csv", "who;what;when;thing\n5.0;view;2026-01-01 00:00:01;i1\n6;click;2026-01-01T00:00:02Z;i2\n"
     )
@@ -121,7 +121,7 @@ def test_a_mapping_names_columns_takes_naive_times_as_utc_and_ids_come_from_line
     ]
 
 
-def test_quoted_csv_fields_may_span_lines_and_blocks(tmp_path: Path) -> None:
+def test_quoted_fields_may_span_blocks(tmp_path: Path) -> None:
     n, text = 50_000, "many\nlines, " * 10  # 6 MB, so a block's end falls on a line end inside quotes
     rows = "".join(f'e{i},search,u,{i},,"{text}",,\n' for i in range(n))
     read = pa.Table.from_batches(read_events(write(tmp_path / "e.csv", f"{HEADER}\n{rows}")))
@@ -129,7 +129,7 @@ def test_quoted_csv_fields_may_span_lines_and_blocks(tmp_path: Path) -> None:
     assert read["event_time"].to_pylist() == list(range(n))
 
 
-def test_parquet_timestamps_and_integer_ids_are_cast(tmp_path: Path) -> None:
+def test_parquet_values_are_cast(tmp_path: Path) -> None:
     table = pa.table(
         {
             "event_id": pa.array(["a"], pa.large_string()),
@@ -146,7 +146,7 @@ def test_parquet_timestamps_and_integer_ids_are_cast(tmp_path: Path) -> None:
     ]
 
 
-def test_a_missing_column_is_named_with_the_columns_found_and_the_option(tmp_path: Path) -> None:
+def test_missing_column_names_the_cure(tmp_path: Path) -> None:
     said = complaint(write(tmp_path / "e.csv", "who,event_type,event_time,item_id\n"))
     assert "'user_id'" in said
     assert "who, event_type, event_time, item_id" in said
@@ -163,7 +163,7 @@ def test_a_missing_column_is_named_with_the_columns_found_and_the_option(tmp_pat
         ({"preset": "yoochoose", "mapping": {"user_id": "event_id"}}, "its own mapping"),
     ],
 )
-def test_a_wrong_mapping_or_preset_is_refused(tmp_path: Path, how: dict[str, object], named: str) -> None:
+def test_wrong_mapping_or_preset_is_refused(tmp_path: Path, how: dict[str, object], named: str) -> None:
     assert named in complaint(write(tmp_path / "e.csv", "\n".join([HEADER, *ROWS])), **how)
 
 
@@ -178,7 +178,7 @@ def test_a_wrong_mapping_or_preset_is_refused(tmp_path: Path, how: dict[str, obj
         ("e1,view,u1", "Expected 8 columns"),
     ],
 )
-def test_values_that_do_not_fit_name_file_and_column(tmp_path: Path, row: str, named: str) -> None:
+def test_bad_values_name_file_and_column(tmp_path: Path, row: str, named: str) -> None:
     said = complaint(write(tmp_path / "e.csv", f"{HEADER}\n{row}\n"))
     assert "e.csv" in said
     assert named in said
@@ -197,11 +197,11 @@ def test_values_that_do_not_fit_name_file_and_column(tmp_path: Path, row: str, n
         ("list.jsonl", b"[1, 2]\n"),
     ],
 )
-def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_file_is_one_line_error(tmp_path: Path, name: str, content: bytes) -> None:
     assert name in complaint(write(tmp_path / name, content))
 
 
-def test_a_missing_folder_like_or_truncated_file_is_one_line_that_names_it(tmp_path: Path) -> None:
+def test_missing_or_truncated_file_is_named(tmp_path: Path) -> None:
     assert "none.csv: no such file" in complaint(tmp_path / "none.csv")
     assert "none.parquet: no such file" in complaint(tmp_path / "none.parquet")
     (tmp_path / "folder.csv").mkdir()
@@ -212,7 +212,7 @@ def test_a_missing_folder_like_or_truncated_file_is_one_line_that_names_it(tmp_p
         assert f"{name} cannot be read: Truncated" in complaint(tmp_path / name)
 
 
-def test_a_catalogue_keeps_the_last_record_of_an_item_and_counts_those_without_title(tmp_path: Path) -> None:
+def test_catalog_keeps_last_record_per_item(tmp_path: Path) -> None:
     lines = ["item_id,title,price,in_stock", "a,Old mug,1,true", "b, ,2,", "c,Plate,3,0", "a,New mug,4,", "d,,5,"]
     table, dropped = read_catalog(write(tmp_path / "c.csv", "\n".join(lines)))
     assert table.schema == CATALOG
@@ -223,7 +223,7 @@ def test_a_catalogue_keeps_the_last_record_of_an_item_and_counts_those_without_t
     ]
 
 
-def test_a_catalogue_from_json_lines_with_a_mapping(tmp_path: Path) -> None:
+def test_catalog_from_mapped_json_lines(tmp_path: Path) -> None:
     path = write(
         tmp_path / "c.jsonl", '{"sku":1,"name":"Mug","in_stock":false}\n{"sku":2,"name":"Pot","category":"A > B"}\n'
     )
@@ -234,7 +234,7 @@ def test_a_catalogue_from_json_lines_with_a_mapping(tmp_path: Path) -> None:
     assert table["category"].to_pylist() == [None, "A > B"]
 
 
-def test_a_catalogue_needs_titles(tmp_path: Path) -> None:
+def test_catalog_needs_titles(tmp_path: Path) -> None:
     with pytest.raises(ShopstreamError, match="--map title=COLUMN"):
         read_catalog(write(tmp_path / "c.csv", "item_id,name\na,Mug\n"))
     with pytest.raises(ShopstreamError, match="titles"):
@@ -254,7 +254,7 @@ C2,A,MUG RED,1,2010-12-01 08:27:00,9.0,17850.0,Norway
 """
 
 
-def test_online_retail_gives_clean_purchases_and_a_catalogue(tmp_path: Path) -> None:
+def test_online_retail_gives_clean_purchases(tmp_path: Path) -> None:
     path = write(tmp_path / "r.csv", RETAIL)
     read = events(path)
     assert [row["event_id"] for row in read] == ["1-2", "1-3", "4-7", "5-8", "5-9", "5-10"]
@@ -276,7 +276,7 @@ def test_yoochoose_gives_clicks(tmp_path: Path) -> None:
     ]
 
 
-def test_the_real_online_retail_has_397924_clean_lines() -> None:
+def test_online_retail_has_397924_clean_lines() -> None:
     path = data_file("online_retail", "online_retail.csv.gz")
     table = pa.Table.from_batches(read_events(path), EVENTS)
     assert table.num_rows == 397_924
@@ -290,7 +290,7 @@ def test_the_real_online_retail_has_397924_clean_lines() -> None:
     assert (lantern["title"], lantern["category"]) == ("WHITE METAL LANTERN", None)
 
 
-def test_the_real_yoochoose_sample_has_70278_clicks() -> None:
+def test_yoochoose_sample_has_70278_clicks() -> None:
     path = data_file("yoochoose_100k", "yoochoose-clicks-100k_train_full.txt.gz")
     table = pa.Table.from_batches(read_events(path), EVENTS)
     assert table.num_rows == 70_278

@@ -24,7 +24,7 @@ def event(**changed: Any) -> bytes:
     return json.dumps(json.loads(GOOD) | changed).encode()
 
 
-def test_a_full_event_keeps_every_field():
+def test_full_event_keeps_every_field():
     row = parsed(
         b'{"event_id":"e1","event_type":"purchase","user_id":"u1","event_time":1700000000000,"item_id":"i1",'
         b'"price":2.5,"quantity":3,"rating":4,"dwell_ms":900,"session_id":"s","properties":{"device":"phone","timezone":"+01:00","returning":"true","locale":"en-GB","new":"x"},"new":[1]}'
@@ -50,7 +50,7 @@ def test_a_full_event_keeps_every_field():
 
 
 @pytest.mark.parametrize("properties", [b"", b',"properties":null', b',"properties":{}', b',"properties":{"a":"b"}'])
-def test_properties_that_are_not_there_are_none(properties: bytes):
+def test_missing_properties_are_none(properties: bytes):
     row = parsed(GOOD.replace(b"}", properties + b"}"))
     assert row["error"] is None
     assert [row[name] for name in PROPERTIES] == [None] * 4
@@ -73,7 +73,7 @@ def test_every_event_type_is_read(kind: str):
         ("9999-12-31T23:59:59.999Z", 253402300799999),
     ],
 )
-def test_times_with_a_zone_become_epoch_milliseconds(text: str, milliseconds: int):
+def test_zoned_times_become_epoch_ms(text: str, milliseconds: int):
     assert parsed(GOOD.replace(b"1700000000000", f'"{text}"'.encode()))["event_time"] == milliseconds
 
 
@@ -112,7 +112,7 @@ def test_times_with_a_zone_become_epoch_milliseconds(text: str, milliseconds: in
         (b'{"x":' * 100_000, "recursion"),
     ],
 )
-def test_what_cannot_be_read_says_why(value: bytes | None, says: str):
+def test_unreadable_events_name_the_reason(value: bytes | None, says: str):
     row = parsed(value)
     assert says in str(row["error"]).lower()
     assert row["error_class"]
@@ -120,7 +120,7 @@ def test_what_cannot_be_read_says_why(value: bytes | None, says: str):
 
 
 @given(st.lists(st.binary(max_size=200) | st.none() | st.just(GOOD), max_size=20))
-def test_any_bytes_give_one_row_each_in_order(values: list[bytes | None]):
+def test_any_bytes_give_one_row(values: list[bytes | None]):
     rows = parse_events(values)
     assert rows == [parse_event(value) for value in values]
     assert all((row[0] is None) == (row[2] is not None) for row in rows)
@@ -133,7 +133,7 @@ def test_any_bytes_give_one_row_each_in_order(values: list[bytes | None]):
         st.integers(),
     )
 )
-def test_numbers_are_taken_exactly_or_refused(value: bytes):
+def test_numbers_are_exact_or_refused(value: bytes):
     row = parsed(value)
     if row["error"] is None:
         assert isinstance(row["price"], float)
@@ -142,7 +142,7 @@ def test_numbers_are_taken_exactly_or_refused(value: bytes):
         assert 1 <= row["quantity"] < 2**63
 
 
-def test_a_packed_event_is_what_was_parsed():
+def test_unpacking_restores_parsed_events():
     values = [
         event(),
         event(event_type="search", item_id=None, query='a "mug", größer ☕\n'),
@@ -161,7 +161,7 @@ def test_a_packed_event_is_what_was_parsed():
     assert unpacked == [tuple(row[name] for name in PACKED) for row in parsed[:-1]]
 
 
-def test_sessions_of_packed_events_are_those_of_their_columns():
+def test_packed_events_and_columns_agree():
     rows = parse_events([event(), event(event_type="search", query="q"), event(quantity=3, price=2.5)])
     parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
     packed = [str(row[-1]) for row in packed_events(rows)]

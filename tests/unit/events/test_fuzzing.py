@@ -35,7 +35,7 @@ from udfs.events.files import read_events
 
 
 @given(st.lists(st.binary(max_size=300) | st.none(), max_size=30))
-def test_any_bytes_are_a_row_or_a_reason(values: list[bytes | None]):
+def test_any_bytes_are_row_or_reason(values: list[bytes | None]):
     check_rows(values)
 
 
@@ -45,20 +45,20 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_JSON, st.sampled_from([*EVENT_COLUMNS, "properties"]))
-def test_any_json_in_any_field_is_a_row_or_a_reason(content: Any, field: str):
+def test_any_json_is_row_or_reason(content: Any, field: str):
     fields = json.loads(good(1)[0][1]) | {field: content}
     check_rows([json.dumps(fields).encode(), json.dumps(content).encode()])
 
 
 @pytest.mark.parametrize("how", MUTATIONS)
-def test_hostile_events_are_a_row_or_a_reason(how: str):
+def test_hostile_events_are_row_or_reason(how: str):
     chance = random.Random(how)
     values = [MUTATIONS[how](chance, value) for _, value, _ in good(300)]
     assert values != [value for _, value, _ in good(300)]
     check_rows(values)
 
 
-def test_a_third_is_hostile_and_most_of_that_is_refused():
+def test_most_hostile_events_are_refused():
     """So that what is tested with these records is not tested with good ones alone."""
     records = list(hostile(good(5000), seed=3, large=(100_000,)))
     assert records == list(hostile(good(5000), seed=3, large=(100_000,)))
@@ -74,12 +74,12 @@ def test_a_third_is_hostile_and_most_of_that_is_refused():
 
 @given(st.binary(max_size=30) | st.none(), st.binary(max_size=200) | st.none())
 @example(b"a", None)
-def test_any_catalogue_record_is_an_item_or_a_reason(key: bytes | None, value: bytes | None):
+def test_any_catalog_bytes_are_item_or_reason(key: bytes | None, value: bytes | None):
     check_item(key, value)
 
 
 @given(st.sampled_from([*ITEM, "updated_at", "new"]), ANY_JSON)
-def test_any_json_in_a_catalogue_record_is_an_item_or_a_reason(field: str, content: Any):
+def test_any_catalog_json_is_item_or_reason(field: str, content: Any):
     check_item(b"a", json.dumps(ITEM | {field: content}).encode())
 
 
@@ -95,13 +95,13 @@ def fuzz(cwd: Path, *before: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_fuzzer_finds_no_bytes_without_a_row_or_a_reason(tmp_path: Path):
+def test_fuzzer_finds_no_fault(tmp_path: Path):
     ran = fuzz(tmp_path)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "Done 20000 runs" in ran.stderr
 
 
-def test_the_fuzzer_finds_a_parser_that_is_wrong(tmp_path: Path):
+def test_fuzzer_finds_a_faulty_parser(tmp_path: Path):
     """About an item with a member that only events have: the fuzzer has to change the one item that it begins with."""
     wrong = """import atheris
 with atheris.instrument_imports(include=["udfs"]):
@@ -126,7 +126,7 @@ ANY_SETTING = st.one_of(
 
 @examples(max_examples=300)
 @given(st.lists(ANY_SETTING, max_size=3))
-def test_any_setting_is_taken_or_refused_in_one_line(assignments: list[str]):
+def test_any_setting_is_taken_or_refused(assignments: list[str]):
     assert refused(lambda: load_settings(None, assignments), ShopstreamError) != ""
 
 
@@ -137,7 +137,7 @@ def test_any_setting_is_taken_or_refused_in_one_line(assignments: list[str]):
 @example(b"parallelism = 1979-05-27\n")
 @example(b"x = " + b"[" * 2000)
 @example(b"parallelism = " + b"9" * 5000)
-def test_any_settings_file_is_taken_or_refused_in_one_line(tmp_path: Path, content: bytes):
+def test_any_settings_file_is_taken_or_refused(tmp_path: Path, content: bytes):
     file = tmp_path / "shop.toml"
     file.write_bytes(content)
     assert refused(lambda: load_settings(file), ShopstreamError) != ""
@@ -181,7 +181,7 @@ def files(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @examples(max_examples=500)
 @given(files(), st.sampled_from([{}, {"event_time": "price"}, {"user_id": "item_id"}, {"title": "query"}]))
-def test_any_file_is_read_or_refused_in_one_line(file: tuple[str, bytes], mapping: dict[str, str]):
+def test_any_file_is_read_or_refused(file: tuple[str, bytes], mapping: dict[str, str]):
     """By what check, replay, backfill and `catalog send` read files with."""
     suffix, content = file
 
@@ -220,7 +220,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("command", [("check",), ("catalog", "send")], ids=" ".join)
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_one_line_and_exit_code_1(
+def test_bad_file_is_one_line_error(
     name: str,
     command: tuple[str, ...],
     tmp_path: Path,
@@ -248,7 +248,7 @@ ERROR_HEADERS = [f"__connect.errors.{name}" for name in ("topic", "partition", "
     st.binary(max_size=10) | st.none(),
     st.binary(max_size=10) | st.none(),
 )
-def test_any_letter_has_a_reason(headers: list[tuple[str, bytes | None]], key: bytes | None, value: bytes | None):
+def test_any_dead_letter_has_a_reason(headers: list[tuple[str, bytes | None]], key: bytes | None, value: bytes | None):
     class Letter:
         pass
 
@@ -262,12 +262,12 @@ def test_any_letter_has_a_reason(headers: list[tuple[str, bytes | None]], key: b
 @given(st.integers(0, 2**62), st.text(min_size=1, max_size=60))
 @example(5, "bm90IG91cnM=")
 @example(5, "eJwDAAAAAAE=")
-def test_what_another_client_has_noted_is_refused_in_one_line(offset: int, metadata: str):
+def test_foreign_offset_metadata_is_refused(offset: int, metadata: str):
     line = refused(lambda: Place.committed(OffsetAndMetadata(offset, metadata, -1)), ShopstreamError)
     assert line is None or "another client" in line
 
 
 @given(st.integers(0, 1000), st.sets(st.integers(0, 2000)))
-def test_what_was_noted_is_found_again(first: int, sent: set[int]):
+def test_committed_progress_is_restored(first: int, sent: set[int]):
     place = Place(first, {offset for offset in sent if offset >= first})
     assert Place.committed(place.to_commit()) == place

@@ -40,7 +40,7 @@ from udfs.sessions.frame import EventFrame
 Event = dict[str, object]
 
 ITEMS = tuple("abcdefgh")
-CATALOGUE = Catalog(
+CATALOG = Catalog(
     row_of={item: row for row, item in enumerate(ITEMS)},
     category=np.array([0, 0, 1, -1, 2, 2, 0, 1]),
     brand=np.array([0, 1, 1, -1, 0, 2, 3, 1]),
@@ -61,13 +61,13 @@ def sessions(*events_of: list[Event], counts: list[int] | None = None) -> Sessio
     )
 
 
-def computed(*events_of: list[Event], catalogue: Catalog | None = CATALOGUE) -> list[dict[str, object]]:
-    return compute_features(sessions(*events_of), catalogue)
+def computed(*events_of: list[Event], catalog: Catalog | None = CATALOG) -> list[dict[str, object]]:
+    return compute_features(sessions(*events_of), catalog)
 
 
 def bits(found: Sessions) -> list[tuple[bytes | object, ...]]:
     """Every feature of each session, floats as their eight bytes."""
-    columns = compute_columns(found, CATALOGUE).values()
+    columns = compute_columns(found, CATALOG).values()
     plain = [column.astype(np.float64).view(np.int64) if column.dtype.kind in "if" else column for column in columns]
     return list(zip(*(column.tolist() for column in plain), strict=True))
 
@@ -100,7 +100,7 @@ SHOPPING: list[Event] = [
 ]
 
 
-def test_a_session_worked_out_by_hand():
+def test_session_computed_by_hand():
     (row,) = computed(SHOPPING)
     near = {name: row.pop(name) for name in ("price_spread", "price_trend", "category_entropy", "gap_ms_mean", "pace")}
     assert near == pytest.approx(
@@ -162,8 +162,8 @@ def test_a_session_worked_out_by_hand():
     assert {name: row[name] for name in expected} == expected
 
 
-def test_what_is_unknown_is_none_and_counts_are_zero():
-    (row,) = computed([{"event_time": 5, "event_type": "view"}], catalogue=None)
+def test_unknown_is_none_and_counts_zero():
+    (row,) = computed([{"event_time": 5, "event_type": "view"}], catalog=None)
     unknown = {name for name, value in row.items() if value is None}
     assert unknown >= {
         *("rating_mean", "pace", "gap_ms_mean", "gap_ms_max", "since_previous_ms"),
@@ -183,7 +183,7 @@ def test_no_sessions_have_no_features():
     assert compute_batch(sessions()).schema == arrow_schema()
 
 
-def test_start_end_and_count_are_those_of_the_whole_session():
+def test_counts_cover_the_whole_session():
     (row,) = compute_features(sessions(SHOPPING[-2:], counts=[500]))
     assert row["events"] == 500
     assert row["views"] == 0
@@ -191,7 +191,7 @@ def test_start_end_and_count_are_those_of_the_whole_session():
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
-def test_each_event_type_is_counted_by_its_own_feature(kind: str):
+def test_each_event_type_is_counted(kind: str):
     event: Event = {"event_type": kind, "item_id": "a", "query": "q"}
     (row,) = computed([event | {"event_time": time} for time in range(3)])
     counted = {name for name, declared in FEATURES.items() if declared.unit == "events" and row[name] == 3}
@@ -214,7 +214,7 @@ def test_each_event_type_is_counted_by_its_own_feature(kind: str):
         ("+9000000 +2", 3),
     ],
 )
-def test_a_cart_holds_what_came_less_what_went_and_never_less_than_nothing(moves: str, left: int):
+def test_cart_balance_is_never_negative(moves: str, left: int):
     kinds = {"+": "add_to_cart", "-": "remove_from_cart", "b": "purchase"}
     events: list[Event] = [
         {"event_time": time, "event_type": kinds[move[0]], "item_id": "a", "price": 2.5}
@@ -225,18 +225,18 @@ def test_a_cart_holds_what_came_less_what_went_and_never_less_than_nothing(moves
     assert (row["cart_size"], row["cart_items"], row["cart_value"]) == (left, int(left > 0), left * 2.5)
 
 
-def test_equal_prices_have_no_spread_and_no_trend_at_all():
+def test_equal_prices_have_zero_spread():
     (row,) = computed([{"event_time": time, "event_type": "view", "item_id": "a", "price": 0.1} for time in range(7)])
     assert row["price_spread"] == row["price_trend"] == row["category_entropy"] == 0
     assert row["price_current_in_range"] is None
 
 
-def test_a_negative_zero_is_zero():
+def test_negative_zero_is_zero():
     (row,) = computed([{"event_time": 1, "event_type": "view", "price": -0.0}])
     assert str(row["price_min"]) == str(row["price_max"]) == "0.0"
 
 
-def test_what_is_too_large_for_a_float_is_unknown():
+def test_infinite_values_are_unknown():
     events: list[Event] = [{"event_time": time, "event_type": "view", "price": 1e308} for time in range(3)]
     assert computed(events)[0]["price_mean"] is None
 
@@ -254,40 +254,40 @@ def test_long_texts_are_cut():
 @pytest.mark.parametrize(
     ("said", "visitor"), [("true", "returning"), ("FALSE", "new"), ("perhaps", None), ("", None), (None, None)]
 )
-def test_a_visitor_is_new_or_returning_only_if_the_shop_says_so(said: str | None, visitor: str | None):
+def test_visitor_follows_returning_property(said: str | None, visitor: str | None):
     assert computed([{"event_time": 1, "event_type": "view", "returning": said}])[0]["visitor"] == visitor
 
 
-def test_the_centre_of_one_item_is_that_item():
+def test_centre_of_one_item():
     (row,) = computed([{"event_time": time, "event_type": "view", "item_id": "b"} for time in range(4)])
     assert row["centre_cosine"] == 1
     assert row["centre_spread"] == pytest.approx(0, abs=1e-15)
 
 
-def test_the_centre_is_the_weighted_mean_of_the_vectors():
+def test_centre_is_weighted_mean():
     more: list[Event] = [{"event_time": place, "event_type": "view", "item_id": ITEMS[place]} for place in range(2, 7)]
     row = computed(SHOPPING[:3], SHOPPING + more, SHOPPING[2:5])[1]
     weight = dict.fromkeys(ITEMS, 0)
     for event in SHOPPING + more:
         if "item_id" in event:
             weight[event["item_id"]] += CENTRE_WEIGHT[event["event_type"]]
-    vectors = CATALOGUE.vectors.astype(np.float64)
-    centre = sum(weight[item] * vectors[row] for item, row in CATALOGUE.row_of.items())
+    vectors = CATALOG.vectors.astype(np.float64)
+    centre = sum(weight[item] * vectors[row] for item, row in CATALOG.row_of.items())
     length = np.linalg.norm(vectors, axis=1)
     assert row["centre_cosine"] == pytest.approx(centre @ vectors[0] / np.linalg.norm(centre) / length[0], abs=1e-12)
-    parts = sum(weight[item] * length[row] for item, row in CATALOGUE.row_of.items())
+    parts = sum(weight[item] * length[row] for item, row in CATALOG.row_of.items())
     assert row["centre_spread"] == pytest.approx(1 - np.linalg.norm(centre) / parts, abs=1e-12)
 
 
-def test_the_longest_centre_is_still_exact():
+def test_longest_centre_is_exact():
     """Of 1500 events the last 1024 speak: sums just below 2^24."""
     vectors = to_grid(np.eye(24)[:8])
     events: list[Event] = [
         {"event_time": time, "event_type": "add_to_cart", "item_id": "b" if time < 476 else "a"} for time in range(1499)
     ]
     events.append({"event_time": 1499, "event_type": "view", "item_id": "c"})
-    axes = Catalog(CATALOGUE.row_of, CATALOGUE.category, CATALOGUE.brand, vectors)
-    (row,) = computed(events, catalogue=axes)
+    axes = Catalog(CATALOG.row_of, CATALOG.category, CATALOG.brand, vectors)
+    (row,) = computed(events, catalog=axes)
     square = 4080**2
     assert row["centre_cosine"] == 2 * square / math.sqrt(((4 * 1023) ** 2 + 2**2) * square * square)
 
@@ -299,7 +299,7 @@ def test_the_longest_centre_is_still_exact():
     st.sampled_from(sorted(_zone_names())),
     st.lists(st.integers(-2_500_000_000_000, 4_200_000_000_000), min_size=1, max_size=5),
 )
-def test_offsets_are_those_of_the_zone_at_that_moment(zone: str, times: list[int]):
+def test_utc_offsets_match_zoneinfo(zone: str, times: list[int]):
     found = utc_offset_ms(np.full(len(times), zone, dtype=object), np.array(times))
     info = _zone(zone)
     start = datetime(1970, 1, 1, tzinfo=UTC)
@@ -324,7 +324,7 @@ def test_offsets_are_those_of_the_zone_at_that_moment(zone: str, times: list[int
         ("America/New_York", "0001-01-01T00:30:00", 19, 6),
     ],
 )
-def test_hour_and_weekday_are_those_of_the_shopper(zone: str | None, time: str, hour: int, weekday: int):
+def test_hour_and_weekday_are_local(zone: str | None, time: str, hour: int, weekday: int):
     when = int(np.datetime64(time, "ms").astype(np.int64))
     (row,) = computed([{"event_time": when, "event_type": "view", "timezone": zone}])
     assert (row["hour"], row["weekday"]) == (hour, weekday)
@@ -356,9 +356,7 @@ many_sessions = st.lists(one_session, min_size=1, max_size=6)
 
 
 @given(many_sessions, st.randoms(), st.sampled_from([1, 5, 1000]))
-def test_a_session_has_the_same_bits_alone_in_a_batch_and_in_any_order(
-    every: list[list[Event]], random: object, block: int
-):
+def test_batch_does_not_change_bits(every: list[list[Event]], random: object, block: int):
     alone = [bits(sessions(each))[0] for each in every]
     order = random.sample(range(len(every)), len(every))
     with pytest.MonkeyPatch.context() as patch:
@@ -368,7 +366,7 @@ def test_a_session_has_the_same_bits_alone_in_a_batch_and_in_any_order(
 
 
 @given(many_sessions, st.randoms())
-def test_shuffled_and_repeated_events_change_no_bit(every: list[list[Event]], random: object):
+def test_shuffles_and_duplicates_change_no_bit(every: list[list[Event]], random: object):
     mixed = []
     for each in every:
         twice = each + random.choices(each, k=random.randrange(4))
@@ -377,7 +375,7 @@ def test_shuffled_and_repeated_events_change_no_bit(every: list[list[Event]], ra
     assert bits(sessions(*mixed)) == bits(sessions(*every))
 
 
-def test_a_large_batch_has_the_bits_of_its_sessions():
+def test_large_batch_does_not_change_bits():
     """Long sessions and short ones: what NumPy adds in blocks, and BLAS in any order."""
     rng = np.random.default_rng(3)
 
@@ -393,13 +391,13 @@ def test_a_large_batch_has_the_bits_of_its_sessions():
     assert bits(sessions(*every[::-1])) == alone[::-1]
 
 
-def test_of_the_events_of_one_id_the_first_counts():
+def test_first_event_of_an_id_counts():
     first, second = SHOPPING[1] | {"event_id": "e"}, SHOPPING[2] | {"event_id": "e"}
     (row,) = computed([second, first])
     assert (row["events"], row["views"], row["price_mean"]) == (1, 1, 4.0)
 
 
-def test_looks_at_the_current_item_add_up():
+def test_dwell_on_current_item_adds_up():
     looks = [("a", 100), ("b", 70), ("a", None), ("b", 5), ("a", 20)]
     every = [
         [{"event_time": n, "event_type": "view", "item_id": item, "dwell_ms": ms} for n, (item, ms) in enumerate(part)]
@@ -437,8 +435,8 @@ def by_loop(session: list[Event]) -> dict[str, object]:
             cart[item] += row.get("quantity", 1)
         elif item is not None and row["event_type"] in ("remove_from_cart", "purchase"):
             cart[item] = max(0, cart[item] - row.get("quantity", cart[item]))
-    rows_met = [CATALOGUE.row_of[row["item_id"]] for row in met if row["item_id"] in CATALOGUE.row_of]
-    kinds = Counter(code for code in CATALOGUE.category[rows_met].tolist() if code >= 0)
+    rows_met = [CATALOG.row_of[row["item_id"]] for row in met if row["item_id"] in CATALOG.row_of]
+    kinds = Counter(code for code in CATALOG.category[rows_met].tolist() if code >= 0)
     n = sum(kinds.values())
     return {
         "events": len(rows),
@@ -464,29 +462,29 @@ def of_one_content(session: list[Event]) -> list[Event]:
 
 
 @given(st.lists(one_session.map(of_one_content), min_size=1, max_size=4))
-def test_a_plain_loop_finds_the_same(every: list[list[Event]]):
+def test_plain_loop_agrees(every: list[list[Event]]):
     for row, each in zip(computed(*every), every, strict=True):
         expected = by_loop(each)
         assert {name: row[name] for name in expected} == expected
 
 
-def test_pandas_finds_the_same_of_simulated_sessions():
+def test_pandas_agrees_on_simulated_sessions():
     catalog = make_catalog(300)
-    catalogue, items = make_items(catalog, 32)
+    vectors, items = make_items(catalog, 32)
     frame = make_events(catalog, 400)
     for some in (frame, in_progress(frame, 200)):
-        must_agree(compute_columns(as_sessions(some), catalogue), with_pandas(some, items))
+        must_agree(compute_columns(as_sessions(some), vectors), with_pandas(some, items))
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------
 
 
-def test_values_have_the_declared_types():
+def test_values_have_declared_types():
     kinds = {"int64": int, "float64": float, "string": str}
     (row,) = computed(SHOPPING)
     for name, declared in FEATURES.items():
         assert type(row[name]) is kinds[declared.dtype], name
-    batch = compute_batch(sessions(SHOPPING, SHOPPING[:1]), CATALOGUE)
+    batch = compute_batch(sessions(SHOPPING, SHOPPING[:1]), CATALOG)
     assert batch.schema.equals(arrow_schema(), check_metadata=True)
     assert batch.to_pylist() == computed(SHOPPING, SHOPPING[:1])
     assert batch.schema.field("pace").metadata == {
@@ -495,7 +493,7 @@ def test_values_have_the_declared_types():
     }
 
 
-def test_records_fit_their_schemas_which_name_every_feature():
+def test_records_fit_their_schemas():
     whole = {"session_id": "u/1", "user_id": "u", "session_start": 1, "session_end": 2}
     schema = json_schema("session-features")
     named = schema["$defs"]["SessionFeatures"]["properties"]["features"]["properties"]
@@ -507,7 +505,7 @@ def test_records_fit_their_schemas_which_name_every_feature():
 
 
 @pytest.mark.usefixtures("own")
-def test_a_feature_is_one_declaration():
+def test_feature_is_one_declaration():
     @feature("float64", "currency")
     def dearest_look(e: EventFrame) -> Floats:
         """Highest price of a view."""
@@ -522,7 +520,7 @@ def test_a_feature_is_one_declaration():
 
 
 @pytest.mark.usefixtures("own")
-def test_whole_numbers_take_on_the_declared_type():
+def test_integers_are_cast_to_dtype():
     feature("float64", name="halves", doc="Whole by chance.")(lambda e: e.count)
     feature("int64", name="many", doc="Or not.")(lambda e: e.count > 1)
     columns = compute_columns(sessions(SHOPPING))
@@ -530,7 +528,7 @@ def test_whole_numbers_take_on_the_declared_type():
 
 
 @pytest.mark.parametrize("length", [0, 1, FEW, FEW + 1])
-def test_few_values_are_numbered_as_many_are(length: int):
+def test_short_and_long_factorize_agree(length: int):
     chance = np.random.default_rng(length)
     texts = np.array([*"abcde", None], dtype=object)[chance.integers(6, size=length)]
     for values in (texts, chance.integers(9, size=length)):
@@ -542,14 +540,14 @@ def test_few_values_are_numbered_as_many_are(length: int):
 
 
 @pytest.mark.usefixtures("own")
-def test_a_feature_of_the_wrong_shape_is_named():
+def test_feature_of_wrong_shape_is_named():
     feature("float64", name="all_prices", doc="Not one value a session.")(lambda e: e.price)
     with pytest.raises(ValueError, match="'all_prices' returns shape"):
         computed(SHOPPING)
 
 
 @pytest.mark.usefixtures("own")
-def test_own_modules_are_loaded_and_what_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_own_modules_are_loaded_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     source = "from udfs.features import feature\n\n@feature('int64')\ndef {name}(e):\n    return e.count * 2\n"
     (tmp_path / "our_features.py").write_text(source.format(name="doubled"))

@@ -14,12 +14,12 @@ from udfs.sessions.frame import EventFrame
 PAGE = ROOT / "docs" / "features.md"
 
 
-def test_the_page_is_that_of_the_declarations():
+def test_page_matches_declarations():
     assert PAGE.read_text() == page(), "run `python -m udfs.features > docs/features.md`"
     assert all(declared.doc.endswith(".") for declared in FEATURES.values())
 
 
-def test_the_pages_own_example_works_and_is_documented(tmp_path: Path):
+def test_page_example_works(tmp_path: Path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "example_features.py").write_text(code)
     shown = subprocess.run(

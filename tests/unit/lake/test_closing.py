@@ -64,9 +64,7 @@ def test_sql_collects_closing_columns(views: Callable[[Settings], dict[str, str]
 
 
 @pytest.mark.parametrize("count", [1, MOST - 1, MOST, MOST + 1, 40])
-def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(
-    closer: SessionFinalizer, bundles: Path, count: int
-):
+def test_features_use_only_last_events(closer: SessionFinalizer, bundles: Path, count: int):
     own = events(closer, count)
     shuffled = [own[place] for place in np.random.default_rng(1).permutation(count)]
     (row,), found = close(closer, [*shuffled, own[0]])
@@ -91,7 +89,7 @@ def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(
     assert row["events__device"] == [None] * count
 
 
-def test_what_cleaning_finds_is_counted_by_rule(closer: SessionFinalizer):
+def test_cleaning_is_counted_by_rule(closer: SessionFinalizer):
     bad = events(closer, 3)
     bad[0] |= {"price": 1e300, "item_id": "no such item"}
     bad[1] |= {"price": 1e300, "quantity": 1e9, "dwell_ms": 1e12}

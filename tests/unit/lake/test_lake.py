@@ -96,7 +96,7 @@ def same(found: pa.Table, expected: pa.Table) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_written_is_read(lake: Path, rows: dict[str, pa.Table]):
+def test_read_returns_written_rows(lake: Path, rows: dict[str, pa.Table]):
     for table, every in rows.items():
         assert same(read(lake, table), every)
     assert read(lake, "sessions").schema.names == [*sessions_schema().names, "day"]
@@ -107,7 +107,7 @@ def test_what_was_written_is_read(lake: Path, rows: dict[str, pa.Table]):
     assert read(lake, "events", days=["1999-01-01"]).num_rows == 0
 
 
-def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa.Table], tmp_path: Path):
+def test_past_events_leave_out_bots(lake: Path, rows: dict[str, pa.Table], tmp_path: Path):
     sessions = rows["sessions"]
     bots = sessions["session_id"].to_pylist()[::7]
     column = sessions.schema.get_field_index("bot")
@@ -130,7 +130,7 @@ def test_past_events_are_those_of_people_in_order(lake: Path, rows: dict[str, pa
     assert all(user.startswith("k:") for user in keyed["user_id"].to_pylist())
 
 
-def test_past_events_have_what_every_event_has(lake: Path, rows: dict[str, pa.Table]):
+def test_past_events_need_required_values(lake: Path, rows: dict[str, pa.Table]):
     place = rows["events"].schema.get_field_index("user_id")
     nobody = pa.nulls(len(rows["events"]), pa.string())
     put(lake, "events", rows["events"].set_column(place, "user_id", nobody), "part-2")
@@ -152,12 +152,12 @@ def old_and_new(rows: dict[str, pa.Table], tmp_path: Path) -> tuple[Path, pa.Tab
     return tmp_path / "lake", every.set_column(place, every.schema.field(place), null)
 
 
-def test_what_an_old_file_lacks_is_null(old_and_new: tuple[Path, pa.Table]):
+def test_columns_missing_in_old_files_are_null(old_and_new: tuple[Path, pa.Table]):
     folder, expected = old_and_new
     assert same(read(folder, "sessions"), expected)
 
 
-def test_columns_that_today_does_not_have_are_left_out(lake: Path, rows: dict[str, pa.Table]):
+def test_columns_unknown_today_are_left_out(lake: Path, rows: dict[str, pa.Table]):
     shutil.rmtree(lake)
     put(lake, "events", rows["events"].append_column("from_the_future", rows["events"]["price"]))
     found = read(lake, "events")
@@ -165,7 +165,7 @@ def test_columns_that_today_does_not_have_are_left_out(lake: Path, rows: dict[st
     assert "from_the_future" not in found.schema.names
 
 
-def test_the_pages_examples_read_old_and_new(old_and_new: tuple[Path, pa.Table], monkeypatch: pytest.MonkeyPatch):
+def test_page_examples_read_old_and_new(old_and_new: tuple[Path, pa.Table], monkeypatch: pytest.MonkeyPatch):
     folder, expected = old_and_new
     monkeypatch.chdir(folder.parent)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "lake.md").read_text(), re.DOTALL)
@@ -181,7 +181,7 @@ def test_the_pages_examples_read_old_and_new(old_and_new: tuple[Path, pa.Table],
             assert same(table, want), example
 
 
-def test_duckdb_pandas_and_pyarrow_agree_on_events(lake: Path, rows: dict[str, pa.Table]):
+def test_duckdb_pandas_and_pyarrow_agree(lake: Path, rows: dict[str, pa.Table]):
     price = pc.sum(rows["events"]["price"]).as_py()
     found = duckdb.read_parquet(f"{lake}/events/day=*/[!._]*").aggregate("count(*), sum(price)").fetchall()[0]
     frame = pd.read_parquet(lake / "events")
@@ -200,12 +200,12 @@ def test_duckdb_pandas_and_pyarrow_agree_on_events(lake: Path, rows: dict[str, p
         (lambda folder: check_lake(folder / "nowhere"), "there is no lake in .*nowhere"),
     ],
 )
-def test_what_is_not_there_is_named(lake: Path, reads: Callable[[Path], object], says: str):
+def test_missing_tables_and_columns_are_named(lake: Path, reads: Callable[[Path], object], says: str):
     with pytest.raises(ShopstreamError, match=says):
         reads(lake)
 
 
-def test_a_newer_version_and_a_broken_file_are_refused(lake: Path, rows: dict[str, pa.Table]):
+def test_newer_or_broken_files_are_refused(lake: Path, rows: dict[str, pa.Table]):
     put(
         lake,
         "events",
@@ -220,7 +220,7 @@ def test_a_newer_version_and_a_broken_file_are_refused(lake: Path, rows: dict[st
             reads()
 
 
-def test_a_feature_cannot_have_the_name_of_a_column(monkeypatch: pytest.MonkeyPatch):
+def test_feature_cannot_take_column_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(FEATURES, "bot", None)  # removed again after the test
     del FEATURES["bot"]
     feature("float64", name="bot", doc="How much of a bot.")(lambda e: e.price)
@@ -228,7 +228,7 @@ def test_a_feature_cannot_have_the_name_of_a_column(monkeypatch: pytest.MonkeyPa
         sessions_schema()
 
 
-def test_flinks_columns_are_those_of_the_schema():
+def test_ddl_columns_match_schema():
     lines = [line.strip().rstrip(",").split(" ") for line in flink_columns(sessions_schema()).split("\n")]
     assert [name.strip("`") for name, _ in lines] == sessions_schema().names
     some = {"schema_version": "INT", "bot": "BOOLEAN", "views": "BIGINT", "pace": "DOUBLE", "device": "STRING"}
@@ -238,7 +238,7 @@ def test_flinks_columns_are_those_of_the_schema():
 # --- looking after it -------------------------------------------------------------------------------------------------
 
 
-def test_show_counts_rows_files_and_times(lake: Path, rows: dict[str, pa.Table]):
+def test_show_counts_rows_and_files(lake: Path, rows: dict[str, pa.Table]):
     parts = list_parts(lake)
     assert [(part.table, part.day) for part in parts] == [(table, day) for table in rows for day in DAYS]
     for part in parts:
@@ -249,7 +249,7 @@ def test_show_counts_rows_files_and_times(lake: Path, rows: dict[str, pa.Table])
         assert part.oldest_version == part.newest_version == VERSION
 
 
-def test_show_takes_rows_without_a_time(lake: Path, rows: dict[str, pa.Table]):
+def test_show_accepts_rows_without_time(lake: Path, rows: dict[str, pa.Table]):
     for name in ("part-0", "part-1.parquet"):
         change("event_time", lambda column: pa.nulls(len(column), pa.int64()), name)(lake)
     parts = list_parts(lake)
@@ -259,7 +259,7 @@ def test_show_takes_rows_without_a_time(lake: Path, rows: dict[str, pa.Table]):
     assert parts_table(lake, parts).row_count == 8
 
 
-def test_the_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table]):
+def test_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table]):
     shown = run_command("lake", "show", "--folder", str(lake)).out
     lines = [line.split() for line in shown.splitlines()]
     assert ["events", "all", f"{rows['events'].num_rows:,}", "6"] in [line[:4] for line in lines]
@@ -277,7 +277,7 @@ def test_the_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table])
     assert checked.err == f"error: faults in the lake in {lake}: 1\n"
 
 
-def test_days_without_rows_and_events_without_sessions_are_notes(lake: Path, rows: dict[str, pa.Table]):
+def test_missing_days_and_sessions_are_notes(lake: Path, rows: dict[str, pa.Table]):
     shutil.rmtree(lake / "events" / f"day={DAYS[1]}")
     assert check_lake(lake) == Findings(
         wrong=[],
@@ -288,7 +288,7 @@ def test_days_without_rows_and_events_without_sessions_are_notes(lake: Path, row
     )
 
 
-def test_nothing_is_wrong_with_a_sound_lake(lake: Path):
+def test_sound_lake_passes_check(lake: Path):
     assert check_lake(lake) == Findings([], [])
 
 
@@ -360,16 +360,14 @@ def change(name: str, of: Callable[[pa.ChunkedArray], pa.Array], part: str = "pa
         ),
     ],
 )
-def test_check_finds_what_is_wrong(lake: Path, plant: Callable[[Path], None], says: str):
+def test_check_finds_every_fault(lake: Path, plant: Callable[[Path], None], says: str):
     plant(lake)
     (line,) = check_lake(lake).wrong
     assert re.fullmatch(says, line, re.DOTALL), line
 
 
 @pytest.mark.parametrize("most", [1, 7, 1000])
-def test_repeated_ids_are_counted_however_many_are_compared_at_a_time(
-    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_repeated_ids_are_counted_in_chunks(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("flink_jobs.commands.lake.MOST_IDS", most)
     ids = [f"e{place}" for place in range(40)]
     for name, some in {"a": ids, "b": ids[:3], "c": [*ids[2:5], "é"]}.items():
@@ -380,7 +378,7 @@ def test_repeated_ids_are_counted_however_many_are_compared_at_a_time(
     assert find_repeats([tmp_path / "a"], "event_id") == (0, None)
 
 
-def test_many_small_files_are_a_note(lake: Path):
+def test_many_small_files_are_noted(lake: Path):
     place = lake / "events" / f"day={DAYS[1]}"
     found = pq.read_table(place / "part-0")
     for row in range(SMALL_FILES):

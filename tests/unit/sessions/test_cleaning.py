@@ -22,7 +22,7 @@ from udfs.sessions.frame import EventFrame
 
 Event = dict[str, object]
 NUMBERS = ("price", "quantity", "rating", "dwell_ms")
-CATALOGUE = Catalog({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
+CATALOG = Catalog({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
 
 
 def sessions(*events_of: list[Event]) -> Sessions:
@@ -56,9 +56,8 @@ def counts(found: Cleaned) -> dict[str, list[int]]:
 
 
 def test_columns_hide_no_attribute():
-    attributes = {name for kind in EventFrame.__mro__ for name in vars(kind)} | {
-        each.name for each in fields(EventFrame)
-    }
+    attributes = {name for kind in EventFrame.__mro__ for name in vars(kind)}
+    attributes |= {field.name for field in fields(EventFrame)}
     assert attributes.isdisjoint(COLUMN_DTYPES)
 
 
@@ -66,7 +65,7 @@ def test_columns_hide_no_attribute():
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_a_value_out_of_bounds_becomes_unknown_and_one_at_the_bound_stays(name: str):
+def test_values_out_of_bounds_become_unknown(name: str):
     low, high = BOUNDS[name].low, BOUNDS[name].high
     values = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf), -math.inf, math.inf, math.nan]
     found, counted = clean(sessions([view(place, **{name: value}) for place, value in enumerate(values)], [view(1)]))
@@ -77,13 +76,13 @@ def test_a_value_out_of_bounds_becomes_unknown_and_one_at_the_bound_stays(name: 
     }
 
 
-def test_no_event_is_dropped_for_a_wrong_value_and_other_values_of_it_stay():
+def test_wrong_value_drops_no_event():
     found, counted = clean(sessions([view(1, price=-5.0, dwell_ms=10**12, quantity=2, rating=4)]))
     assert (found.count.tolist(), found.quantity.tolist(), found.rating.tolist()) == ([1], [2.0], [4.0])
     assert counted.repaired.tolist() == [2]
 
 
-def test_events_without_an_id_are_in_the_order_of_their_cleaned_values():
+def test_events_without_id_are_sorted_cleaned():
     def of(price: float, quantity: int) -> Event:
         return view(1, price=price, quantity=quantity, event_id=None)
 
@@ -91,24 +90,24 @@ def test_events_without_an_id_are_in_the_order_of_their_cleaned_values():
     assert found.quantity.tolist() == [5, 7, 9, 5, 7]
 
 
-def test_features_are_computed_from_cleaned_values():
+def test_features_use_cleaned_values():
     (row,) = compute_features(sessions([view(1, price=-5.0), view(2, price=8.0, dwell_ms=10**9), view(3, price=1e12)]))
     assert (row["price_min"], row["price_max"], row["dwell_ms_sum"], row["events"]) == (8.0, 8.0, 0.0, 3)
 
 
-def test_repeats_are_counted_and_the_first_stays():
+def test_first_of_duplicates_is_kept():
     found, counted = clean(sessions([view(5), view(9, event_id="e5", price=-1.0), view(6)], [view(5), view(6)]))
     assert plain(found)["event_time"] == [5, 6, 5, 6]
     assert (found.count.tolist(), counted.duplicates.tolist(), counted.repaired.tolist()) == ([2, 2], [1, 0], [0, 0])
 
 
-def test_items_that_the_catalogue_lacks_are_counted_and_stay():
+def test_unknown_items_are_counted_and_kept():
     each = sessions(
         [view(1), view(2, item_id="gone"), view(3, item_id="gone"), view(4, item_id="b")],
         [{"event_time": 1, "event_type": "search", "query": "mug"}],
         [view(1, item_id="new")],
     )
-    assert unknown_items(each, CATALOGUE).tolist() == [2, 0, 1]
+    assert unknown_items(each, CATALOG).tolist() == [2, 0, 1]
     assert clean(each)[0].item_id.tolist() == each.item_id.tolist()
 
 
@@ -125,7 +124,7 @@ def test_items_that_the_catalogue_lacks_are_counted_and_stay():
         ("view", 100 * BOT_MS, 500, False),
     ],
 )
-def test_a_bot_is_faster_than_any_person(kinds: str, span_ms: int, events: int, bot: bool):
+def test_bots_are_faster_than_people(kinds: str, span_ms: int, events: int, bot: bool):
     kind = kinds.split()
     times = np.linspace(0, span_ms, events).round().astype(int).tolist()
     quick = [
@@ -136,7 +135,7 @@ def test_a_bot_is_faster_than_any_person(kinds: str, span_ms: int, events: int, 
     assert clean(sessions(slow, quick, slow))[1].bot.tolist() == [False, bot, False]
 
 
-def test_simulated_shoppers_are_people_with_sound_events():
+def test_simulated_shoppers_are_sound():
     catalog = make_catalog(200)
     each = as_sessions(make_events(catalog, 2000))
     found, counted = clean(each)
@@ -150,10 +149,10 @@ def test_simulated_shoppers_are_people_with_sound_events():
 
 def test_no_sessions_are_clean():
     found, counted = clean(sessions())
-    assert (len(found), len(counted.bot), len(counted.repaired), len(unknown_items(found, CATALOGUE))) == (0, 0, 0, 0)
+    assert (len(found), len(counted.bot), len(counted.repaired), len(unknown_items(found, CATALOG))) == (0, 0, 0, 0)
 
 
-def test_the_page_names_every_rule():
+def test_page_names_every_rule():
     page = (ROOT / "docs" / "lake.md").read_text()
     for name, bound in BOUNDS.items():
         assert f"| `{name}` | {bound.low:,.0f} to {bound.high:,.0f} {bound.unit} | unknown | {bound.why} |" in page
@@ -172,7 +171,7 @@ many_sessions = st.lists(one_session, min_size=1, max_size=4)
 
 
 @given(many_sessions)
-def test_cleaning_twice_is_cleaning_once(every: list[list[Event]]):
+def test_cleaning_is_idempotent(every: list[list[Event]]):
     once, _ = clean(sessions(*every))
     twice, counted = clean(once)
     assert plain(twice) == plain(once)
@@ -181,7 +180,7 @@ def test_cleaning_twice_is_cleaning_once(every: list[list[Event]]):
 
 
 @given(many_sessions)
-def test_nothing_out_of_bounds_is_left_and_nothing_else_changes(every: list[list[Event]]):
+def test_only_values_out_of_bounds_change(every: list[list[Event]]):
     found, counted = clean(sessions(*every))
     before = sessions(*every).canonical()
     for name, bound in BOUNDS.items():
@@ -194,7 +193,7 @@ def test_nothing_out_of_bounds_is_left_and_nothing_else_changes(every: list[list
 
 
 @given(many_sessions, st.randoms())
-def test_the_order_of_events_and_sessions_does_not_matter(every: list[list[Event]], random: Random):
+def test_order_of_events_does_not_matter(every: list[list[Event]], random: Random):
     found, counted = clean(sessions(*every))
     assert [plain(clean(sessions(each))[0])["price"] for each in every] == [
         plain(found.slice(place, place + 1))["price"] for place in range(len(every))
@@ -206,7 +205,7 @@ def test_the_order_of_events_and_sessions_does_not_matter(every: list[list[Event
 
 
 @given(many_sessions, st.randoms())
-def test_repeats_change_their_own_count_only(every: list[list[Event]], random: Random):
+def test_duplicates_change_only_their_count(every: list[list[Event]], random: Random):
     known = [[event for event in each if "event_id" in event] or [view(0)] for each in every]
     again = [each + random.choices(each, k=random.randrange(4)) for each in known]
     found, counted = clean(sessions(*known))
@@ -218,7 +217,7 @@ def test_repeats_change_their_own_count_only(every: list[list[Event]], random: R
 
 
 @given(many_sessions, st.integers(0, 3), st.integers(0, 3))
-def test_a_sessions_own_events_are_within_its_bounds_and_each_there_once(every: list[list[Event]], one: int, two: int):
+def test_within_bounds_drops_foreign_events(every: list[list[Event]], one: int, two: int):
     start, end = min(one, two), max(one, two)
 
     def own(each: list[Event]) -> list[Event]:
