@@ -23,8 +23,8 @@ from udfs.sessions.signals import Signals, item_rows, signals_of
 RULES_OVERSAMPLE = 4
 
 
-#: At most this many of a session's latest signals count, each with this weight relative to the next newer one. These are
-#: no settings: trees only fit the features that they were trained on, and training uses the same two.
+#: At most this many of a session's latest signals count, each with this weight relative to the next newer one. These
+#: are no settings: trees only fit the features that they were trained on, and training uses the same two.
 SIGNALS = 10
 SIGNAL_DECAY = 0.8
 
@@ -47,7 +47,7 @@ class LearnedRanker:
         info = bundle.manifest.ranker
         if info is None:
             raise ShopstreamError(f"bundle {bundle.id} has no learned ranker: train one with `python -m export train`")
-        if not (options.exclude_seen or info.repeats):
+        if not (options.exclude_seen or info.recommend_seen):
             raise ShopstreamError(
                 f"the ranker of bundle {bundle.id} has not learned to recommend again what a session has met: set "
                 "rank.exclude_seen to true, or train with --repeats"
