@@ -27,7 +27,7 @@ def encode(texts: list[str]) -> np.ndarray:
     return VECTORS[[int(text.removeprefix("title ")) for text in texts]].reshape(-1, DIMENSIONS)
 
 
-def catalogue(*sold_out: int) -> pa.Table:
+def catalog(*sold_out: int) -> pa.Table:
     return pa.table(
         {
             "item_id": IDS,
@@ -59,7 +59,7 @@ def walks(sessions: int, seed: int) -> Interactions:
 def trained() -> TrainedRanker:
     """Return a ranker trained on walks(900, 1)."""
     with TemporaryDirectory() as folder:
-        return train_ranker(walks(900, 1), catalogue(7), VECTORS, encode, Path(folder))
+        return train_ranker(walks(900, 1), catalog(7), VECTORS, encode, Path(folder))
 
 
 def tiny(*sessions: tuple[str, str]) -> Interactions:

@@ -1,4 +1,4 @@
-"""The steps from a model, a catalogue and past sessions to a published bundle."""
+"""The steps from a model, a catalog and past sessions to a published bundle."""
 
 from rich.console import Console
 

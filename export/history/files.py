@@ -1,4 +1,4 @@
-"""Writes the files of a bundle that hold the catalogue and what past sessions say about it."""
+"""Writes the files of a bundle that hold the catalog and what past sessions say about it."""
 
 from pathlib import Path
 

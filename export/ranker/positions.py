@@ -33,7 +33,7 @@ class Groups:
 
     features: Vectors  #: float32 [n, features]
     position: Ints  #: int64 [n]
-    item: Ints  #: int64 [n], row in the catalogue
+    item: Ints  #: int64 [n], row in the catalog
     is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
     positions: int  #: P
 
@@ -108,7 +108,7 @@ def sample_groups(
     position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
     features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
-    # Candidates and interactions number items alike: by row of the catalogue.
+    # Candidates and interactions number items alike: by row of the catalog.
     return Groups(features, position, item, item == log.item[events][position], len(events))
 
 

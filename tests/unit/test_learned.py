@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from histories import DIMENSIONS, IDS, ITEMS, VECTORS, bundle_of, catalogue, encode, of_letters, tiny, trained, walks
+from histories import DIMENSIONS, IDS, ITEMS, VECTORS, bundle_of, catalog, encode, of_letters, tiny, trained, walks
 
 from export.history.files import write_past
 from export.history.interactions import Interactions
@@ -42,7 +42,7 @@ def made() -> TrainedRanker:
 def learned(made: TrainedRanker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a ranker, without an encoder."""
     folder = tmp_path_factory.mktemp("learned")
-    write_past(folder, walks(900, 1), catalogue(7), VECTORS)
+    write_past(folder, walks(900, 1), catalog(7), VECTORS)
     (folder / "ranker.onnx").write_bytes(made.model)
     return Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=made.info))
 
@@ -320,7 +320,7 @@ def test_a_session_that_says_nothing_gets_what_is_popular(learned: Bundle, sofar
 def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
     log = walks(300, 8)
     popular = np.argsort(-np.bincount(log.item, minlength=ITEMS))[:40].tolist()
-    write_past(tmp_path, log, catalogue(*popular), VECTORS)
+    write_past(tmp_path, log, catalog(*popular), VECTORS)
     bundle = Bundle(tmp_path, bare_manifest(DIMENSIONS))
     finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
     nothing = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unheard of"], dtype=object))
@@ -393,7 +393,7 @@ def test_keys_are_numbered_and_found_alike_whatever_their_range(size: int):
     assert pairs.found(different, [different])[0].tolist() == pairs.key.tolist()
 
 
-# --- a large catalogue ------------------------------------------------------------------------------------------------
+# --- a large catalog ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ STYLES = ["", "red retrospot", "vintage", "small white", "extra large waterproof
 MINUTE = 60_000
 
 
-def catalogue(path: Path, *, backwards: bool = False) -> Path:
+def catalog(path: Path, *, backwards: bool = False) -> Path:
     """120 items; one title is long enough to fill several model inputs of its own length."""
     rows = [
         (f"{kind} > {name}", f"{style} {name}".strip().capitalize())
@@ -70,7 +70,7 @@ def clicks(path: Path, *, backwards: bool = False) -> Path:
 def exported(tmp_path_factory) -> Exported:
     folder = tmp_path_factory.mktemp("export")
     options = ExportOptions(
-        catalogue(folder / "catalog.csv"),
+        catalog(folder / "catalog.csv"),
         folder / "out",
         sessions=clicks(folder / "clicks.jsonl"),
         calibration_texts=48,
@@ -218,7 +218,7 @@ def test_bf16_halves_the_matrices(exported):
 
 
 def test_id_does_not_depend_on_file_order(exported, tmp_path, capsys):
-    arguments = ["bundle", "--catalog", str(catalogue(tmp_path / "turned.csv", backwards=True))]
+    arguments = ["bundle", "--catalog", str(catalog(tmp_path / "turned.csv", backwards=True))]
     arguments += ["--sessions", str(clicks(tmp_path / "turned.jsonl", backwards=True)), "--calibration-texts", "48"]
     arguments += ["--variants", ",".join(VARIANTS)]
     with pytest.raises(SystemExit) as stop:
@@ -250,7 +250,7 @@ def error_of(capsys, *arguments) -> str:
 
 def test_refusals_are_one_line_errors(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    good, out = catalogue(tmp_path / "catalog.csv"), tmp_path / "out"
+    good, out = catalog(tmp_path / "catalog.csv"), tmp_path / "out"
     untitled = tmp_path / "untitled.csv"
     untitled.write_text("item_id,title\n1,\n2,\n")
     no_column = tmp_path / "no_column.csv"
@@ -274,7 +274,7 @@ def test_refusals_are_one_line_errors(tmp_path, capsys, monkeypatch):
 def test_broken_model_leaves_nothing_behind(tmp_path, capsys):
     folder = shutil.copytree(open_source(None).folder, tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"no weights")
-    line = error_of(capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--model", folder)
+    line = error_of(capsys, "--catalog", catalog(tmp_path / "c.csv"), "--out", tmp_path / "out", "--model", folder)
     assert "cannot be loaded" in line
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -294,7 +294,7 @@ def test_bad_quantisation_names_its_worst_layers(tmp_path, capsys):
     texts = tmp_path / "texts.txt"
     texts.write_text("a\n")  # no range of values to speak of
     line = error_of(
-        capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "int8,fp32",
+        capsys, "--catalog", catalog(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "int8,fp32",
         "--calibration", texts,
     )  # fmt: skip
     assert re.search(r"variant int8 is too far from fp32: cosine_mean 0\.\d+ < 0\.99", line)

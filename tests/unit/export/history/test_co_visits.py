@@ -18,7 +18,7 @@ def test_co_visits_computed_by_hand():
     found = statistics(
         [
             ("u", 0, "a", "view"),
-            ("u", 1, "x", "view"),  # not in the catalogue
+            ("u", 1, "x", "view"),  # not in the catalog
             ("u", 2, "b", "click"),
             ("u", 3, "b", "impression"),
             ("u", 4, "c", "purchase"),

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from histories import DIMENSIONS, VECTORS, catalogue, encode, trained, walks
+from histories import DIMENSIONS, VECTORS, catalog, encode, trained, walks
 
 from export.ranker.positions import bare_manifest
 from export.ranker.train import LEARN_SHARE, train_ranker
@@ -24,7 +24,7 @@ def test_same_sessions_train_same_ranker(tmp_path: Path):
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        models.append(train_ranker(log, catalogue(), VECTORS, encode, tmp_path / name).model)
+        models.append(train_ranker(log, catalog(), VECTORS, encode, tmp_path / name).model)
     assert models[0] == models[1]
 
 
@@ -34,7 +34,7 @@ def test_sources_know_nothing_of_the_future(tmp_path: Path):
     before, latest = log.split(LEARN_SHARE)
     planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
     leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
-    train_ranker(leaky, catalogue(), VECTORS, encode, tmp_path)
+    train_ranker(leaky, catalog(), VECTORS, encode, tmp_path)
     past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
     assert past.end.max() < latest.start.min()
     assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
@@ -42,4 +42,4 @@ def test_sources_know_nothing_of_the_future(tmp_path: Path):
 
 def test_too_few_sessions_are_refused(tmp_path: Path):
     with pytest.raises(ShopstreamError, match="give more"):
-        train_ranker(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
+        train_ranker(walks(40, 1), catalog(), VECTORS, encode, tmp_path)
