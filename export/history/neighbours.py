@@ -1,4 +1,4 @@
-"""What past sessions tell the candidate sources: the sessions themselves, and which items occur near each other."""
+"""Past sessions, and the items near each other in them, as the candidate sources read them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
+"""Positions in past sessions, with the candidates and features that the job would compute there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +65,7 @@ def sessions_of(log: Interactions) -> Sessions:
 
 
 def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
-    """Return what the job would choose from for these sessions."""
+    """Return the candidates that the job would generate for these sessions."""
     return finder.find(query_of(finder, sofar, encode))
 
 
