@@ -111,7 +111,7 @@ def test_wheel_holds_its_packages(bin_folder: Path, tmp_path: Path):
 
 def test_demo_answers_every_trigger(bin_folder: Path, folder: Path):
     with demo(bin_folder, folder, "--json", "--seconds", "8", "--rate", "60") as running:
-        out, err = running.communicate(timeout=400)
+        out, err = running.communicate(timeout=500)
     assert running.returncode == 0, err
     summary = json.loads(out)
     assert summary["events"] == 8 * 60 + 20
