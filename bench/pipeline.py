@@ -575,7 +575,7 @@ def read_records(settings: Settings) -> tuple[dict[str, int], int]:
     digests: dict[str, int] = {}
     records = 0
     for message in read_topic(settings, settings.topics.recommendations):
-        value = message.value
+        value = message.value or b""
         digests[value[len(ID) : value.index(b'"', len(ID))].decode()] = hash(value)
         records += 1
     return digests, records

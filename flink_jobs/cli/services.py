@@ -67,7 +67,7 @@ def kafka_stop(config: Config = None, assignments: Assignments = None, as_json: 
 
 @kafka_app.command("status")
 def kafka_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say whether the broker runs, and where."""
+    """Show whether the broker runs, and where."""
     _show_kafka(_local_kafka(load_settings(config, assignments or ()), None).status(), as_json)
 
 
@@ -78,9 +78,9 @@ def kafka_topics(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of new topics.")] = DEFAULT_PARTITIONS,
     as_json: Json = False,
 ) -> None:
-    """Create the topics of the settings that are missing, on any cluster. Next: `shopstream submit recommend`."""
+    """Create missing topics of the settings, on any cluster. Next: `shopstream submit recommend`."""
     created = create_topics(load_settings(config, assignments or ()), partitions)
-    result({"created": created}, f"created {', '.join(created)}" if created else "all topics are there", as_json)
+    result({"created": created}, f"created {', '.join(created)}" if created else "no topic is missing", as_json)
 
 
 @flink_app.command("start")
@@ -103,5 +103,5 @@ def flink_stop(config: Config = None, assignments: Assignments = None, as_json: 
 
 @flink_app.command("status")
 def flink_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say whether the cluster runs, where, and how many slots are free."""
+    """Show whether the cluster runs, where, and how many slots are free."""
     _show_flink(_local_flink(load_settings(config, assignments or ()), None).status(), as_json)
