@@ -21,7 +21,7 @@ from udfs.lake import DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, colu
 Hashes = npt.NDArray[np.uint64]
 #: A table, its day and the day's files.
 DayFiles = tuple[str, str, list[Path]]
-Each = Callable[[Sequence[DayFiles]], Iterable[DayFiles]]
+Track = Callable[[Sequence[DayFiles]], Iterable[DayFiles]]
 #: A hidden file that has not changed for this long is no longer being written.
 LEFTOVER_S = 3600
 #: A day with more files than this, each smaller than this many bytes, is slow to read.
@@ -45,12 +45,12 @@ class Part:
     last: int | None
 
 
-def list_parts(folder: Path, each: Each = iter) -> list[Part]:
+def list_parts(folder: Path, track: Track = iter) -> list[Part]:
     """Lists every day of both tables, in order; raises ShopstreamError without a lake or for an unreadable file.
 
-    each: goes through the days, for those who show progress.
+    track: iterates over the days; a caller that shows progress passes its own.
     """
-    return [_part(*part) for part in each(_days(_tables(folder)))]
+    return [_part(*part) for part in track(_days(_tables(folder)))]
 
 
 def _part(table: str, day: str, files: Sequence[Path]) -> Part:
@@ -78,15 +78,15 @@ class Findings:
     notes: list[str]
 
 
-def check_lake(folder: Path, each: Each = iter) -> Findings:
+def check_lake(folder: Path, track: Track = iter) -> Findings:
     """Reads every row and finds unreadable files, rows on the wrong day, duplicate ids, leftovers and gaps.
 
     Days are checked one after the other, in memory that does not grow with them. Ids are compared by a hash of 64 bits:
     among ten million, two different ids have the same hash with a chance of 3 in a million.
-    each: goes through the days, for those who show progress.
+    track: iterates over the days; a caller that shows progress passes its own.
     """
     tables = _tables(folder)
-    wrong = list(chain.from_iterable(_wrong_in(*part) for part in each(_days(tables))))
+    wrong = list(chain.from_iterable(_wrong_in(*part) for part in track(_days(tables))))
     remarks = chain.from_iterable(_notes(table, days) for table, days in tables.items())
     balance = () if wrong else _balance(tables)
     return Findings([*wrong, *_leftovers(folder)], [*remarks, *balance])
@@ -105,32 +105,32 @@ def _days(tables: Mapping[str, Mapping[str, list[Path]]]) -> list[DayFiles]:
 
 
 def _wrong_in(table: str, day: str, files: Sequence[Path]) -> Iterator[str]:
-    place = f"{table} of {day}"
+    where = f"{table} of {day}"
     first_ms = _day_ms(day)
     if first_ms is None:
-        yield f"{place}: the folder's name is not {DAY.name}=YYYY-MM-DD"
+        yield f"{where}: the folder's name is not {DAY.name}=YYYY-MM-DD"
         return
-    misplaced = nameless = newer = 0
+    miswhered = nameless = newer = 0
     whole = []
     for file in files:
         try:
             for batch in _columns(file, table):
                 time_ms = pc.fill_null(batch[TIME_OF[table]], first_ms - 1).to_numpy()
-                misplaced += int(np.count_nonzero((time_ms < first_ms) | (time_ms >= first_ms + DAY_MS)))
+                miswhered += int(np.count_nonzero((time_ms < first_ms) | (time_ms >= first_ms + DAY_MS)))
                 nameless += batch[ID_OF[table]].null_count
                 newer += pc.sum(pc.greater(batch[VERSION_COLUMN], VERSION)).as_py() or 0
             whole.append(file)
         except (pa.ArrowException, OSError, ValueError) as error:
-            yield f"{place}: {file.name} cannot be read: {error}"
-    if misplaced:
-        yield f"{place}: rows with their {TIME_OF[table]} on another day or none: {misplaced:,}"
+            yield f"{where}: {file.name} cannot be read: {error}"
+    if miswhered:
+        yield f"{where}: rows with their {TIME_OF[table]} on another day or none: {miswhered:,}"
     if nameless:
-        yield f"{place}: rows without {ID_OF[table]}: {nameless:,}"
+        yield f"{where}: rows without {ID_OF[table]}: {nameless:,}"
     if newer:
-        yield f"{place}: rows of a newer version than {VERSION}, this package's: {newer:,}"
+        yield f"{where}: rows of a newer version than {VERSION}, this package's: {newer:,}"
     repeated, example = find_repeats(whole, ID_OF[table])
     if repeated:
-        yield f"{place}: values of {ID_OF[table]} that occur more than once: {repeated:,}, such as {example}"
+        yield f"{where}: values of {ID_OF[table]} that occur more than once: {repeated:,}, such as {example}"
 
 
 def _columns(file: Path, table: str) -> Iterator[pa.RecordBatch]:

@@ -20,7 +20,7 @@ from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
 from export.bundle import ExportOptions, _events
-from flink_jobs.cli.lake import parts_table
+from flink_jobs.cli.lake_table import parts_table
 from flink_jobs.commands.lake import SMALL_FILES, Findings, check_lake, find_repeats, list_parts
 from flink_jobs.simulation.catalog import make_catalog
 from udfs import features
