@@ -10,8 +10,6 @@ from typing import Any
 
 from kafka.admin import NewTopic
 
-from deploy.local.flink import LocalFlink
-from deploy.local.kafka import LocalKafka
 from flink_jobs.brokers.clients import open_admin
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.commands.watch import known_titles
@@ -25,6 +23,7 @@ from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.simulate import simulate, write_shop
 from flink_jobs.submit.cluster import cancel
 from flink_jobs.submit.command import flink_run, job_arguments, submit_command
+from flink_jobs.submit.local import local_flink, local_kafka
 from flink_jobs.submit.registry import JOBS
 from udfs.bundle import CURRENT, open_bundle
 from udfs.errors import ShopstreamError
@@ -77,10 +76,7 @@ def run_demo(settings: Settings, *, seconds: float, rate: float, seed: int) -> t
 
 def _services(settings: Settings, stack: ExitStack) -> Settings:
     """Starts the broker and the cluster unless they run; returns the settings with their addresses."""
-    home = settings.home
-    kafka = LocalKafka(home / "kafka", int(settings.kafka.bootstrap.rpartition(":")[2]))
-    port, ports = int(settings.flink.address.rpartition(":")[2]), settings.flink.metrics_ports
-    flink = LocalFlink(home / "flink", port, metrics_ports=ports)
+    kafka, flink = local_kafka(settings), local_flink(settings)
     started = [service for service in (kafka, flink) if not service.status().running]
     for service in started:
         stack.callback(service.stop)
@@ -90,7 +86,7 @@ def _services(settings: Settings, stack: ExitStack) -> Settings:
             "kafka": settings.kafka.model_copy(update={"bootstrap": broker.result().bootstrap}),
             "flink": settings.flink.model_copy(update={"address": cluster.result().url.removeprefix("http://")}),
         }
-    return settings.model_copy(update=addresses | {"bundles": settings.bundles or home / "demo" / "bundles"})
+    return settings.model_copy(update=addresses | {"bundles": settings.bundles or settings.home / "demo" / "bundles"})
 
 
 def _topics(settings: Settings, stack: ExitStack) -> Settings:
