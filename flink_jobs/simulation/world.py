@@ -11,7 +11,6 @@ from udfs.contracts import EVENT_TYPES
 from udfs.errors import ShopstreamError
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 #: Indices into EVENT_TYPES.
 VIEW, CLICK, SEARCH, ADD, REMOVE, PURCHASE, RATE, IMPRESSION = range(len(EVENT_TYPES))

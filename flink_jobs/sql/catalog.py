@@ -13,7 +13,7 @@ def catalog_table(settings: Settings) -> str:
     return create_table("catalog_records", RAW_SOURCE, options)
 
 
-def segments_table(settings: Settings) -> str:
+def changes_table(settings: Settings) -> str:
     """Writes the DDL of `segments`, the sink of changed items: a file per checkpoint that has any."""
     folder = settings.bundle_folder / CHANGES_FOLDER
     options = {"connector": "filesystem", "path": folder.as_uri(), "format": "parquet"}
@@ -23,7 +23,7 @@ def segments_table(settings: Settings) -> str:
 ITEMS_VIEW = "SELECT *, read_items(`key`, `value`) AS item FROM catalog_records"
 
 
-def insert_segments() -> str:
+def insert_changes() -> str:
     """Sends readable and removed items to `segments`."""
     columns = {name: f"item.{name}" for name in CHANGES_SCHEMA.names}
     columns |= {"written": epoch_ms_of("`timestamp`"), "offset": "`offset`"}
