@@ -15,12 +15,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
-from udfs.bundle import open_bundle
-from udfs.runtimes import choose
 
 from deploy.local import process
 from deploy.local.flink import MARK
-from udfs.encoder import EncoderOptions
+from udfs.bundles.bundle import open_bundle
+from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import choose
 
 pytestmark = pytest.mark.e2e
 
@@ -111,7 +111,7 @@ def test_wheel_holds_its_packages(bin_folder: Path, tmp_path: Path):
 
 def test_demo_answers_every_trigger(bin_folder: Path, folder: Path):
     with demo(bin_folder, folder, "--json", "--seconds", "8", "--rate", "60") as running:
-        out, err = running.communicate(timeout=400)
+        out, err = running.communicate(timeout=500)
     assert running.returncode == 0, err
     summary = json.loads(out)
     assert summary["events"] == 8 * 60 + 20
