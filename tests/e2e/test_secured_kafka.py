@@ -151,7 +151,10 @@ def test_scram_shows_no_secret(
 
     events = str(shop / "events.jsonl")
     planned = succeeds("submit", "recommend", "--dry-run", "--json", *options("recommend"))
-    assert "password_file=" in planned.out
+    command = planned.json()["command"]
+    assert isinstance(command, list)
+    handed = Path(command[command.index("--settings") + 1]).read_text()
+    assert "password_file = " in handed
     job_id = str(succeeds("submit", "recommend", "--json", *options("recommend")).json()["job_id"])
     settings = load_settings(None, [*shop_kafka.scram("recommend"), *common])
     try:
