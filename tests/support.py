@@ -120,6 +120,11 @@ def send(
     producer.close()
 
 
+def linked_bundles(bundles: Path, folder: Path) -> Path:
+    """The bundles again, to be changed: links, until a file is replaced."""
+    return Path(shutil.copytree(bundles, folder / "bundles", copy_function=os.link))
+
+
 def another_bundle(folder: Path, model: bytes | None = None, kept: int = 1, variant: str = "int8") -> str:
     """The id of a new bundle, which shares no file with the current one: that with another model, or without one given
     with its first `kept` items alone in stock. model: of the encoder's `variant`.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import as_options, run_command
+from support import as_options, linked_bundles, run_command
 
 from flink_jobs.brokers.clients import open_consumer, open_producer
 from flink_jobs.commands.watch import decode_recommendation
@@ -80,8 +79,7 @@ class Shoppers:
 def test_changes_reach_shoppers_under_load(
     own: Callable[..., list[str]], flink: str, bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    folder = tmp_path / "bundles"
-    shutil.copytree(bundles, folder)
+    folder = linked_bundles(bundles, tmp_path)
     assignments = own(f"bundles={folder}", f"home={tmp_path}", f"flink.address={flink}")
     settings = load_settings(None, assignments)
     shoppers = Shoppers(settings)

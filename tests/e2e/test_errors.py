@@ -1,14 +1,13 @@
 """What goes wrong is said in one line that tells what to do, with exit code 1, in seconds."""
 
 import gzip
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import Ran, as_options, run_command
+from support import Ran, as_options, linked_bundles, run_command
 
 from deploy.local.process import free_port
 from udfs.bundles.bundle import current_id
@@ -61,11 +60,11 @@ def test_no_bundle(own: Callable[..., list[str]], tmp_path: Path):
     ["manifest.json", "tokenizer.json", "encoder/int8.onnx", "items.parquet", "item_vectors.npy", "co_visits.npz"],
 )
 def test_bundle_with_one_byte_changed(own: Callable[..., list[str]], bundles: Path, tmp_path: Path, name: str):
-    damaged = tmp_path / "bundles"
-    shutil.copytree(bundles, damaged)
+    damaged = linked_bundles(bundles, tmp_path)
     file = damaged / current_id(damaged) / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
+    file.unlink()  # it is a link
     file.write_bytes(content)
     fails("submit", "recommend", *as_options(own(f"bundles={damaged}")), says=name)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from secured import Secured, authority, secured_broker
-from support import ROOT, Ran, as_options, read_all, run_command, send
+from support import ROOT, Ran, as_options, linked_bundles, read_all, run_command, send
 
 from flink_jobs.brokers.clients import open_producer
 from flink_jobs.brokers.topics import create_topics
@@ -268,8 +267,7 @@ def test_erasure_with_documented_grants(shop_kafka: Shop, tmp_path: Path):
 def test_catalog_with_documented_grants(shop_kafka: Shop, bundles: Path, tmp_path: Path):
     for command in ("catalog", "catalog-send"):
         shop_kafka.user(command, documented_grants(command))
-    folder, items = tmp_path / "bundles", tmp_path / "items.jsonl"
-    shutil.copytree(bundles, folder)
+    folder, items = linked_bundles(bundles, tmp_path), tmp_path / "items.jsonl"
     items.write_text('{"item_id": "lamp", "title": "Hurricane lamp"}\n')
     succeeds("catalog", "send", str(items), *as_options(shop_kafka.scram("catalog-send")))
     succeeds("catalog", "remove", "vase", *as_options(shop_kafka.scram("catalog-send")))

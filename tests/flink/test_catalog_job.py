@@ -1,14 +1,13 @@
 """The catalogue job on the embedded mini-cluster, with a real broker and a real bundle."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mini_cluster import MiniCluster
-from support import read_all, send
+from support import linked_bundles, read_all, send
 
 from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.loading import load_settings
@@ -39,8 +38,7 @@ def searched(recommender: Recommender, query: str) -> list[str]:
 def test_items_come_change_and_go(
     own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
 ):
-    folder = tmp_path / "bundles"
-    shutil.copytree(bundles, folder)
+    folder = linked_bundles(bundles, tmp_path)
     assignments = own(f"bundles={folder}", f"home={tmp_path}")
     settings = load_settings(None, assignments)
     topic = settings.topics.catalog
