@@ -203,7 +203,7 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         priced["session"]
     ).sum()
     item_price = frame.groupby(["session", "item_id"])["price"].last().rename("item_price").reset_index()
-    interacted = frame[(kind != "impression") & frame["item_id"].notna()]
+    interacted = frame[~kind.isin(["impression", "search"]) & frame["item_id"].notna()]
     current = interacted.groupby("session")[["item_id", "row"]].last().reset_index()
     out["price_current"] = current.merge(item_price, how="left").set_index("session")["item_price"]
     dwelt = frame.groupby(["session", "item_id"])["dwell_ms"].sum().rename("dwell_item").reset_index()

@@ -13,7 +13,7 @@ from udfs.candidates.source import SessionContext
 from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
 from udfs.core.exact import to_grid
 from udfs.encoder.encoder import Vectors
-from udfs.ranking.options import RankOptions
+from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
 from udfs.sessions.columns import Sessions
 from udfs.sessions.signals import item_rows, signals_of
 
@@ -22,7 +22,8 @@ Progress = Callable[[float], None]
 
 #: Candidates drawn per position, besides the target.
 OTHERS = 80
-#: A prefix keeps at most this many of a session's latest events.
+#: A prefix keeps at most this many of a session's latest events. Where session.max_events is larger, only the counts of
+#: events grow, and trees treat a count above all those they were trained on like the largest of these.
 PREFIX = 64
 
 
@@ -72,7 +73,7 @@ def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) ->
     """Return these sessions as the job's candidate sources would see them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
+    signals = signals_of(sessions, rows, finder.items.titles, SIGNALS, SIGNAL_DECAY)
     users = [sofar.users[number] for number in sofar.user]
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 

@@ -426,7 +426,7 @@ def by_loop(session: list[Event]) -> dict[str, object]:
         {name: value for name, value in row.items() if name not in BOUNDS or in_bounds(name, value)}
         for row in known.values()
     ]
-    met = [row for row in rows if row["event_type"] != "impression" and row.get("item_id") is not None]
+    met = [row for row in rows if row["event_type"] not in ("impression", "search") and row.get("item_id") is not None]
     views = [row["item_id"] for row in rows if row["event_type"] == "view" and row.get("item_id") is not None]
     queries = [row["query"] for row in rows if row["event_type"] == "search"]
     dwell = [row["dwell_ms"] for row in rows if "dwell_ms" in row]

@@ -472,6 +472,11 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(learned: Bundle, so
     assert msgspec.to_builtins(ranker.answer(*given)) == together
 
 
+def test_settings_of_the_blend_change_no_answer(learned: Bundle, sofar: Interactions):
+    """Trees fit the features that they were trained on: no setting may give them others."""
+    assert answers(learned, sofar, recent=3, decay=0.3) == answers(learned, sofar)
+
+
 def test_sold_out_and_seen_items_are_left_out(learned: Bundle, sofar: Interactions):
     for ranked, first, last in zip(answers(learned, sofar, k=50), sofar.offsets, sofar.offsets[1:], strict=False):
         named = {item["item_id"] for item in ranked}  # type: ignore[index]
