@@ -48,7 +48,7 @@ format: setup ## format the code and mend what can be mended
 
 lock: $(UV) ## resolve all versions anew into requirements/
 	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements/dev.lock
-	$(COMPILE) --extra local -c requirements/dev.lock pyproject.toml -o requirements/runtime.lock
+	$(COMPILE) -c requirements/dev.lock requirements/runtime.in -o requirements/runtime.lock
 	$(COMPILE) --upgrade requirements/peers-encode.in -o requirements/peers-encode.lock
 	$(COMPILE) --upgrade requirements/peers-pipeline.in -o requirements/peers-pipeline.lock
 	echo uv | $(COMPILE) - -o requirements/uv.txt

@@ -19,7 +19,8 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from bench.output import print_json
-from flink_jobs.simulate import make_catalog, simulate
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.simulate import simulate
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.core.exact import to_grid

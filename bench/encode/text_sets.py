@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from bench.environment import ROOT
-from flink_jobs.simulate import make_catalog
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.files import read_catalog
 from udfs.core.errors import ShopstreamError
 

@@ -23,10 +23,16 @@ from bench.pipeline.contenders import flink
 from bench.pipeline.measure import recommendation_id
 from bench.pipeline.prepare import broker, bundle_for, settings_for, shopper_count
 from bench.pipeline.run import Options, catch_up
-from flink_jobs.brokers import admin, create_topics, end_offsets, reachable
-from flink_jobs.demo import trigger_of
-from flink_jobs.settings import CHECKPOINT_MS, RARE_CHECKPOINT_MS, Settings, load_settings
-from flink_jobs.simulate import Record, simulate
+from flink_jobs.brokers.clients import open_admin
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.reading import end_offsets
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.demo.stream import trigger_of
+from flink_jobs.settings.flink import CHECKPOINT_MS, RARE_CHECKPOINT_MS
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate
 from udfs.bundles.bundle import Bundle
 from udfs.core.errors import ShopstreamError
 
@@ -185,7 +191,7 @@ def measure_latency(
 def _create_timed_topic(settings: Settings) -> None:
     """Create `clickstream` with records that carry the time of their append, then the other topics."""
     with reachable(settings):
-        client = admin(settings)
+        client = open_admin(settings)
         timed = {"message.timestamp.type": "LogAppendTime"}
         client.create_topics([NewTopic(settings.topics.clickstream, cores(), 1, topic_configs=timed)])
         client.close()

@@ -29,9 +29,10 @@ from bench.output import progress_console
 from bench.pipeline.contenders import end, flink
 from bench.pipeline.measure import wait
 from bench.pipeline.prepare import broker, bundle_for, prepare, settings_for, shopper_count
-from flink_jobs.brokers import consumer, reachable
-from flink_jobs.settings import load_settings
-from flink_jobs.simulate import simulate
+from flink_jobs.brokers.clients import open_consumer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.simulate import simulate
 from udfs.core.errors import ShopstreamError
 
 #: Samples per second of py-spy.
@@ -85,7 +86,7 @@ def run(charts: Path, events: int, warm_up_s: float, seconds: float, bundles: Pa
         due = len(prepare(settings, stream, progress).due)
         stack.enter_context(reachable(settings))
         contender = stack.enter_context(flink("ours", folder, assignments))
-        client = consumer(settings)
+        client = open_consumer(settings)
         stack.callback(client.close)
         partitions = [TopicPartition(settings.topics.recommendations, number) for number in range(cores())]
 

@@ -20,8 +20,9 @@ from bench.output import figure, print_json, progress_console, require_known, ta
 from bench.pipeline.prepare import ITEMS, broker, export_shop, prepare, settings_for
 from bench.pipeline.report import row_of
 from bench.pipeline.run import run_contender
-from flink_jobs.settings import load_settings
-from flink_jobs.simulate import START_MS, Record
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.world import START_MS
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.contracts.clickstream import ClickstreamEvent
 from udfs.core.errors import ShopstreamError

@@ -21,10 +21,13 @@ from bench.pipeline.contenders import Running, flink
 from bench.pipeline.measure import read_records, wait
 from bench.pipeline.prepare import broker, bundle_for, settings_for
 from bench.pipeline.run import Options, catch_up
-from flink_jobs.brokers import consumer, create_topics, producer, reachable
-from flink_jobs.demo import trigger_of
-from flink_jobs.settings import Settings, load_settings
-from flink_jobs.simulate import simulate
+from flink_jobs.brokers.clients import open_consumer, open_producer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.demo.stream import trigger_of
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.simulate import simulate
 from udfs.bundles.bundle import Bundle
 from udfs.core.errors import ShopstreamError
 
@@ -129,8 +132,8 @@ def soak(
     due = set[str]()
     sent = 0
     looks: list[Look] = []
-    sender = producer(settings)
-    client = consumer(settings, group_id=settings.kafka.group)
+    sender = open_producer(settings)
+    client = open_consumer(settings, group_id=settings.kafka.group)
 
     def send(count: int) -> None:
         nonlocal sent

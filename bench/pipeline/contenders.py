@@ -18,8 +18,11 @@ from bench.pipeline.prepare import BAD_TOPIC
 from deploy.local.flink import LocalFlink
 from deploy.local.jars import jars
 from deploy.local.process import free_port, last_error, terminate
-from flink_jobs.settings import Settings, load_settings
-from flink_jobs.submit import JOBS, Job, cluster, flink_run, job_arguments, submit
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.submit.cluster import query_cluster
+from flink_jobs.submit.command import flink_run, job_arguments, submit_command
+from flink_jobs.submit.registry import JOBS, Job
 from udfs.core.errors import ShopstreamError
 
 #: Flink fetches metrics from its workers at most every 10 s.
@@ -93,12 +96,12 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Running]
         status = local.start()
         all_assignments = [*assignments, *contender.settings, f"flink.address={status.url.removeprefix('http://')}"]
         settings = load_settings(None, all_assignments)
-        command = flink_run(contender.job, settings, job_arguments(settings, None, all_assignments))
+        command = flink_run(contender.job, settings, job_arguments(settings))
         started = time.monotonic()
-        job_id = submit([*command, *contender.arguments], settings)
+        job_id = submit_command([*command, *contender.arguments], settings)
 
         def check() -> None:
-            state = cluster(settings, f"/jobs/{job_id}")["state"]
+            state = query_cluster(settings, f"/jobs/{job_id}")["state"]
             if state in ("FAILED", "FAILING", "CANCELED"):
                 raise ShopstreamError(f"its job is {state.lower()}")
 
@@ -110,7 +113,7 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Running]
             return encoder_texts(settings, job_id)
 
         def state_mb() -> float | None:
-            last = cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+            last = query_cluster(settings, f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
             return round(last["state_size"] / 1e6, 3) if last else None
 
         roots = [pid for pid in (status.job_manager_pid, status.task_manager_pid) if pid is not None]
@@ -122,12 +125,12 @@ def flink(name: str, own: Path, assignments: Sequence[str]) -> Iterator[Running]
 def encoder_texts(settings: Settings, job_id: str) -> int:
     """The number of texts that the job's encoders were asked for, from Flink's metrics."""
     texts = 0
-    for vertex in cluster(settings, f"/jobs/{job_id}")["vertices"]:
+    for vertex in query_cluster(settings, f"/jobs/{job_id}")["vertices"]:
         path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
-        names = [metric["id"] for metric in cluster(settings, path)]
+        names = [metric["id"] for metric in query_cluster(settings, path)]
         wanted = [name for name in names if name.endswith((".encoder.texts", ".encoder.cached"))]
         if wanted:
-            metrics = cluster(settings, f"{path}?get={','.join(wanted)}")
+            metrics = query_cluster(settings, f"{path}?get={','.join(wanted)}")
             texts += sum(int(metric["value"]) for metric in metrics)
     return texts
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.pipeline.contenders import Running
 from bench.pipeline.measure import USAGE_S, Run, Sample, Usage
 from bench.pipeline.sessions import Due, Shopper, sessions_of
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
 from udfs.encoder.encoder import Encoder

@@ -11,16 +11,13 @@ import pandas as pd
 from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
 from pyflink.table.udf import udf
 
-from flink_jobs.recommend import build, flink_configuration, job_parser, run
-from flink_jobs.settings import Settings, load_settings
-from flink_jobs.tables import (
-    INSERT_RECOMMENDATIONS,
-    PACKED_FIELDS,
-    answer_views,
-    literal,
-    recommendations_table,
-    session_views,
-)
+from flink_jobs.jobs.recommend import build
+from flink_jobs.jobs.script import job_parser, job_settings, run_job
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.ddl import literal
+from flink_jobs.sql.environment import flink_configuration
+from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
+from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
 from udfs.events.columns import PACKED, PROPERTIES
 from udfs.recommend.options import RecommendOptions
 
@@ -43,7 +40,7 @@ def identity(_: RecommendOptions) -> Any:
 
 def floor(settings: Settings) -> StatementSet:
     """Sessions by our job's views; the answer is the recommendation id and the number of events collected."""
-    configuration = flink_configuration(settings)
+    configuration = flink_configuration(settings, "shopstream-floor")
     environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration)
     table_env = TableEnvironment.create(environment.build())
     table_env.execute_sql(f"""CREATE TEMPORARY TABLE clickstream (
@@ -80,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = job_parser(__doc__)
     parser.add_argument("--contender", choices=("identity", "floor"), required=True)
     options = parser.parse_args(arguments)
-    settings = load_settings(options.config, options.set)
-    job = floor(settings) if options.contender == "floor" else build(settings, (), identity)
-    run(job, options)
+    settings = job_settings(options)
+    job = floor(settings) if options.contender == "floor" else build(settings, recommend=identity)
+    run_job(job, options)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import psutil
 from kafka import TopicPartition
 
 from bench.pipeline.contenders import Running
-from flink_jobs.brokers import consumer, reachable, records
-from flink_jobs.settings import Settings
+from flink_jobs.brokers.clients import open_consumer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.reading import read_topic
+from flink_jobs.settings.settings import Settings
 from udfs.core.errors import ShopstreamError
 
 #: Seconds between two looks at the topic.
@@ -107,7 +109,7 @@ def watch(settings: Settings, contender: Running, due: int, limit_s: float) -> t
     samples: list[Sample] = []
     last_usage = last_progress = -STUCK_S
     with reachable(settings):
-        client = consumer(settings, committed=False)
+        client = open_consumer(settings, committed=False)
         partitions = [TopicPartition(topic, number) for number in client.partitions_for_topic(topic) or ()]
         try:
             while True:
@@ -133,7 +135,7 @@ def read_records(settings: Settings) -> tuple[dict[str, int], int]:
     """Read the committed recommendations: a digest by recommendation id, and their number, repeated ids included."""
     digests: dict[str, int] = {}
     count = 0
-    for message in records(settings, settings.topics.recommendations):
+    for message in read_topic(settings, settings.topics.recommendations):
         digests[recommendation_id(message.value)] = hash(message.value)
         count += 1
     return digests, count

@@ -14,10 +14,13 @@ from rich.console import Console
 from bench.environment import cores, run_export
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
-from flink_jobs.brokers import create_topics, producer, reachable
-from flink_jobs.demo import trigger_of
-from flink_jobs.settings import Settings
-from flink_jobs.simulate import Record, simulate, write
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.demo.stream import trigger_of
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate, write_shop
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.contracts.clickstream import ClickstreamEvent
 
@@ -76,7 +79,7 @@ def bundle_for(bundles: Path | None, shoppers: int, folder: Path, progress: Cons
 def export_shop(shoppers: int, folder: Path, progress: Console, items: int = ITEMS) -> None:
     """Export a bundle of the simulated shop, with a trained ranker, to `folder`/bundles."""
     progress.print("exporting the bundle of a simulated shop")
-    write(folder / "shop", events=1, items=items, shoppers=shoppers)
+    write_shop(folder / "shop", events=1, items=items, shoppers=shoppers)
     files = ["--catalog", str(folder / "shop" / "catalog.jsonl"), "--sessions", str(folder / "shop" / "sessions.jsonl")]
     run_export("train", *files, "--out", str(folder / "bundles"))
 
@@ -94,7 +97,7 @@ def prepare(settings: Settings, stream: Iterable[Record], progress: Console) -> 
     events = repeats = size = 0
     started = time.monotonic()
     with reachable(settings):
-        sender = producer(settings)
+        sender = open_producer(settings)
         for record in stream:
             key = record.key or b""
             value = record.value or b""
@@ -128,7 +131,7 @@ def write_bad_topic(settings: Settings, catalog: Sequence[Mapping[str, Any]], ev
     stream = simulate(catalog, events=events, shoppers=shoppers, bad_share=0)
     bad = (record for record in simulate(catalog, seed=1, bad_share=1) if record.kind == "bad")
     with reachable(settings):
-        sender = producer(settings)
+        sender = open_producer(settings)
         for number, good in enumerate(stream, 1):
             for record in (good, next(bad)) if number % GOOD_PER_BAD == 0 else (good,):
                 sender.send(settings.topics.clickstream, key=record.key, value=record.value)

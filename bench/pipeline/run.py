@@ -27,9 +27,11 @@ from bench.pipeline.prepare import (
     write_bad_topic,
 )
 from bench.pipeline.report import Row, draw, progress_line, row_of, show, with_ratio
-from flink_jobs.brokers import admin, create_topics, reachable
-from flink_jobs.settings import load_settings
-from flink_jobs.simulate import simulate
+from flink_jobs.brokers.clients import open_admin
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.simulate import simulate
 from udfs.bundles.bundle import Bundle
 from udfs.core.errors import ShopstreamError
 
@@ -127,7 +129,7 @@ def run_contender(
         state_mb = contender.state_mb()
     digests, record_count = read_records(settings)
     with reachable(settings):
-        client = admin(settings)
+        client = open_admin(settings)
         client.delete_topics([topic])
         client.close()
     return Run(samples, texts, finished, digests, record_count, state_mb)

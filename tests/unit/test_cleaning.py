@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.features import as_sessions, make_catalogue, make_events
-from flink_jobs import simulate
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.features.compute import compute_features
@@ -126,7 +126,7 @@ def test_a_bot_is_faster_than_any_person(kinds: str, span_ms: int, events: int, 
 
 
 def test_simulated_shoppers_are_people_with_sound_events():
-    catalog = simulate.make_catalog(200)
+    catalog = make_catalog(200)
     each = as_sessions(make_events(catalog, 2000))
     found, counted = clean(each)
     assert not counted.bot.any()

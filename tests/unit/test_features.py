@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.features import as_sessions, make_catalogue, make_events, must_agree, so_far, with_pandas
-from flink_jobs import simulate
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.core.arrays import FEW, Floats, factorize
@@ -472,7 +472,7 @@ def test_a_plain_loop_finds_the_same(every: list[list[Event]]):
 
 
 def test_pandas_finds_the_same_of_simulated_sessions():
-    catalog = simulate.make_catalog(300)
+    catalog = make_catalog(300)
     catalogue, items = make_catalogue(catalog, 32)
     frame = make_events(catalog, 400)
     for some in (frame, so_far(frame, 200)):

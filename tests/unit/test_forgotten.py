@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_jobs import lake as tools
-from flink_jobs.privacy import remove, sweep
-from flink_jobs.settings import load_settings
+from flink_jobs.commands.lake import check_lake
+from flink_jobs.commands.privacy import remove_rows, sweep
+from flink_jobs.settings.loading import load_settings
 from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, hashes
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
@@ -130,7 +130,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 def test_rows_go_and_all_else_stays(folder: Path):
     before = stamps(folder)
-    removed = remove(folder, named(MOST, "u", "x"))
+    removed = remove_rows(folder, named(MOST, "u", "x"))
     assert removed == {shopper_hash("u"): 8}
     for table in TABLES:
         found = lake_read(folder, table)
@@ -143,13 +143,13 @@ def test_rows_go_and_all_else_stays(folder: Path):
     assert pq.read_table(folder / "events" / "day=2023-11-14" / "part-0", partitioning=None)[
         "from_the_future"
     ].to_pylist() == [f"v {START + 1}", f"w {START + 2}", f"v {START + 4}"]
-    assert tools.check(folder).wrong == []
-    assert remove(folder, named(MOST, "u", "x")) == {}
+    assert check_lake(folder).wrong == []
+    assert remove_rows(folder, named(MOST, "u", "x")) == {}
     assert stamps(folder) == after
 
 
 def test_rows_from_after_their_time_stay(folder: Path):
-    assert remove(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
+    assert remove_rows(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
     found = lake_read(folder, "events")
     mine = found.filter(pc.equal(found["user_id"], "u"))
     assert sorted(mine["event_time"].to_pylist()) == [START + DAY, START + DAY + 1]
@@ -168,7 +168,7 @@ def test_who_reads_meanwhile_finds_whole_files(tmp_path: Path):
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
         for user in users:
-            assert remove(tmp_path, named(MOST, user)) == {shopper_hash(user): 5}
+            assert remove_rows(tmp_path, named(MOST, user)) == {shopper_hash(user): 5}
         done.set()
         reading.result()
     assert set(found) == {5}
@@ -182,7 +182,7 @@ def test_a_removal_that_fails_leaves_the_file_as_it_was(folder: Path, monkeypatc
 
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", broken)
     with pytest.raises(ShopstreamError, match="part-0: no space left"):
-        remove(folder, named(MOST, "u"))
+        remove_rows(folder, named(MOST, "u"))
     assert stamps(folder) == before
 
 
@@ -196,11 +196,13 @@ def test_the_lake_is_swept_again_when_state_has_run_out(folder: Path):
     put(folder, "events", "ahead", ("u", at + 3650 * DAY))
     assert sweep(settings) == {shopper_hash("u"): 9}
     swept = ErasureList.read(bundles).swept[0]
-    assert swept > at + settings.settled_ms()
+    assert swept > at + settings.max_state_age_ms()
     put(folder, "events", "closed-late", ("u", at - 1))
     assert sweep(settings) == {}  # it is done with
 
-    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
+    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.max_state_age_ms() - 1))).write(
+        bundles
+    )
     put(folder, "events", "came-back", ("u", at + 1))
     assert sweep(settings) == {shopper_hash("u"): 1}
     assert (

@@ -22,11 +22,12 @@ from kafka.structs import OffsetAndMetadata
 from support import ROOT
 from unreadable import ITEM, check_item, check_rows, good, refused
 
-from flink_jobs.backfill import write_recorded
-from flink_jobs.check import expected_ids
 from flink_jobs.cli import main
-from flink_jobs.dlq import Place, can_go_back, reason_of
-from flink_jobs.settings import Settings, load_settings, settings_table
+from flink_jobs.commands.backfill import write_recorded
+from flink_jobs.commands.check import expected_ids
+from flink_jobs.commands.dlq import Place, can_go_back, reason_of
+from flink_jobs.settings.loading import load_settings, settings_table
+from flink_jobs.settings.settings import Settings
 from udfs.catalog.files import read_catalog
 from udfs.core.errors import ShopstreamError
 from udfs.events.columns import EVENT_COLUMNS

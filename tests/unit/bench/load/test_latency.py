@@ -5,8 +5,8 @@ import pytest
 
 from bench.load.latency import run_latency, send_events
 from bench.pipeline.run import Options
-from flink_jobs.settings import Settings
-from flink_jobs.simulate import Record
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.records import Record
 from udfs.core.errors import ShopstreamError
 
 

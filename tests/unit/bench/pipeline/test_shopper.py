@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from bench.pipeline.sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
-from flink_jobs.settings import Settings
-from flink_jobs.tables import LOOK_BACK, SPARE
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.sessions import DEDUP_ROWS, HEADROOM
 from udfs.recommend.options import RecommendOptions
 from udfs.sessions.columns import Sessions
 
@@ -26,7 +26,7 @@ def ids(due: Due | None) -> list[str]:
 def test_rules_match_default_settings():
     settings = Settings()
     assert settings.session.gap == GAP_MS
-    assert max(LOOK_BACK, settings.session.max_events + SPARE) == LAST
+    assert max(DEDUP_ROWS, settings.session.max_events + HEADROOM) == LAST
     assert settings.recommend_options().max_events == RecommendOptions(Path()).max_events
     assert settings.triggers == TRIGGERS
 

@@ -9,7 +9,7 @@ from support import data_file
 
 from bench.quality.data import prepare
 from export.history.interactions import COLUMNS
-from flink_jobs.simulate import write
+from flink_jobs.simulation.simulate import write_shop
 from udfs.catalog.files import read_catalog
 from udfs.events.files import read_events
 
@@ -18,7 +18,7 @@ from udfs.events.files import read_events
 def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command reads, of a small simulated shop."""
     folder = tmp_path_factory.mktemp("quality")
-    write(folder, events=1, sessions=1500, items=120, shoppers=80)
+    write_shop(folder, events=1, sessions=1500, items=120, shoppers=80)
     events = pa.Table.from_batches([batch.select(COLUMNS) for batch in read_events(folder / "sessions.jsonl")])
     pacsv.write_csv(events, folder / "sessions.csv")
     catalog = read_catalog(folder / "catalog.jsonl")[0].select(["item_id", "title", "category", "brand", "price"])

@@ -1,0 +1,1 @@
+"""Kafka from outside Flink."""

@@ -1,0 +1,1 @@
+"""What each command does; returns data and prints nothing."""

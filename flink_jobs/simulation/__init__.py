@@ -1,0 +1,1 @@
+"""A seeded shop, its catalog and its shoppers."""

@@ -1,0 +1,1 @@
+"""Jobs: which there are, and how they come onto a cluster."""
