@@ -1,9 +1,7 @@
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightgbm as lgb
 import msgspec
@@ -32,7 +30,7 @@ from udfs.candidates.listing import _listed_by
 from udfs.candidates.source import Pairs
 from udfs.catalog.index import VectorIndex, build_index
 from udfs.catalog.items import LiveItems
-from udfs.core.arrays import top_k_per_group, unique_inverse
+from udfs.core.arrays import unique_inverse
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import SCORE_SCALE
 from udfs.core.hashing import shopper_hash
@@ -613,23 +611,6 @@ def test_without_past_sessions_there_is_content_alone(tmp_path: Path):
     assert found.item.tolist() == [1, 2, 3, 4, 5]
     told = {name for name, column in zip(finder.columns, found.columns.T, strict=True) if column.any()}
     assert told == {"seen_age", "history_days", "session_events", "price", "listed_step", "listed_near", *AGES}
-
-
-@pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize("group_of", [lambda n: n // 7, lambda n: n * 10**6])  # packed into whole numbers, and not
-def test_the_best_of_each_group_are_those_that_sorting_gives(group_of: Callable[[Any], Any], later: bool):
-    rng = np.random.default_rng(5)
-    group = group_of(np.sort(rng.integers(0, 700, 5000)))
-    score = np.rint(rng.normal(size=5000) * 3) * rng.choice([1e-7, 1.0, 1e6], 5000)
-    score[rng.random(5000) < 0.01] = -np.inf
-    place = np.arange(5000)
-    expected = []
-    for each in np.unique(group):
-        inside = place[group == each].tolist()
-        inside.sort(key=lambda n: (-np.float32(score[n]), -n if later else n))
-        expected += sorted(inside[:4])
-    assert top_k_per_group(group, score, 4, later=later).tolist() == expected
-    assert top_k_per_group(group[:0], score[:0], 4, later=later).tolist() == []
 
 
 @pytest.mark.parametrize("size", [1000, 10**6])  # marked in an array, and sorted

@@ -11,7 +11,6 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.manifest import EncoderInfo, Manifest
 from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem
-from udfs.core.arrays import top_k_rows
 from udfs.core.exact import SCORE_SCALE, VECTOR_SCALE, to_grid
 from udfs.ranking.blend import BlendRanker
 from udfs.ranking.options import RankOptions
@@ -177,16 +176,6 @@ def test_grid_products_are_exact_in_float32():
     cosine = grid.astype(np.float64) @ grid.T.astype(np.float64) / VECTOR_SCALE**2
     true = np.vstack([unit(np.random.default_rng(3), 300)])
     assert np.abs(cosine[:300, :300] - true @ true.T).max() < 1e-3
-
-
-@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6), st.integers(1, 7))
-def test_best_is_a_full_sort_cut_at_k(rows: list[list[int]], k: int):
-    score = np.array(rows, dtype=np.float64)
-    score[score == -3] = -np.inf
-    row, column = top_k_rows(score, k)
-    for number, values in enumerate(score):
-        order = sorted(range(5), key=lambda place: (-values[place], place))
-        assert column[row == number].tolist() == [place for place in order if np.isfinite(values[place])][:k]
 
 
 def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
