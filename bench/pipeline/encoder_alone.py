@@ -15,6 +15,7 @@ from udfs.catalog.items import LiveItems
 from udfs.encoder.encoder import Encoder
 from udfs.ranking.model import open_ranker
 from udfs.ranking.options import RankOptions
+from udfs.ranking.ranker import RankRequest
 
 #: The texts are those of at most this many triggers, in batches as large as those of the job.
 TRIGGERS = 4096
@@ -44,7 +45,7 @@ def write_batches(file: Path, bundle: Bundle, records: Sequence[tuple[bytes, byt
 
     for first in range(0, len(dues), batch_size):
         batch = dues[first : first + batch_size]
-        ranker.answer([due[0] for due in batch], sessions_of(batch), encode)
+        ranker.rank(RankRequest([due[0] for due in batch], sessions_of(batch)), encode)
     file.write_text(json.dumps(batches))
     return len(dues) / sum(len(set(batch)) for batch in batches)
 

@@ -39,7 +39,7 @@ class _Recommend(ScalarFunction):
         self._us.inc(round(took * 1e6))
         self._batch_ms.add(took * 1000)
         self._trigger_ms.add(took * 1000, len(answers))
-        self._answered.update(self._recommender.answered)
+        self._answered.update(self._recommender.stats)
         self._encoder.update(self._recommender.encoder_stats)
         self._bundle.update(self._recommender.followed)
         if log.isEnabledFor(logging.DEBUG):
