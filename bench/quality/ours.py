@@ -1,4 +1,4 @@
-"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.learn`, and its sources."""
+"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.ranker`, and its sources."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

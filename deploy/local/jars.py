@@ -1,4 +1,4 @@
-"""The jars that Kafka and Flink need, as locked in requirements/jars.lock: fetched once, checked at every use.
+"""The jars that Kafka and Flink need, as locked in jars.lock: fetched once, checked at every use.
 
 The lock holds coordinates and SHA-256 sums, no addresses. Where the jars come from is jgo's business: Maven Central,
 before it what `[repositories]` in jgo's own configuration file names. They stay in the usual local Maven repository.
@@ -27,7 +27,7 @@ from jgo.maven import MavenContext
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import sha256
 
-LOCK = Path(__file__).parents[2] / "requirements" / "jars.lock"
+LOCK = Path(__file__).with_name("jars.lock")
 DOWNLOAD_TIMEOUT_S = 30
 PARALLEL_DOWNLOADS = 8
 LINE = re.compile(
@@ -121,7 +121,7 @@ def read_lock(path: Path = LOCK) -> list[LockedJar]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ShopstreamError(f"{path} cannot be read ({error.strerror}); it is part of the repository") from error
+        raise ShopstreamError(f"{path} cannot be read ({error.strerror}); it is part of this package") from error
     return [
         _parse(line, f"{path}:{number}")
         for number, line in enumerate(lines, 1)
@@ -217,7 +217,7 @@ def _as_one_line(coordinate: str) -> Iterator[None]:
 def main() -> None:
     """The command line: fetches every jar of the lock, or with --lock rewrites it."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local.jars", description="Fetches the locked jars.")
-    parser.add_argument("--lock", action="store_true", help="resolve the roots anew and rewrite requirements/jars.lock")
+    parser.add_argument("--lock", action="store_true", help="resolve the roots anew and rewrite jars.lock")
     try:
         if parser.parse_args().lock:
             locked = resolve_roots()

@@ -1,4 +1,4 @@
-"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
+"""Positions in past sessions, with the candidates and features that the job would compute there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Groups:
 
     features: Vectors  #: float32 [n, features]
     position: Ints  #: int64 [n]
-    item: Ints  #: int64 [n], row in the catalogue
+    item: Ints  #: int64 [n], row in the catalog
     is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
     positions: int  #: P
 
@@ -69,7 +69,7 @@ def request_of(sofar: Interactions) -> RankRequest:
 
 
 def candidates(generator: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
-    """Return what the job would choose from for these sessions."""
+    """Return the candidates that the job would generate for these sessions."""
     return generator.generate(context_of(generator, sofar, encode))
 
 
@@ -110,7 +110,7 @@ def sample_groups(
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
     no_features = np.empty((0, len(generator.feature_names)), np.float32)
     features = np.concatenate([part.features for part in parts] or [no_features])
-    # Candidates and interactions number items alike: by row of the catalogue.
+    # Candidates and interactions number items alike: by row of the catalog.
     return Groups(features, position, item, item == log.item[events][position], len(events))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.features import as_sessions, make_catalogue, make_events
+from bench.features import as_sessions, make_events, make_items
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
@@ -131,7 +131,7 @@ def test_simulated_shoppers_are_people_with_sound_events():
     found, counted = clean(each)
     assert not counted.bot.any()
     assert not counted.repaired.any()
-    assert not unknown_items(found, make_catalogue(catalog, 8)[0]).any()
+    assert not unknown_items(found, make_items(catalog, 8)[0]).any()
     ids = [each.event_id[first:last] for first, last in zip(each.offsets, each.offsets[1:], strict=False)]
     assert counted.repeats.tolist() == [len(own) - len(set(own)) for own in ids]
     assert counted.repeats.sum() > 20

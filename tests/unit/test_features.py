@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.features import as_sessions, make_catalogue, make_events, must_agree, so_far, with_pandas
+from bench.features import as_sessions, in_progress, make_events, make_items, must_agree, with_pandas
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
@@ -473,9 +473,9 @@ def test_a_plain_loop_finds_the_same(every: list[list[Event]]):
 
 def test_pandas_finds_the_same_of_simulated_sessions():
     catalog = make_catalog(300)
-    catalogue, items = make_catalogue(catalog, 32)
+    catalogue, items = make_items(catalog, 32)
     frame = make_events(catalog, 400)
-    for some in (frame, so_far(frame, 200)):
+    for some in (frame, in_progress(frame, 200)):
         must_agree(compute_columns(as_sessions(some), catalogue), with_pandas(some, items))
 
 

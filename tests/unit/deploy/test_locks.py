@@ -13,7 +13,7 @@ LOCKS = [file for file in sorted((ROOT / "requirements").glob("*.*")) if file.su
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@pytest.mark.parametrize("lock", [file for file in LOCKS if file.name != "jars.lock"], ids=lambda file: file.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda file: file.name)
 def test_each_package_has_a_version_and_hashes_and_no_address(lock: Path):
     text = re.sub(r"\s*#.*", "", lock.read_text()).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]

@@ -14,18 +14,12 @@ from export.__main__ import main
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
 from export.bundle.publish import draft_folder
-from export.encoder.measure import unfused
-from export.encoder.parity import GATE, check_gate, parse_gate
 from export.encoder.source import open_source
 from export.encoder.variants import VARIANTS
-from export.history.co_visits import ItemStatistics
-from export.history.interactions import interactions
 from udfs.bundles.bundle import current_id, open_bundle
-from udfs.bundles.manifest import Parity
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder
 from udfs.encoder.options import EncoderOptions
-from udfs.events.files import EVENTS
 
 KINDS = {
     "Kitchen": ["ceramic mug", "bread knife", "enamel teapot", "cast iron pan", "glass storage jar", "cake stand"],
@@ -37,7 +31,7 @@ STYLES = ["", "red retrospot", "vintage", "small white", "extra large waterproof
 MINUTE = 60_000
 
 
-def catalogue(path: Path, *, backwards: bool = False) -> Path:
+def catalog(path: Path, *, backwards: bool = False) -> Path:
     """120 items; one title is long enough to fill several model inputs of its own length."""
     rows = [
         (f"{kind} > {name}", f"{style} {name}".strip().capitalize())
@@ -76,7 +70,7 @@ def clicks(path: Path, *, backwards: bool = False) -> Path:
 def exported(tmp_path_factory) -> Exported:
     folder = tmp_path_factory.mktemp("export")
     options = ExportOptions(
-        catalogue(folder / "catalog.csv"),
+        catalog(folder / "catalog.csv"),
         folder / "out",
         sessions=clicks(folder / "clicks.jsonl"),
         calibration_texts=48,
@@ -94,7 +88,7 @@ def encoder(exported: Exported, variant: str, threads: int = 0) -> Encoder:
     return Encoder(exported.bundle, EncoderOptions(variant=variant, threads=threads))
 
 
-def test_the_bundle_opens_and_is_in_use(exported):
+def test_bundle_opens_and_is_current(exported):
     out = exported.bundle.path.parent
     bundle = open_bundle(out)
     assert bundle.id == exported.bundle.id == current_id(out)
@@ -113,20 +107,13 @@ def test_the_bundle_opens_and_is_in_use(exported):
     assert len(bundle.co_visits().offsets) == 121
 
 
-def test_attention_gelu_and_layer_norm_are_fused_in_every_layer(exported):
+def test_every_layer_is_fused(exported):
     assert exported.layers == 6
     assert exported.fused == {"attention": 6, "gelu": 6, "layer_norm": 13}
     assert exported.warnings == []
 
 
-def test_what_is_not_fused_is_said():
-    source = open_source(None)
-    assert unfused(source, {"attention": 6, "gelu": 6, "layer_norm": 13}) == []
-    (note,) = unfused(source, {"attention": 5, "gelu": 6, "layer_norm": 13})
-    assert "attention is fused in 5 of 6" in note
-
-
-def test_one_changed_byte_in_any_file_is_refused_by_name(exported, tmp_path):
+def test_changed_files_are_refused_by_name(exported, tmp_path):
     folder = tmp_path / exported.bundle.id
     shutil.copytree(exported.bundle.path, folder)
     for name in exported.bundle.manifest.files:
@@ -140,7 +127,7 @@ def test_one_changed_byte_in_any_file_is_refused_by_name(exported, tmp_path):
     open_bundle(tmp_path, exported.bundle.id)
 
 
-def test_fp32_vectors_are_those_of_pytorch(exported, titles):
+def test_fp32_vectors_equal_pytorch(exported, titles):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -154,7 +141,7 @@ def test_fp32_vectors_are_those_of_pytorch(exported, titles):
 
 
 @pytest.mark.parametrize("variant", ["fp32", "int8", "bf16"])
-def test_a_text_has_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads(exported, titles, variant):
+def test_vectors_do_not_depend_on_batch_or_threads(exported, titles, variant):
     whole = encoder(exported, variant).encode(titles)
     single = encoder(exported, variant, threads=1)
     assert np.array_equal(np.concatenate([single.encode([title]) for title in titles]), whole)
@@ -164,7 +151,7 @@ def test_a_text_has_the_same_bits_alone_in_any_batch_and_on_any_number_of_thread
         assert np.array_equal(single.encode([titles[row] for row in rows]), whole[rows])
 
 
-def test_the_manifest_says_how_close_each_variant_is_on_texts_held_back(exported):
+def test_manifest_has_parity_of_every_variant(exported):
     variants = exported.bundle.manifest.encoder.variants
     least = {"fp32": 1, "int8": 0.99, "bf16": 0.9999, "fp16": 0.9999, "tensorrt-int8": 0.99}
     for name, variant in variants.items():
@@ -188,7 +175,7 @@ def constants(graph) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("variant", ["int8", "tensorrt-int8"])
-def test_int8_is_static_and_per_channel_in_every_dense_product(exported, variant):
+def test_int8_is_static_and_per_channel(exported, variant):
     graph = graph_of(exported, variant)
     tensors = constants(graph)
     made_by = {output: node for node in graph.node for output in node.output}
@@ -209,12 +196,12 @@ def test_int8_is_static_and_per_channel_in_every_dense_product(exported, variant
     assert not any(node.op_type == "DynamicQuantizeLinear" for node in graph.node)
 
 
-def test_the_tensorrt_graph_has_none_but_standard_operators(exported):
+def test_tensorrt_graph_has_standard_operators(exported):
     kinds = {node.op_type for node in graph_of(exported, "tensorrt-int8").node if node.domain == "com.microsoft"}
     assert kinds == set()
 
 
-def test_fp16_has_fused_attention_and_gives_pooled_vectors(exported):
+def test_fp16_fuses_attention_and_pools(exported):
     graph = graph_of(exported, "fp16")
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("MultiHeadAttention") == exported.layers
@@ -230,8 +217,8 @@ def test_bf16_halves_the_matrices(exported):
     assert len(halved) == 6 * exported.layers
 
 
-def test_the_same_input_in_any_file_order_gives_the_same_id(exported, tmp_path, capsys):
-    arguments = ["bundle", "--catalog", str(catalogue(tmp_path / "turned.csv", backwards=True))]
+def test_id_does_not_depend_on_file_order(exported, tmp_path, capsys):
+    arguments = ["bundle", "--catalog", str(catalog(tmp_path / "turned.csv", backwards=True))]
     arguments += ["--sessions", str(clicks(tmp_path / "turned.jsonl", backwards=True)), "--calibration-texts", "48"]
     arguments += ["--variants", ",".join(VARIANTS)]
     with pytest.raises(SystemExit) as stop:
@@ -245,52 +232,11 @@ def test_the_same_input_in_any_file_order_gives_the_same_id(exported, tmp_path, 
     assert not (tmp_path / "CURRENT").exists()
 
 
-def test_a_bundle_of_another_format_says_so(tmp_path):
+def test_other_bundle_formats_are_refused(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "manifest.json").write_text('{"format": 1, "id": "old", "encoder": {}}')
     with pytest.raises(ShopstreamError, match="has format 1, this version reads 3: export it again"):
         open_bundle(tmp_path, "old")
-
-
-def statistics(rows, gap_minutes=30):
-    columns = [{"event_type": kind, "user_id": u, "event_time": m * MINUTE, "item_id": i} for u, m, i, kind in rows]
-    batches = [pa.RecordBatch.from_pylist(columns, schema=EVENTS)]
-    return ItemStatistics.of(interactions(batches, gap_minutes * MINUTE, list("abc")).of_items(3))
-
-
-def test_co_visits_equal_a_hand_computed_example():
-    found = statistics(
-        [
-            ("u", 0, "a", "view"),
-            ("u", 1, "x", "view"),  # not in the catalogue
-            ("u", 2, "b", "click"),
-            ("u", 3, "b", "impression"),
-            ("u", 4, "c", "purchase"),
-            ("u", 34, "a", "view"),  # 30 minutes later: a session of its own
-            ("v", 0, "b", "purchase"),  # a basket: no order within it
-            ("v", 0, "a", "purchase"),
-        ]
-    )
-    # Sessions with: a 3, b 2, c 1. a → b: 1 of session one and 1 of the basket; b → a: 1/2 and 1.
-    expected = [
-        [0, 2 / 6**0.5, 0.5 / 3**0.5],
-        [1.5 / 6**0.5, 0, 1 / 2**0.5],
-        [0.25 / 3**0.5, 0.5 / 2**0.5, 0],
-    ]
-    assert found.popularity.tolist() == [3, 2, 1]
-    assert np.allclose(found.co_visits.toarray(), expected, atol=1e-7)
-    assert found.co_visits.dtype == np.float32
-    assert found.co_visits.has_sorted_indices
-
-
-def test_a_pair_that_always_comes_together_weighs_one_and_none_weighs_more():
-    rows = [(f"u{n}", 0, item, "purchase") for n in range(9) for item in "ab" for _ in range(3)]
-    assert statistics(rows).co_visits.toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
-
-
-def test_without_sessions_there_are_no_visits():
-    found = statistics([])
-    assert (found.co_visits.nnz, found.popularity.tolist()) == (0, [0, 0, 0])
 
 
 def error_of(capsys, *arguments) -> str:
@@ -302,18 +248,9 @@ def error_of(capsys, *arguments) -> str:
     return line
 
 
-def model_folder(folder: Path, **files: object) -> Path:
-    """The default model's files, JSON ones replaced by name: `modules={…}` is modules.json."""
-    shutil.copytree(open_source(None).folder, folder)
-    for name, content in files.items():
-        path = folder / ("1_Pooling/config.json" if name == "pooling" else f"{name}.json")
-        path.write_text(json.dumps(content))
-    return folder
-
-
-def test_errors_are_one_line_that_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+def test_refusals_are_one_line_errors(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    good, out = catalogue(tmp_path / "catalog.csv"), tmp_path / "out"
+    good, out = catalog(tmp_path / "catalog.csv"), tmp_path / "out"
     untitled = tmp_path / "untitled.csv"
     untitled.write_text("item_id,title\n1,\n2,\n")
     no_column = tmp_path / "no_column.csv"
@@ -334,15 +271,15 @@ def test_errors_are_one_line_that_says_what_is_wrong(tmp_path, capsys, monkeypat
     assert not out.exists()
 
 
-def test_a_broken_model_leaves_nothing_behind(tmp_path, capsys):
-    folder = model_folder(tmp_path / "model")
+def test_broken_model_leaves_nothing_behind(tmp_path, capsys):
+    folder = shutil.copytree(open_source(None).folder, tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"no weights")
-    line = error_of(capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--model", folder)
+    line = error_of(capsys, "--catalog", catalog(tmp_path / "c.csv"), "--out", tmp_path / "out", "--model", folder)
     assert "cannot be loaded" in line
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_ctrl_c_leaves_no_half_written_bundle(tmp_path):
+def test_ctrl_c_leaves_no_draft(tmp_path):
     def interrupted():
         with draft_folder(tmp_path) as draft:
             (draft / "tokenizer.json").write_text("{}")
@@ -353,60 +290,13 @@ def test_ctrl_c_leaves_no_half_written_bundle(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pooling_prefix_and_limit_come_from_the_models_own_files(tmp_path):
-    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    transformer = {"path": "", "type": "sentence_transformers.models.Transformer"}
-    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
-    source = open_source(
-        str(
-            model_folder(
-                tmp_path / "model",
-                modules=[transformer, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
-                pooling=pooling,
-                sentence_bert_config={"max_seq_length": 64},
-                config_sentence_transformers=prompts,
-            )
-        )
-    )
-    assert (source.pooling, source.normalize, source.max_tokens, source.prefix) == ("cls", False, 64, "query: ")
-    default = open_source(None)
-    assert (default.pooling, default.normalize, default.max_tokens, default.prefix) == ("mean", True, 256, "")
-
-
-@pytest.mark.parametrize(
-    ("files", "wrong"),
-    [
-        ({"config": {"model_type": "t5"}}, "t5"),
-        ({"modules": [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]}, "Dense"),
-        ({"pooling": {"pooling_mode_lasttoken": True}}, "lasttoken"),
-        ({"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "cls and max"),
-        ({"sentence_bert_config": {"do_lower_case": True}}, "lower-cases"),
-    ],
-)
-def test_a_model_that_would_give_other_vectors_is_refused(tmp_path, files, wrong):
-    with pytest.raises(ShopstreamError, match=wrong):
-        open_source(str(model_folder(tmp_path / "model", **files)))
-
-
-def test_a_broken_quantisation_is_refused_with_the_layers_that_it_hurts(tmp_path, capsys):
+def test_bad_quantisation_names_its_worst_layers(tmp_path, capsys):
     texts = tmp_path / "texts.txt"
     texts.write_text("a\n")  # no range of values to speak of
     line = error_of(
-        capsys, "--catalog", catalogue(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "int8,fp32",
+        capsys, "--catalog", catalog(tmp_path / "c.csv"), "--out", tmp_path / "out", "--variants", "int8,fp32",
         "--calibration", texts,
     )  # fmt: skip
     assert re.search(r"variant int8 is too far from fp32: cosine_mean 0\.\d+ < 0\.99", line)
     assert re.search(r"hurts most: the one that takes /encoder/layer\.\d/\S+ \(0\.\d+\)", line)
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_the_gate_is_the_users():
-    assert parse_gate("top10_overlap=0.5") == dict(GATE) | {"top10_overlap": 0.5}
-    parity = Parity(9, *[0.995] * 5, 1, 1)
-    assert check_gate("int8", parity, GATE) == ""
-    assert "cosine_mean 0.995 < 0.999" in check_gate("int8", parity, parse_gate("cosine_mean=0.999"))
-
-
-def test_nan_does_not_pass_the_gate():
-    nothing = float("nan")
-    assert "cosine_mean nan" in check_gate("int8", Parity(9, *[nothing] * 7), GATE)
