@@ -59,13 +59,13 @@ class EncoderInfo(msgspec.Struct, frozen=True):
 
 
 class RankerInfo(msgspec.Struct, frozen=True):
-    """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
+    """The learned ranker, ranker.onnx: float32 [pairs, features] to float32 [pairs, sources], in 1/SCORE_SCALE.
 
     recommend_seen: whether it may recommend items that the session has already seen. quality: measured on sessions from
     which neither the trees nor their features were made.
     """
 
-    columns: tuple[str, ...]
+    feature_names: tuple[str, ...] = msgspec.field(name="columns")
     sources: tuple[str, ...]
     recommend_seen: bool = msgspec.field(name="repeats")
     quality: dict[str, float]

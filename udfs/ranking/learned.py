@@ -75,7 +75,7 @@ class LearnedRanker:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._trees = ort.InferenceSession(str(bundle.ranker), settings, providers=["CPUExecutionProvider"])
-        if not self._fits(info.columns, info.sources):
+        if not self._fits(info.feature_names, info.sources):
             raise ShopstreamError(f"bundle {bundle.id} has a ranker of another version: train it again")
         default_reasons = self.generator.default_reasons | {DIVERSITY: DIVERSITY_REASON}
         self._default_reasons = [default_reasons[name] for name in self._sources]

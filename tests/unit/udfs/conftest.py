@@ -1,7 +1,6 @@
 """A bundle with a trained ranker, and sessions that ask it."""
 
 import shutil
-from pathlib import Path
 
 import msgspec
 import numpy as np
