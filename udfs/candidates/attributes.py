@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from udfs.candidates.pairs import Feature, Pairs
 from udfs.candidates.source import UNKNOWN_AGE, CandidateSource, SessionContext, SourceInputs
-from udfs.core.arrays import Floats, Ints, concat_ranges, segment_sum, top_k_per_group, unique_inverse
+from udfs.core.arrays import Floats, Ints, concat_ranges, segment_sum, start_indices, top_k_per_group, unique_inverse
 
 #: Generate this many candidates of each value that a session went for most, or last.
 PER_VALUE = 10
@@ -20,7 +21,7 @@ class _Shares:
 
     pairs: Pairs  #: P of them, the value in place of the item
     share: Floats  #: float64 [P], of the session's weights
-    pair: Ints  #: int64 [M], the pair of each item that has a value
+    pair: npt.NDArray[np.integer[Any]]  #: whole [M], the pair of each item that has a value
     index: Ints  #: int64 [M], which of the N items that is
 
 
@@ -66,8 +67,8 @@ class _AttributeAffinity(CandidateSource[_Affinity]):
     def prepare(self, context: SessionContext) -> _Affinity:
         earlier = context.earlier
         here = self._shares(context, context.session, context.item, context.weight)
-        newest = np.full(len(here.share), len(context.item))
-        np.minimum.at(newest, here.pair, here.index)
+        newest = np.empty(len(here.share), dtype=np.int64)
+        newest[here.pair[::-1]] = here.index[::-1]  # the last write wins: the first of a context's items is the newest
         before = self._shares(context, earlier.session, earlier.item, earlier.times)
         return _Affinity(context, here, newest, context.age[newest], before)
 
@@ -81,17 +82,13 @@ class _AttributeAffinity(CandidateSource[_Affinity]):
         pairs = Pairs.of(key, len(context), self._values)
         in_all = segment_sum(session, weight, len(context))
         share = segment_sum(pair, weight, len(key)) / in_all[pairs.session]
-        return _Shares(pairs, share, pair.astype(np.int64), index)
+        return _Shares(pairs, share, pair, index)
 
     def generate(self, affinity: _Affinity) -> Ints:
         """Return the best of each session's newest value, and of the one with the largest share."""
-        pairs = affinity.here.pairs
-        chosen = np.concatenate(
-            (
-                top_k_per_group(pairs.session, affinity.here.share, 1),
-                top_k_per_group(pairs.session, -affinity.age, 1),
-            )
-        )
+        here, pairs = affinity.here, affinity.here.pairs
+        newest = here.pair[start_indices(affinity.context.session[here.index])]  # a context's items are newest first
+        chosen = np.concatenate((newest, top_k_per_group(pairs.session, here.share, 1)))
         value = pairs.item[chosen]
         begin = self._offsets[value]
         entry, source = concat_ranges(begin, np.minimum(begin + PER_VALUE, self._offsets[value + 1]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -52,23 +51,26 @@ class ContentSimilarity(CandidateSource[_Texts]):
         return _Texts(context, vectors, products)
 
     def generate(self, texts: _Texts) -> Ints:
+        """Return the items nearest to each session's latest text, and to its centre."""
         known = np.flatnonzero(texts.context.last_text.any(axis=1))
         count = min(BY_CONTENT, texts.context.items)
-        index = self._items.index
-        nearest = self._nearest if index is None else partial(self._nearest_by_index, index)
-        return np.concatenate([nearest(texts, text, known, count) for text in (0, 1)])
+        if self._items.index is None:
+            return self._nearest(texts, known, count)
+        return np.concatenate([self._nearest_by_index(self._items.index, texts, text, known, count) for text in (0, 1)])
 
-    def _nearest(self, texts: _Texts, text: int, known: Ints, count: int) -> Ints:
-        """Return the keys of the `count` items nearest to one of the texts of each of these sessions, int64 [n]."""
-        items, score = texts.context.items, texts.products[text, known]
+    def _nearest(self, texts: _Texts, known: Ints, count: int) -> Ints:
+        """Return the keys of the `count` items nearest to both texts of each of these sessions, int64 [n]."""
+        items = texts.context.items
+        score = texts.products[:2, known].reshape(-1, items)  # a row per text and session
         score[:, ~self._items.in_stock[:items]] = 0
         # All that reach the count-th best, ties too: which of them are taken must not depend on the partition.
         least = np.partition(score, items - count, axis=1)[:, items - count, None] if count else score[:, :0]
         row, item = np.nonzero(score >= least)
-        return top_pairs(known[row] * items + item, score[row, item], count, items)
+        row, item = np.divmod(top_pairs(row * items + item, score[row, item], count, items), max(items, 1))
+        return np.tile(known, 2)[row] * items + item
 
     def _nearest_by_index(self, index: VectorIndex, texts: _Texts, text: int, known: Ints, count: int) -> Ints:
-        """Return the same from the index, which is asked for more while sold-out items leave too few."""
+        """Return the same for one text by the index, which is asked for more where sold-out items leave too few."""
         items, wanted = texts.context.items, 2 * count
         key = np.empty(0, dtype=np.int64)
         while len(known):

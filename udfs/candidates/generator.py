@@ -1,7 +1,7 @@
 """Candidate generation: several sources propose items and compute ranking features for every (session, item) pair."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ class Candidates:
 
     def at(self, indices: Ints) -> "Candidates":
         """Return those at these indices, ascending int64 [m]."""
-        return replace(self, session=self.session[indices], item=self.item[indices], features=self.features[indices])
+        session, item, features = self.session[indices], self.item[indices], self.features[indices]
+        return Candidates(self.context, self.states, session, item, features)
 
 
 class CandidateGenerator:
@@ -126,13 +127,17 @@ class CandidateGenerator:
     def evidence(self, candidates: Candidates, session: Ints, item: Ints) -> dict[str, Ints]:
         """Return, by source, the index of the context's item that is the best evidence for each pair, int64 [n]; or -1.
 
-        session, item: [n] of some of the candidates, in any order. Of sources that share a name, the first that has
-        evidence is taken.
+        session, item: [n] of some of the candidates, each once, in any order. Sources that never have any evidence are
+        left out. Of sources that share a name, the first that has some is taken.
         """
-        wanted, back = np.unique(session * candidates.context.items + item, return_inverse=True)
-        pairs, evidence = candidates.context.pairs(wanted), dict[str, Ints]()
+        key = session * candidates.context.items + item
+        order = np.argsort(key)
+        position = np.argsort(order)
+        pairs, evidence = candidates.context.pairs(key[order]), dict[str, Ints]()
         for source, state in zip(self._sources, candidates.states, strict=True):
             found = source.evidence(state, pairs)
-            before = evidence.get(source.name, found)
-            evidence[source.name] = np.where(before >= 0, before, found)
-        return {name: index[back] for name, index in evidence.items()}
+            if found is None:
+                continue
+            found, before = found[position], evidence.get(source.name)
+            evidence[source.name] = found if before is None else np.where(before >= 0, before, found)
+        return evidence

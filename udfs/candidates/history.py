@@ -70,9 +70,9 @@ class History(CandidateSource[SessionContext]):
         return context
 
     def generate(self, context: SessionContext) -> Ints:
-        """Return the items with the most interactions, of these the latest."""
+        """Return the items with the most interactions; ties go to the latest, then to the earlier row."""
         earlier = context.earlier
-        order = np.lexsort((earlier.item, earlier.days, -earlier.times, earlier.session))
+        order = np.lexsort((earlier.days, -earlier.times, earlier.session))
         best = order[position_in_group(earlier.session[order]) < BY_HISTORY]
         return np.asarray(earlier.session[best] * context.items + earlier.item[best])
 

@@ -148,9 +148,12 @@ class CandidateSource(ABC, Generic[State]):
     def features(self, state: State, pairs: Pairs) -> Sequence[Feature]:
         """Return an array [n] per feature name for these n pairs."""
 
-    def evidence(self, _state: State, pairs: Pairs) -> Ints:
-        """Return for each pair the index of the context's item that is the best evidence for it, int64 [n]; or -1."""
-        return np.full(len(pairs.key), -1)
+    def evidence(self, _state: State, _pairs: Pairs) -> Ints | None:
+        """Return for each pair the index of the context's item that is the best evidence for it, int64 [n], or -1.
+
+        None from a source that never has any.
+        """
+        return None
 
     def refresh(self) -> None:
         """Update what depends on the catalog's items."""

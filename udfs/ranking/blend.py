@@ -118,11 +118,13 @@ class BlendRanker:
         """Return the ranked items of each session, with their reasons."""
         sources = [source.name for source in _SOURCES]
         quotes = collect_quotes((), inputs.signals.text, [source.default_reason for source in _SOURCES])
-        key, back = np.unique(selected.session * self._count + selected.item, return_inverse=True)
-        pairs = Pairs.of(key, len(inputs), self._count)
+        key = selected.session * self._count + selected.item
+        order = np.argsort(key)
+        pairs = Pairs.of(key[order], len(inputs), self._count)
+        co_visited = pairs.strongest(entries.key, entries.weight, entries.signal)[np.argsort(order)]
         evidence = {
             ContentSimilarity.name: nearest_signals(inputs, selected, self._items.vectors),
-            ItemToItem.name: pairs.strongest(entries.key, entries.weight, entries.signal)[back],
+            ItemToItem.name: co_visited,
         }
         picked = pick_evidence(quotes, sources, len(selected.item), evidence)
         return to_ranked_items(selected, len(inputs), self._items.ids, sources, quotes, picked)

@@ -113,7 +113,7 @@ class LearnedRanker:
         options = self._options
         if not len(candidates.item):
             return Selected(candidates.session, candidates.item, np.zeros((0, len(self._sources))))
-        scored = self._score(candidates) if self._caps else self._score_shortlist(candidates)
+        scored = self._score_all(candidates) if self._caps else self._score_shortlist(candidates)
         penalty = np.zeros(len(scored.item))
         if self._caps or options.diversity:
             chosen, penalty = select_by_rules(
@@ -129,25 +129,26 @@ class LearnedRanker:
         return Selected(scored.session, scored.item, np.column_stack((scored.weights, penalty)))
 
     def _score_shortlist(self, candidates: Candidates) -> _Scored:
-        """Score with all trees what the first ones leave, and return as many as there are to choose from.
-
-        Not for caps, which may leave nothing of the best candidates.
-        """
+        """Score with all trees what the first ones leave, and return as many as there are to choose from."""
         options = self._options
         depth = options.k * RULES_OVERSAMPLE if options.diversity else options.k
         by_first_trees = self._run("first", pairs=candidates.features)[:, 0]
         size = max(shortlist_size(options.k), depth)
-        scored = self._score(candidates.at(top_k_per_group(candidates.session, by_first_trees, size)))
-        return scored.at(np.flatnonzero(position_in_group(scored.session) < depth))
+        return self._score(candidates.at(top_k_per_group(candidates.session, by_first_trees, size)), depth)
 
-    def _score(self, candidates: Candidates) -> _Scored:
-        """Score candidates with all trees.
+    def _score_all(self, candidates: Candidates) -> _Scored:
+        """Score every candidate with all trees: caps may leave nothing of the best ones."""
+        return self._score(candidates, len(candidates.item))
+
+    def _score(self, candidates: Candidates, depth: int) -> _Scored:
+        """Score candidates with all trees, and return the best `depth` of each session.
 
         Trees know steps only: of equal scores, the title that is nearer to the latest text comes first.
         """
         weights = self._run("weights", shortlist=candidates.features).astype(np.float64)
         similarity = candidates.features[:, self._tie_breaker]
         order = np.lexsort((candidates.item, -similarity, -weights.sum(axis=1), candidates.session))
+        order = order[position_in_group(candidates.session[order]) < depth]
         return _Scored(candidates.session[order], candidates.item[order], weights[order])
 
     def _run(self, output: str, **features: Scores) -> Scores:

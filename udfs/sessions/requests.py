@@ -57,6 +57,9 @@ class RankInputs:
 
     def chunks(self, most: int) -> Iterator["RankInputs"]:
         """Give at most `most` requests at a time, in order."""
+        if len(self) <= most:
+            yield self
+            return
         for first in range(0, len(self), most):
             last = min(first + most, len(self))
             events = slice(*self.request.sessions.offsets[[first, last]])

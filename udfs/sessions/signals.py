@@ -53,11 +53,12 @@ def signals_of(sessions: Sessions, rows: Ints, titles: Sequence[str], recent: in
     weight = _WEIGHT_OF_CODE[sessions.type_code]
     is_search = sessions.is_type("search")
     events = np.flatnonzero((weight > 0) & (is_search | (rows >= 0)))
-    age = position_in_group(sessions.session_of[events][::-1])[::-1]  # 0 for a session's newest
-    events, age = events[age < recent], age[age < recent]
+    session = sessions.session_of[events]
+    age = position_in_group(session[::-1])[::-1]  # 0 for a session's newest
+    events, session, age = (column[age < recent] for column in (events, session, age))
     item = np.where(is_search[events], -1, rows[events])
     return Signals(
-        session=sessions.session_of[events],
+        session=session,
         weight=np.rint(weight[events] * decay**age).astype(np.int64),
         item=item,
         text=[titles[row] if row >= 0 else query for row, query in zip(item, sessions.query[events], strict=True)],
