@@ -1,14 +1,14 @@
-"""Sends simulated events at a steady rate and waits until all are answered."""
+"""Sends simulated events at a steady rate, and waits until all are answered."""
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import msgspec
 
 from flink_jobs.brokers.clients import open_consumer, open_producer
+from flink_jobs.commands.check import answer_id
 from flink_jobs.demo.screen import live, step
 from flink_jobs.demo.seen import Seen, count_bad, read_topics
 from flink_jobs.settings.settings import Settings
@@ -17,7 +17,7 @@ from udfs.contracts.clickstream import ClickstreamEvent
 from udfs.core.clock import epoch_ms
 from udfs.privacy.pseudonyms import Keys
 
-#: Sent first and left out of the latencies: they wait while the workers load the model.
+#: Sent first and left out of the latencies, as they wait while the workers load the model.
 WARM_UP_EVENTS = 20
 START_TIMEOUT_S, DRAIN_TIMEOUT_S = 120.0, 60.0
 
@@ -25,7 +25,7 @@ START_TIMEOUT_S, DRAIN_TIMEOUT_S = 120.0, 60.0
 def stream(
     settings: Settings, records: Iterator[Record], seconds: float, rate: float, title_of: Mapping[str, str]
 ) -> tuple[Seen, list[Record]]:
-    """Send records at `rate` a second and read what comes of them until all is answered."""
+    """Sends `rate` records per second and reads until all are answered; returns what was seen, and what was sent."""
     seen, sent, stop, keys = Seen(), [], threading.Event(), settings.keys()
     topics = settings.topics
     consumer = open_consumer(
@@ -71,15 +71,15 @@ def stream(
 
 
 def trigger_of(settings: Settings, keys: Keys | None, record: Record) -> str | None:
-    """The id of the recommendation that a record is due, None if it is due none."""
+    """Returns the id of the recommendation that a record is due, None if it is due none."""
     if record.kind != "valid" or record.value is None:
         return None
     event = msgspec.json.decode(record.value, type=ClickstreamEvent)
     user = keys.pseudonyms([event.user_id], [epoch_ms(event.event_time)])[0] if keys else event.user_id
-    return f"{user}/{event.event_id}" if event.event_type in settings.triggers else None
+    return answer_id(user, event.event_id) if event.event_type in settings.triggers else None
 
 
-def _until(done: Any, timeout: float) -> None:
-    limit = time.monotonic() + timeout
+def _until(done: Callable[[], bool], timeout_s: float) -> None:
+    limit = time.monotonic() + timeout_s
     while not done() and time.monotonic() < limit:
         time.sleep(0.05)

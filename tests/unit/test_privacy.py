@@ -24,7 +24,7 @@ from export.history.neighbours import past_sessions
 from export.history.reading import read_past
 from flink_jobs.commands.backfill import recorded
 from flink_jobs.commands.check import expected_ids
-from flink_jobs.commands.dlq import can_go_back
+from flink_jobs.commands.dlq import is_replayable
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.submit.command import check_ready
 from flink_jobs.submit.registry import JOBS
@@ -230,9 +230,9 @@ def test_a_withheld_letter_does_not_go_back():
         key, headers = b"k", [("__connect.errors.topic", b"clickstream")]
         value = b"{"
 
-    assert can_go_back(Letter())
+    assert is_replayable(Letter())
     Letter.value = WITHHELD
-    assert not can_go_back(Letter())
+    assert not is_replayable(Letter())
 
 
 # --- files and commands -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bench.pipeline.sessions import GAP_MS, LAST, TRIGGERS, Due, Shopper, sessions_of
+from flink_jobs.jobs.recommend import options
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.sessions import DEDUP_ROWS, HEADROOM
 from udfs.recommend.options import RecommendOptions
@@ -27,7 +28,7 @@ def test_rules_match_default_settings():
     settings = Settings()
     assert settings.session.gap == GAP_MS
     assert max(DEDUP_ROWS, settings.session.max_events + HEADROOM) == LAST
-    assert settings.recommend_options().max_events == RecommendOptions(Path()).max_events
+    assert options(settings).max_events == RecommendOptions(Path()).max_events
     assert settings.triggers == TRIGGERS
 
 

@@ -55,7 +55,7 @@ def vectors(source: SourceModel, texts: list[str]) -> npt.NDArray[np.float32]:
     return torch.nn.functional.normalize(torch.stack(made)).numpy()
 
 
-def test_what_the_multilingual_model_says_of_itself(multilingual: SourceModel):
+def test_multilingual_model_is_read_as_it_is(multilingual: SourceModel):
     assert (multilingual.layers, multilingual.heads, multilingual.hidden) == (12, 12, 384)
     assert (multilingual.pooling, multilingual.normalize) == ("mean", True)
     assert (multilingual.max_tokens, multilingual.prefix) == (512, "query: ")
@@ -68,9 +68,7 @@ def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Ex
     return export_bundle(options, Console(quiet=True))
 
 
-def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_together(
-    multilingual: SourceModel, tmp_path: Path
-):
+def test_multilingual_model_matches_two_languages(multilingual: SourceModel, tmp_path: Path):
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
     assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
     for variant, provider in (("fp32", "cpu"), ("int8", "cpu"), ("fp32", "openvino"), ("int8", "openvino")):
@@ -80,7 +78,7 @@ def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_togethe
         assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
 
 
-def test_a_model_with_cls_pooling_passes_the_gate_in_every_variant(random: SourceModel, tmp_path: Path):
+def test_cls_pooling_passes_in_every_variant(random: SourceModel, tmp_path: Path):
     done = exported(random, tmp_path, tuple(VARIANTS))
     assert (done.layers, done.fused) == (12, {"attention": 12, "gelu": 12, "layer_norm": 25})
     assert set(done.bundle.manifest.encoder.variants) == set(VARIANTS)
@@ -88,7 +86,7 @@ def test_a_model_with_cls_pooling_passes_the_gate_in_every_variant(random: Sourc
     assert np.allclose(encoder.encode([*TITLES]), vectors(random, [*TITLES]), atol=1e-5)
 
 
-def test_the_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):
+def test_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):
     tokenizer = AutoTokenizer.from_pretrained(str(multilingual.folder))
     assert tokenizer("Hello world").input_ids == [0, 35378, 8999, 2]
     for text in ("蓝色斑点陶瓷马克杯", "كوب خزفي أزرق", "Tasse à café", "30～50 ml"):
@@ -96,20 +94,20 @@ def test_the_multilingual_tokenizer_reads_every_script(multilingual: SourceModel
     assert tokenizer("ＡＢＣ\t①\u0007").input_ids == tokenizer("ABC 1").input_ids
 
 
-def test_what_the_random_model_says_of_itself(random: SourceModel):
+def test_random_model_is_read_as_it_is(random: SourceModel):
     assert (random.layers, random.heads, random.hidden) == (12, 4, 128)
     assert (random.pooling, random.normalize) == ("cls", True)
     assert (random.max_tokens, random.prefix) == (128, "")
 
 
-def test_the_random_model_tells_texts_apart(random: SourceModel):
+def test_random_model_separates_texts(random: SourceModel):
     made = vectors(random, list(TITLES))
     cosines = made @ made.T
     assert cosines[~np.eye(len(TITLES), dtype=bool)].mean() < 0.8
     assert np.isfinite(made).all()
 
 
-def test_the_random_model_is_always_the_same(random: SourceModel, tmp_path: Path):
+def test_random_model_is_always_the_same(random: SourceModel, tmp_path: Path):
     again = models.random_cls_bert(tmp_path / "again")
     for file in (file for file in random.folder.rglob("*") if file.is_file()):
         assert (again / file.relative_to(random.folder)).read_bytes() == file.read_bytes(), file.name
@@ -117,7 +115,7 @@ def test_the_random_model_is_always_the_same(random: SourceModel, tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter's age
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
-def test_openvinos_form_for_short_texts_fits_each_kind_of_model(kind: str):
+def test_short_text_form_fits_each_model(kind: str):
     sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = AutoConfig.for_model(kind, **sizes, intermediate_size=64)
     model = AutoModel.from_config(config, attn_implementation="eager").eval()
