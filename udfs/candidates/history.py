@@ -6,7 +6,7 @@ import numpy as np
 
 from udfs.bundles.contents import PastSessions
 from udfs.candidates.pairs import Feature, Pairs
-from udfs.candidates.source import UNKNOWN_DAYS, CandidateSource, EarlierItems, SessionContext, SourceInputs
+from udfs.candidates.source import UNKNOWN_DAYS, CandidateSource, EarlierItems, SessionContext
 from udfs.core.arrays import Ints, concat_ranges, position_in_group
 from udfs.core.clock import DAY_MS
 from udfs.core.hashing import shopper_hash
@@ -62,9 +62,6 @@ class History(CandidateSource[SessionContext]):
     default_reason = "from sessions before this one"
     feature_names = ("history", "history_days", "history_items")
     order = 50
-
-    def __init__(self, inputs: SourceInputs) -> None:
-        """Nothing is kept: the context has the shoppers' earlier items."""
 
     def prepare(self, context: SessionContext) -> SessionContext:
         return context

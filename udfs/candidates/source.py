@@ -132,9 +132,8 @@ class CandidateSource(ABC, Generic[State]):
     #: Trees know features by their number: sources are numbered by `order`, so a new one comes last.
     order: ClassVar[int]
 
-    @abstractmethod
     def __init__(self, inputs: SourceInputs) -> None:
-        """Make the source of a bundle."""
+        """Keep what the source needs of a bundle; by default nothing."""
 
     @abstractmethod
     def prepare(self, context: SessionContext) -> State:

@@ -1,5 +1,6 @@
 """A source is added by one file in udfs/candidates: the worked example of CONTRIBUTING.md."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from histories import DIMENSIONS, IDS, ITEMS, VECTORS, catalog, encode, walks
+from support import ROOT
 
 import udfs.candidates
 from export.history.files import write_past
@@ -36,41 +38,12 @@ RELEASED = (
     "seen", "seen_age", "session_events", "last_popularity",
 )  # fmt: skip
 
-EXAMPLE = '''\
-"""New arrivals as candidates."""
-
-from collections.abc import Sequence
-
-import numpy as np
-
-from udfs.candidates.pairs import Feature, Pairs
-from udfs.candidates.source import CandidateSource, SessionContext, SourceInputs
-from udfs.core.arrays import Ints
-
-#: Generate this many candidates per session.
-ARRIVALS = 5
-
-
-class NewArrivals(CandidateSource[SessionContext]):
-    """The items that came into the catalog last: they have the last rows."""
-
-    name = "new_arrivals"
-    default_reason = "new in this shop"
-    feature_names = ("newness",)
-    order = 100
-
-    def __init__(self, inputs: SourceInputs) -> None:
-        """Nothing is kept: the context has the number of items."""
-
-    def prepare(self, context: SessionContext) -> SessionContext:
-        return context
-
-    def generate(self, context: SessionContext) -> Ints:
-        return context.keys_with(np.arange(max(context.items - ARRIVALS, 0), context.items))
-
-    def features(self, context: SessionContext, pairs: Pairs) -> Sequence[Feature]:
-        return [pairs.item / context.items]
-'''
+#: The worked example, new_arrivals.py.
+(EXAMPLE,) = (
+    block
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    if "CandidateSource" in block
+)
 
 
 @pytest.fixture
