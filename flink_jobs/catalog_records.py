@@ -9,7 +9,7 @@ import msgspec
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments, files
+from udfs.bundles.changes import change_files, read_changes
 from udfs.catalog.files import read_catalog
 
 
@@ -40,8 +40,8 @@ def remove(settings: Settings, item_ids: Iterable[str]) -> None:
 
 def show(settings: Settings) -> Shown:
     """What the segments beside the bundles hold."""
-    changes = Segments(settings.bundle_folder).new()
-    sizes = [file.stat().st_size for file in files(settings.bundle_folder / FOLDER)]
+    changes = read_changes(settings.bundle_folder)
+    sizes = [file.stat().st_size for file in change_files(settings.bundle_folder)]
     sold_out = sum(stock is False for stock in changes["in_stock"].to_pylist())
     return Shown(len(changes), changes["title"].null_count, sold_out, len(sizes), sum(sizes))
 
@@ -50,7 +50,7 @@ def titles(settings: Settings) -> dict[str, str]:
     """Item id to title, of the bundle in use and of what changed since; ShopstreamError without a bundle."""
     items = open_bundle(settings.bundle_folder).items()
     title_of = dict(zip(items.ids, items.titles, strict=True))
-    changes = Segments(settings.bundle_folder).new()
+    changes = read_changes(settings.bundle_folder)
     changed = zip(changes["item_id"].to_pylist(), changes["title"].to_pylist(), strict=True)
     return title_of | {item_id: title for item_id, title in changed if title is not None}
 

@@ -18,7 +18,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs import brokers
 from flink_jobs.settings import Settings
-from udfs.bundles.forgotten import ErasureList, hashes
+from udfs.bundles.forgotten import ErasureList, shopper_hashes
 from udfs.contracts.privacy import DeleteRequest, PrivacyAcknowledgement
 from udfs.core.arrays import Bools, Ints
 from udfs.core.clock import epoch_ms
@@ -166,13 +166,13 @@ def _now() -> int:
 def sweep(settings: Settings) -> Counter[int]:
     """Remove from the lake what is forgotten and may still come into it; rows by the shopper's hash."""
     known, now = ErasureList.read(settings.bundle_folder), _now()
-    due = known.swept < known.at + settings.settled_ms()
+    due = known.swept_at < known.at + settings.settled_ms()
     if not due.any():
         return Counter()
     # At first whatever there is, also by clocks that are ahead.
-    up_to = replace(known, at=np.where(known.swept, known.at, np.iinfo(np.int64).max))
-    rows = remove(settings.lake_folder, up_to.part(due))
-    replace(known, swept=np.where(due, now, known.swept)).write(settings.bundle_folder)
+    up_to = replace(known, at=np.where(known.swept_at, known.at, np.iinfo(np.int64).max))
+    rows = remove(settings.lake_folder, up_to.select(due))
+    replace(known, swept_at=np.where(due, now, known.swept_at)).write(settings.bundle_folder)
     return rows
 
 
@@ -198,7 +198,7 @@ def remove(lake: Path, forgotten: ErasureList) -> Counter[int]:
 
 def _remove_from(file: Path, time_column: str, forgotten: ErasureList) -> Counter[int]:
     def gone(batch: pa.RecordBatch) -> tuple[Ints, Bools]:
-        shopper = hashes(batch["user_id"])
+        shopper = shopper_hashes(batch["user_id"])
         return shopper, batch[time_column].to_numpy(zero_copy_only=False) <= forgotten.at_of(shopper)
 
     rows: Counter[int] = Counter()

@@ -11,7 +11,7 @@ from support import as_options, read_all, run_command, send
 
 from flink_jobs.settings import load_settings
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments
+from udfs.bundles.changes import FOLDER, read_changes
 from udfs.encoder.encoder import Encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.recommend.recommender import Recommender
@@ -62,7 +62,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     send(settings, bad, topic, headers=[("trace", b"7")])
     run_job(assignments)
 
-    found = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    found = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert found.keys() == {"new", "new-2", removed, sold_out, "n", kept}
     assert {name for name, row in found.items() if row["title"] is None} == {removed, "n"}
     assert {row["encoder"] for row in found.values()} == {bundle.space}
@@ -90,7 +90,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
 
     # A new job goes through the whole topic again, and nothing changes.
     run_job(assignments)
-    again = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    again = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert again == found
     assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2
     assert searched(Recommender(settings.recommend_options()), "tarnished brass lantern") == searched(

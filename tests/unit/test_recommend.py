@@ -153,10 +153,10 @@ def test_a_broken_bundle_is_passed_over_and_said_once(
     with caplog.at_level(logging.ERROR):
         assert [answer(recommender) for _ in range(3)] == [before] * 3
     assert caplog.text.count("staying with bundle") == 1
-    assert recommender.followed.refused == 3
+    assert recommender.bundle_status.refused == 3
     set_current(folder, good)
     assert answer(recommender)["model"] == good
-    assert (recommender.followed.taken_up, recommender.followed.refused) == (1, 3)
+    assert (recommender.bundle_status.reloads, recommender.bundle_status.refused) == (1, 3)
 
 
 def test_items_change_while_a_new_bundle_is_broken(recommender: Recommender, folder: Path):

@@ -48,7 +48,7 @@ class CandidateGenerator:
 
     def __init__(self, bundle: Bundle, items: LiveItems, *, repeats: bool, k: int = 10) -> None:
         """items: the bundle's as they are now; k: items that there should be candidates for, whatever was met."""
-        past, room = bundle.past_sessions(), items.room
+        past, room = bundle.past_sessions(), items.capacity
         self.items, self._past, self._shoppers, self._repeats = items, past, past.shoppers, repeats
         self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
         self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS

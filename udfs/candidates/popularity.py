@@ -20,7 +20,7 @@ class Popularity(CandidateSource):
         popularity = items.popularity
         self._popularity, self._recent = np.log1p(popularity), np.log1p(recent)
         self._trend = recent / np.maximum(popularity, 1)
-        self._order = np.lexsort((np.arange(items.room), -recent))
+        self._order = np.lexsort((np.arange(items.capacity), -recent))
         self._live, self._propose = items, propose
         self.refresh()
 

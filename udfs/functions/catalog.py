@@ -23,7 +23,7 @@ class _ReadItems(ScalarFunction):
         items = self._encoder.read(keys, values).to_pandas()
         self._read.update(items["error_class"])
         self._metrics.update(self._encoder.encoder_stats)
-        self._bundle.update(self._encoder.followed)
+        self._bundle.update(self._encoder.bundle_status)
         return items
 
 

@@ -24,7 +24,7 @@ class _CloseSessions(ScalarFunction):
 
     def eval(self, *columns: "pd.Series[Any]") -> pd.DataFrame:
         closed, found = close_columns(self._closer, columns)
-        self._bundle.update(self._closer.followed)
+        self._bundle.update(self._closer.bundle_status)
         self._sessions.inc(len(closed))
         for rule, count in found.items():
             self._counters[rule].inc(count)

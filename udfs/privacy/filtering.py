@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from udfs.bundles.forgotten import ErasureList, hashes
+from udfs.bundles.forgotten import ErasureList, shopper_hashes
 from udfs.privacy.pseudonyms import Keys
 
 
@@ -15,6 +15,6 @@ def without_erased(
     for batch in batches:
         named = keys.named(batch) if keys else batch
         if len(forgotten.shopper):
-            known = named["event_time"].to_numpy() > forgotten.at_of(hashes(named["user_id"]))
+            known = named["event_time"].to_numpy() > forgotten.at_of(shopper_hashes(named["user_id"]))
             named = named.filter(pa.array(known))
         yield named

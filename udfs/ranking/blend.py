@@ -23,7 +23,7 @@ class BlendRanker:
         """items: the bundle's as they are now; `refresh` is to be called after they have changed."""
         self._options, self._items = options, items
         self.candidates = 0  #: pairs of session and item scored so far
-        self._co_visits = bundle.co_visits().with_rows(items.room)
+        self._co_visits = bundle.co_visits().with_rows(items.capacity)
         popular = np.log1p(items.popularity)
         popular /= max(popular.max(initial=0.0), 1e-12)
         self._popular = np.rint(popular * (options.popularity * SCORE_SCALE)).astype(np.float32)

@@ -33,20 +33,23 @@ class _Model:
         self.items = LiveItems(bundle)
         self.ranker = open_ranker(bundle, self.items, options.rank)
         self._bundle, self._rank = bundle, options.rank
-        self._forgotten: ErasureList | None = None
+        self._erased: ErasureList | None = None
+        self._outgrown = False
 
-    def forget(self, forgotten: ErasureList) -> None:
-        """Rank these shoppers as ones who were never met."""
-        self._forgotten = forgotten
-        if isinstance(self.ranker, LearnedRanker):  # the blend knows nobody
-            self.ranker.finder.forget(forgotten.at_of)
+    def erase(self, erased: ErasureList) -> None:
+        """Treat these users as unknown from now on."""
+        self._erased = erased
+        if isinstance(self.ranker, LearnedRanker):  # the blend has no user data
+            self.ranker.finder.forget(erased.at_of)
 
-    def take_up(self, changes: pa.Table) -> None:
+    def apply_changes(self, changes: pa.Table) -> None:
         """Rank items as changed."""
-        if self.items.apply(changes, self.encoder.encode):
+        self._outgrown |= self.items.apply(changes, self.encoder.encode)
+        if self._outgrown:
             self.ranker = open_ranker(self._bundle, self.items, self._rank)
-            if self._forgotten:
-                self.forget(self._forgotten)
+            if self._erased:
+                self.erase(self._erased)
+            self._outgrown = False
         self.ranker.refresh()
 
 
@@ -69,7 +72,7 @@ class Recommender:
         self._max_events = options.max_events
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
-        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), forget=_Model.forget)
+        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), erase=_Model.erase)
         self.answered = RecommenderStats()
 
     @property
@@ -78,9 +81,9 @@ class Recommender:
         return self._model.used.encoder.stats
 
     @property
-    def followed(self) -> BundleStatus:
-        """Which bundle is in use, and what was taken up beside it."""
-        return self._model.followed
+    def bundle_status(self) -> BundleStatus:
+        """The bundle in use, and what was applied to it."""
+        return self._model.status
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -92,7 +95,7 @@ class Recommender:
         """
         model, sessions = self._model.latest(), sessions.own().last(self._max_events)
         ranked = self._rank(model, user_id, sessions)
-        features_of = compute_features(sessions, model.items.catalogue)
+        features_of = compute_features(sessions, model.items.catalog)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
         return [

@@ -6,10 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from udfs.bundles.bundle import Bundle
-from udfs.bundles.changes import FOLDER, SCHEMA, Segments, compact, files
+from udfs.bundles.changes import SCHEMA
 from udfs.bundles.manifest import EncoderInfo, FileEntry, Manifest, Parity, Variant
 from udfs.catalog.items import LiveItems
-from udfs.catalog.parsing import parse_item
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import to_grid
 
@@ -52,17 +51,17 @@ def no_texts(texts: list[str]) -> np.ndarray:
     raise AssertionError(texts)
 
 
-def test_items_without_category_or_brand_have_none(bundle: Bundle):
+def test_missing_category_and_brand_codes(bundle: Bundle):
     items = LiveItems(bundle)
     assert items.category[:3].tolist() == [0, -1, 0]
     assert items.brand[:3].tolist() == [-1, -1, -1]
-    assert items.catalogue.row_of == {"a": 0, "b": 1, "c": 2}
-    assert items.in_stock.tolist() == [True, True] + [False] * (items.room - 2)
+    assert items.catalog.row_of == {"a": 0, "b": 1, "c": 2}
+    assert items.in_stock.tolist() == [True, True] + [False] * (items.capacity - 2)
 
 
 def test_items_change_in_place(bundle: Bundle):
     items = LiveItems(bundle)
-    squares = items.catalogue.squares
+    squares = items.catalog.squares
     new = change("d", "dates", category="y", price=7.0)
     changes = (change("a", "apples", category="z"), change("b", None), change("c", "cup"), new, change("e", None))
     assert not items.apply(table(*changes), no_texts)
@@ -72,9 +71,9 @@ def test_items_change_in_place(bundle: Bundle):
     assert np.isnan(items.price[:3]).all()
     assert items.price[3] == 7.0
     assert items.vectors[0].tolist() == to_grid(VECTORS[:1])[0].tolist()  # 6 letters of 6
-    assert items.catalogue.vectors is items.vectors
+    assert items.catalog.vectors is items.vectors
     assert squares[3] == to_grid(VECTORS[5:6]).astype(np.float64)[0] @ to_grid(VECTORS[5:6])[0]
-    assert items.catalogue.row_of["d"] == 3
+    assert items.catalog.row_of["d"] == 3
     items.apply(table(change("d", None, 2)), no_texts)
     assert not items.in_stock[3]
     items.apply(table(change("d", "dates", 3, in_stock=False)), no_texts)
@@ -83,20 +82,20 @@ def test_items_change_in_place(bundle: Bundle):
     assert items.in_stock[3]
 
 
-def test_more_items_than_there_is_room_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+def test_arrays_grow_for_new_items(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("udfs.catalog.items.HEADROOM", 2)
     items = LiveItems(bundle)
-    assert items.room == 5
+    assert items.capacity == 5
     many = [change(f"n{number}", "x" * number, number) for number in range(9)]
     assert items.apply(table(*many), no_texts)
-    assert items.room == 15
+    assert items.capacity == 15
     assert items.titles[3:] == ["x" * number for number in range(9)]
     assert items.in_stock[:12].tolist() == [True, True, False] + [True] * 9
     assert items.vectors[3:12].tolist() == to_grid(VECTORS[np.arange(9) % DIMENSIONS]).tolist()
-    assert items.catalogue.vectors is items.vectors
+    assert items.catalog.vectors is items.vectors
 
 
-def test_vectors_of_another_encoder_are_made_anew(bundle: Bundle):
+def test_foreign_vectors_are_encoded_again(bundle: Bundle):
     items = LiveItems(bundle)
     asked = []
 
@@ -110,83 +109,42 @@ def test_vectors_of_another_encoder_are_made_anew(bundle: Bundle):
     assert items.vectors[1].tolist() == to_grid(VECTORS[3:4])[0].tolist()
 
 
-def test_a_bundle_with_vectors_missing_is_refused(bundle: Bundle):
+def state_of(items: LiveItems) -> list[object]:
+    """Everything that changes, as plain values."""
+    arrays = (items.in_stock, items.price, items.popularity, items.kinds, items.vectors, items.catalog.squares)
+    plain = [[repr(value) for value in array.ravel().tolist()] for array in arrays]
+    return [list(items.ids), list(items.titles), dict(items.row_of), items.capacity, *plain]
+
+
+@pytest.mark.parametrize("headroom", [0, 1024])
+def test_failed_encoding_changes_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, headroom: int):
+    monkeypatch.setattr("udfs.catalog.items.HEADROOM", headroom)
+    items = LiveItems(bundle)
+    before = state_of(items)
+    changes = table(
+        change("a", None), change("b", "bun", category="y"), change("c", "cup", price=2.0),
+        change("d", "dates", category="z", encoder="another"),
+    )  # fmt: skip
+
+    def failing(texts: list[str]) -> np.ndarray:
+        raise RuntimeError(f"no memory for {texts}")
+
+    with pytest.raises(RuntimeError):
+        items.apply(changes, failing)
+    assert state_of(items) == before
+    items.apply(changes, lambda texts: VECTORS[[5] * len(texts)])
+    assert items.titles == ["apple", "bun", "cup", "dates"]
+    assert items.in_stock[:4].tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("vector", [None, b"\0" * 8])
+def test_unusable_vectors_are_encoded_again(bundle: Bundle, vector: bytes | None):
+    items = LiveItems(bundle)
+    items.apply(table(change("d", "dates", vector=vector)), lambda texts: VECTORS[[5] * len(texts)])
+    assert items.vectors[3].tolist() == to_grid(VECTORS[5:6])[0].tolist()
+
+
+def test_missing_vectors_are_refused(bundle: Bundle):
     np.save(bundle.path / "item_vectors.npy", VECTORS[:2])
     with pytest.raises(ShopstreamError, match="2 vectors for 3 items"):
         LiveItems(bundle)
-
-
-def write(bundles: Path, name: str, *rows: dict[str, object]) -> None:
-    (bundles / FOLDER).mkdir(exist_ok=True)
-    pq.write_table(table(*rows), bundles / FOLDER / name)
-
-
-def test_each_change_is_read_once_and_the_latest_holds(tmp_path: Path):
-    reader = Segments(tmp_path)
-    assert len(reader.new()) == 0
-    write(tmp_path, "part-2", change("a", "newer", 5, 9), change("b", "first", 3, 1), change("b", "second", 3, 2))
-    write(tmp_path, ".part-9", change("c", "not yet"))
-    found = reader.new()
-    assert dict(zip(found["item_id"].to_pylist(), found["title"].to_pylist(), strict=True)) == {
-        "a": "newer",
-        "b": "second",
-    }
-    assert len(reader.new()) == 0
-    write(tmp_path, "part-1", change("a", "older", 4, 10), change("d", "new", 1))
-    assert reader.new()["item_id"].to_pylist() == ["d"]
-    (tmp_path / FOLDER / "part-3").write_bytes(b"broken")
-    write(tmp_path, "part-4", change("a", None, 6))
-    assert reader.new()["item_id"].to_pylist() == ["a"]
-
-
-def test_many_small_segments_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("udfs.bundles.changes.MANY", 5)
-    early, late = Segments(tmp_path), Segments(tmp_path)
-    for number in range(4):
-        write(tmp_path, f"part-{number}", change(f"i{number % 3}", f"version {number}", number))
-    assert compact(tmp_path) == 0
-    assert len(early.new()) == 3
-    write(tmp_path, "part-4", change("i1", None, 9))
-    assert compact(tmp_path) == 5
-    (merged,) = files(tmp_path / FOLDER)
-    assert merged.name.startswith("merged-")
-    assert early.new()["item_id"].to_pylist() == ["i1"]
-    found = late.new().select(["item_id", "title", "written"]).sort_by("item_id").to_pylist()
-    assert [tuple(row.values()) for row in found] == [("i0", "version 3", 3), ("i1", None, 9), ("i2", "version 2", 2)]
-    assert len(Segments(tmp_path).new()) == 3
-
-
-def test_a_file_that_goes_while_it_is_read_is_found_in_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write(tmp_path, "part-1", change("a", "apple"))
-    reader = Segments(tmp_path)
-    gone = [tmp_path / FOLDER / "gone"]
-    monkeypatch.setattr("udfs.bundles.changes.files", lambda _: gone)
-    assert len(reader.new()) == 0
-    monkeypatch.undo()
-    assert reader.new()["title"].to_pylist() == ["apple"]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "error"),
-    [
-        (None, b'{"item_id": "a", "title": "t"}', "no key"),
-        (b"b", b'{"item_id": "a", "title": "t"}', "not its `item_id`"),
-        (b"a", b'{"item_id": "a"}', "title"),
-        (b"a", b'{"item_id": "a", "title": "t", "price": -1}', "price"),
-        (b"a", b'{"item_id": "a", "title": "t", "price": 1e999}', "price"),
-        (b"a", b'{"item_id": "a", "title": ""}', "title"),
-        (b"a", b"\xff", "utf-8"),
-        (b"\xff", None, "utf-8"),
-        (b"a", b'{"x": ' + b"[" * 100_000, "recursion"),
-    ],
-)
-def test_catalogue_records_that_cannot_be_read(key: bytes | None, value: bytes | None, error: str):
-    with pytest.raises((ValueError, RecursionError), match=f"(?i){error}"):
-        parse_item(key, value)
-
-
-def test_catalogue_records():
-    assert parse_item(b"a", None) == ("a", None)
-    _, item = parse_item(b"a", b'{"item_id": "a", "title": "Apple", "unheard": 1}')
-    assert item is not None
-    assert (item.title, item.in_stock, item.price) == ("Apple", True, None)
