@@ -242,10 +242,12 @@ def run_encoder(config: Config, process: int) -> None:
     """The texts of config["batches"] (a JSON file with lists of texts), over and over, without cache."""
     from udfs.bundles.bundle import open_bundle
     from udfs.encoder.cache import CachedEncoder
-    from udfs.encoder.encoder import Encoder
+    from udfs.encoder.encoder import open_encoder
     from udfs.encoder.options import EncoderOptions
 
-    encoder = CachedEncoder(Encoder(open_bundle(Path(config["bundles"])), EncoderOptions(threads=config["threads"])), 0)
+    encoder = CachedEncoder(
+        open_encoder(open_bundle(Path(config["bundles"])), EncoderOptions(threads=config["threads"])), 0
+    )
     while True:
         for texts in json.loads(Path(config["batches"]).read_text())[process :: config["processes"]]:
             encoder.encode(texts)

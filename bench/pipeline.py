@@ -38,7 +38,7 @@ from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.catalog.items import LiveItems
 from udfs.contracts.clickstream import ClickstreamEvent
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.ranking.model import open_ranker
 from udfs.ranking.options import RankOptions
 
@@ -589,7 +589,7 @@ def write_batches(file: Path, bundle: Bundle, prepared: Prepared) -> float:
             dues.append(due)
     dues = dues[:ENCODED]
     batches: list[list[str]] = []
-    encoder = Encoder(bundle)
+    encoder = open_encoder(bundle)
 
     def encode(texts: Sequence[str]) -> Any:
         batches.append(list(texts))

@@ -12,7 +12,7 @@ from support import as_options, read_all, run_command, send
 from flink_jobs.settings import load_settings
 from udfs.bundles.bundle import open_bundle
 from udfs.bundles.changes import FOLDER, read_changes
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.recommend.recommender import Recommender
 from udfs.sessions.columns import Sessions
@@ -67,7 +67,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     assert {name for name, row in found.items() if row["title"] is None} == {removed, "n"}
     assert {row["encoder"] for row in found.values()} == {bundle.space}
     assert (found["new"]["price"], found["new"]["category"], found["new"]["in_stock"]) == (12.5, "Lamps", True)
-    encoder = Encoder(bundle, EncoderOptions(provider="cpu", threads=1))
+    encoder = open_encoder(bundle, EncoderOptions(provider="cpu", threads=1))
     expected = encoder.encode([found["new"]["title"]])[0]
     assert np.frombuffer(found["new"]["vector"], "<f4").tolist() == expected.tolist()
     in_bundle = bundle.item_vectors()[known.row_of[kept]]

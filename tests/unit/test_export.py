@@ -23,7 +23,7 @@ from export.history.interactions import interactions
 from udfs.bundles.bundle import current_id, open_bundle
 from udfs.bundles.manifest import Parity
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.events.files import EVENTS
 
@@ -91,7 +91,7 @@ def titles(exported) -> list[str]:
 
 
 def encoder(exported: Exported, variant: str, threads: int = 0) -> Encoder:
-    return Encoder(exported.bundle, EncoderOptions(variant=variant, threads=threads))
+    return open_encoder(exported.bundle, EncoderOptions(variant=variant, threads=threads))
 
 
 def test_the_bundle_opens_and_is_in_use(exported):

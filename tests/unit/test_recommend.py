@@ -20,7 +20,7 @@ from udfs.bundles.changes import FOLDER, SCHEMA
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.encoder.encoder import WARM_UP, Encoder
+from udfs.encoder.encoder import WARM_UP, Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.features.registry import FEATURES
 from udfs.recommend.options import RecommendOptions
@@ -189,7 +189,7 @@ def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
     """A model that knows fewer tokens than its tokenizer, and one with a vector that is not finite."""
     bundle = open_bundle(folder)
     options = RecommendOptions(folder, EncoderOptions(variant="fp32", provider="cpu", threads=1))
-    encoder = Encoder(bundle, options.encoder)
+    encoder = open_encoder(bundle, options.encoder)
     token = max(encoder.token_ids(["beige"])[0])
     assert token > max(max(tokens) for tokens in encoder.token_ids(WARM_UP))
     model = onnx.load(bundle.variant_file("fp32"))

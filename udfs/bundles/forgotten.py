@@ -8,7 +8,7 @@ backfills and the lake leave out their events. What a user does later belongs to
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +97,9 @@ class ErasureFile:
 
         The file counts as read once the block ends without an error; until then the next call gives it again.
         """
-        try:
+        stamp = self._stamp
+        with suppress(FileNotFoundError):
             found = (self._bundles / FILE).stat()
             stamp = found.st_mtime_ns, found.st_ino
-        except FileNotFoundError:
-            stamp = self._stamp
         yield ErasureList.read(self._bundles) if stamp != self._stamp else None
         self._stamp = stamp

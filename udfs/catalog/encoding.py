@@ -14,7 +14,7 @@ from udfs.bundles.changes import SCHEMA, compact
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.parsing import parse_item
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, Stats
+from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.encoder.options import EncoderOptions
 
 #: Columns of a record that was read: both errors are null for a readable one, all else is null for an unreadable one.
@@ -45,7 +45,7 @@ class _EncoderModel:
 
     def __init__(self, bundle: Bundle, options: EncoderOptions) -> None:
         self.space = bundle.space
-        self.encoder = CachedEncoder(Encoder(bundle, options), options.cache)
+        self.encoder = CachedEncoder(open_encoder(bundle, options), options.cache)
         self._items, self._vectors = bundle.items(), bundle.item_vectors()
 
     def apply_changes(self, changes: pa.Table) -> None:
@@ -73,7 +73,7 @@ class ItemEncoder:
         self._next_compaction = 0.0
 
     @property
-    def encoder_stats(self) -> Stats:
+    def encoder_stats(self) -> EncoderStats:
         """The counters of the current bundle's encoder."""
         return self._model.used.encoder.stats
 

@@ -7,7 +7,7 @@ from functools import partial
 from pyflink.metrics import MetricGroup
 
 from udfs.bundles.watcher import BundleStatus
-from udfs.encoder.encoder import Stats
+from udfs.encoder.encoder import EncoderStats
 
 #: Error classes with a counter of their own; unreadable records with any other class are counted as `other`.
 REASONS = ("DecodeError", "ValidationError", "UnicodeDecodeError", "ValueError", "RecursionError")
@@ -72,13 +72,13 @@ class EncoderMetrics:
     COUNTERS = ("texts", "tokens", "truncated", "failed", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
-        self._of = Stats()
+        self._of = EncoderStats()
         group = group.add_group("encoder")
         self._added = CounterDeltas(group, *self.COUNTERS)
         self._batch_texts, self._batch_us = group.distribution("batch_texts"), group.distribution("batch_us")
         group.gauge("load_ms", lambda: round(self._of.load_seconds * 1000))
 
-    def update(self, stats: Stats) -> None:
+    def update(self, stats: EncoderStats) -> None:
         """Add what the encoder did since the last update."""
         self._of = stats
         self._added.update(stats)

@@ -15,7 +15,7 @@ from udfs.catalog.items import LiveItems
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.contracts.sessions import SessionFeatures
 from udfs.core.arrays import Texts
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.features.compute import compute_batch
 from udfs.features.registry import load_modules
@@ -83,7 +83,7 @@ class _CatalogModel:
 
     def apply_changes(self, changes: pa.Table) -> None:
         """Use items as changed."""
-        self.items.apply(changes, lambda titles: Encoder(self._bundle, self._options).encode(titles))
+        self.items.apply(changes, lambda titles: open_encoder(self._bundle, self._options).encode(titles))
 
 
 class SessionFinalizer:

@@ -15,7 +15,7 @@ from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem, Recommendation
 from udfs.core.arrays import Scores
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, Stats
+from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.features.compute import compute_features
 from udfs.features.registry import load_modules
 from udfs.ranking.learned import LearnedRanker
@@ -29,7 +29,7 @@ class _Model:
 
     def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
         self.id = bundle.id
-        self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
+        self.encoder = CachedEncoder(open_encoder(bundle, options.encoder), options.encoder.cache)
         self.items = LiveItems(bundle)
         self.ranker = open_ranker(bundle, self.items, options.rank)
         self._bundle, self._rank = bundle, options.rank
@@ -76,8 +76,8 @@ class Recommender:
         self.answered = RecommenderStats()
 
     @property
-    def encoder_stats(self) -> Stats:
-        """What the encoder of the bundle in use did."""
+    def encoder_stats(self) -> EncoderStats:
+        """The counters of the current bundle's encoder."""
         return self._model.used.encoder.stats
 
     @property

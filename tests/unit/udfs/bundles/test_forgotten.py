@@ -1,211 +1,74 @@
-"""Shoppers who are forgotten: by the lake, by files of events and by the list itself."""
-
-import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_jobs import lake as tools
-from flink_jobs.privacy import remove, sweep
-from flink_jobs.settings import load_settings
-from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, hashes
+from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, shopper_hashes
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS, read_events
-from udfs.lake.files import read as lake_read
-from udfs.lake.schema import ID_OF, TABLES, TIME_OF
-from udfs.privacy.filtering import without_erased
-from udfs.privacy.pseudonyms import Key, Keys
 
-DAY = 86_400_000
-START = 1_700_000_000_000 // DAY * DAY
 NOBODY = ErasureList.read(Path("no-such-folder"))
-MOST = np.iinfo(np.int64).max
 
 
-def named(at: int, *users: str) -> ErasureList:
-    return NOBODY.with_more(map(shopper_hash, users), at)
+def columns(erased: ErasureList | None) -> list[list[int]] | None:
+    return erased and [column.tolist() for column in (erased.shopper, erased.at, erased.swept_at)]
+
+
+def read(file: ErasureFile) -> list[list[int]] | None:
+    with file.unread() as erased:
+        return columns(erased)
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(-3, 3), max_size=4), st.integers(0, 9)), max_size=5))
-def test_the_latest_time_of_each_is_known(rounds: list[tuple[list[int], int]]):
-    known, expected = NOBODY, dict[int, int]()
+def test_latest_erasure_of_a_user_holds(rounds: list[tuple[list[int], int]]):
+    erased, expected = NOBODY, dict[int, int]()
     for shoppers, at in rounds:
-        known = known.with_more(shoppers, at)
+        erased = erased.with_more(shoppers, at)
         expected |= dict.fromkeys(shoppers, at)
     asked = np.arange(-5, 6)
-    assert known.at_of(asked).tolist() == [expected.get(number, NEVER) for number in asked.tolist()]
-    assert known.shopper.tolist() == sorted(expected)
-    assert not known.swept.any()
+    assert erased.at_of(asked).tolist() == [expected.get(number, NEVER) for number in asked.tolist()]
+    assert columns(erased) == [sorted(expected), [expected[key] for key in sorted(expected)], [0] * len(expected)]
 
 
-def test_the_file_is_replaced_whole_and_read_as_it_changes(tmp_path: Path):
-    follower = ErasureFile(tmp_path)
-    assert follower.new() is None
-    known = named(5, "u", "v")
-    known.write(tmp_path)
-    found = follower.new()
-    assert found is not None
-    assert [column.tolist() for column in (found.shopper, found.at, found.swept)] == [
-        sorted(map(shopper_hash, "uv")), [5, 5], [0, 0]
-    ]  # fmt: skip
-    assert follower.new() is None
-    known.with_more([1], 6).write(tmp_path)
-    assert follower.new() is not None
+def test_selected_ids_keep_their_columns():
+    erased = ErasureList(*(np.array(column) for column in ([1, 2, 3], [4, 5, 6], [7, 8, 9])))
+    assert columns(erased.select(erased.shopper != 2)) == [[1, 3], [4, 6], [7, 9]]
+
+
+def test_file_is_read_when_replaced(tmp_path: Path):
+    file = ErasureFile(tmp_path)
+    assert read(file) is None
+    erased = NOBODY.with_more([shopper_hash(user) for user in "uv"], 5)
+    erased.write(tmp_path)
+    assert read(file) == [sorted(map(shopper_hash, "uv")), [5, 5], [0, 0]]
+    assert read(file) is None
+    erased.with_more([1], 6).write(tmp_path)
+    assert read(file) is not None
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
     (tmp_path / FILE).write_bytes(b"broken")
     with pytest.raises(ShopstreamError, match=r"forgotten\.parquet cannot be read"):
-        follower.new()
+        read(file)
 
 
-def test_ids_are_hashed_as_bundles_do():
-    assert hashes(pa.array(["u", "v", "u"])).tolist() == [shopper_hash(user) for user in "uvu"]
-    assert hashes(pa.array([], pa.string())).tolist() == []
+def test_file_is_read_until_used(tmp_path: Path):
+    file = ErasureFile(tmp_path)
+    NOBODY.with_more([1], 6).write(tmp_path)
+
+    def fail() -> None:
+        with file.unread() as erased:
+            assert columns(erased) == [[1], [6], [0]]
+            raise RuntimeError
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            fail()
+    assert read(file) == [[1], [6], [0]]
+    assert read(file) is None
 
 
-def test_files_are_used_without_what_is_forgotten(tmp_path: Path):
-    keys = Keys([Key("k1", 0, b"1" * 32), Key("k2", 50, b"2" * 32)])
-    rows = [("u", 40), ("u", 60), ("v", 40), ("u", 101), (keys.pseudonyms(["u"], [60])[0], 70)]
-    file = tmp_path / "events.jsonl"
-    fields = [
-        {"event_id": str(place), "event_type": "view", "user_id": user, "event_time": time, "item_id": "i"}
-        for place, (user, time) in enumerate(rows)
-    ]
-    file.write_text("\n".join(map(json.dumps, fields)))
-
-    def left(keys: Keys | None, forgotten: ErasureList) -> list[str]:
-        table = pa.Table.from_batches(without_erased(read_events(file), keys, forgotten), EVENTS)
-        return list(table["event_id"].to_pylist())
-
-    assert left(None, NOBODY) == left(keys, NOBODY) == list("01234")
-    assert left(None, named(100, "u")) == list("234")
-    assert left(keys, named(100, *keys.every("u"))) == list("23")
-    assert left(keys, named(60, *keys.every("u"))) == list("234")
-
-
-# --- the lake ---------------------------------------------------------------------------------------------------------
-
-
-def rows_of(table: str, *rows: tuple[str, int]) -> pa.Table:
-    """Rows of shoppers at times; a column that today's package does not have is the last."""
-    time = TIME_OF[table]
-    fields = [
-        {"schema_version": 1, "user_id": user, time: at, ID_OF[table]: f"{user}/{at}", "session_events": 1}
-        for user, at in rows
-    ]
-    found = pa.Table.from_pylist(fields, TABLES[table]())
-    return found.append_column("from_the_future", pa.array([f"{user} {at}" for user, at in rows]))
-
-
-def put(folder: Path, table: str, name: str, *rows: tuple[str, int]) -> Path:
-    place = folder / table / f"day={np.datetime64(rows[0][1], 'ms').astype('M8[D]')}"
-    place.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows_of(table, *rows), place / name, compression="snappy", row_group_size=2)
-    return place / name
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Both tables alike, on two days, with a file that a job is writing."""
-    for table in TABLES:
-        put(tmp_path, table, "part-0", *((user, START + place) for place, user in enumerate("uvwuv")))
-        put(tmp_path, table, "compacted-part-1", ("w", START), ("w", START + 1))
-        put(tmp_path, table, "part-2", ("u", START + DAY), ("u", START + DAY + 1))
-        put(tmp_path, table, ".part-3.inprogress.1", ("u", START))
-    return tmp_path
-
-
-def stamps(folder: Path) -> dict[Path, int]:
-    return {file: file.stat().st_ino for file in folder.rglob("*") if file.is_file()}
-
-
-def test_rows_go_and_all_else_stays(folder: Path):
-    before = stamps(folder)
-    removed = remove(folder, named(MOST, "u", "x"))
-    assert removed == {shopper_hash("u"): 8}
-    for table in TABLES:
-        found = lake_read(folder, table)
-        assert sorted(zip(*(found[name].to_pylist() for name in ("user_id", TIME_OF[table])), strict=True)) == [
-            ("v", START + 1), ("v", START + 4), ("w", START), ("w", START + 1), ("w", START + 2)
-        ]  # fmt: skip
-    after = stamps(folder)
-    assert {file.name for file in before.keys() - after.keys()} == {"part-2"}  # had nobody else
-    assert {file.name for file in after if after[file] != before[file]} == {"part-0"}
-    assert pq.read_table(folder / "events" / "day=2023-11-14" / "part-0", partitioning=None)[
-        "from_the_future"
-    ].to_pylist() == [f"v {START + 1}", f"w {START + 2}", f"v {START + 4}"]
-    assert tools.check(folder).wrong == []
-    assert remove(folder, named(MOST, "u", "x")) == {}
-    assert stamps(folder) == after
-
-
-def test_rows_from_after_their_time_stay(folder: Path):
-    assert remove(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
-    found = lake_read(folder, "events")
-    mine = found.filter(pc.equal(found["user_id"], "u"))
-    assert sorted(mine["event_time"].to_pylist()) == [START + DAY, START + DAY + 1]
-
-
-def test_who_reads_meanwhile_finds_whole_files(tmp_path: Path):
-    users = [f"u{number}" for number in range(30)]
-    for part in range(5):
-        put(tmp_path, "events", f"part-{part}", *((user, START) for user in [*users, "w"]))
-    found, done = list[int](), threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            found.append(lake_read(tmp_path, "events", columns=["user_id"])["user_id"].to_pylist().count("w"))
-
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read)
-        for user in users:
-            assert remove(tmp_path, named(MOST, user)) == {shopper_hash(user): 5}
-        done.set()
-        reading.result()
-    assert set(found) == {5}
-
-
-def test_a_removal_that_fails_leaves_the_file_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    before = stamps(folder)
-
-    def broken(*_: Any) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pq.ParquetWriter, "write_batch", broken)
-    with pytest.raises(ShopstreamError, match="part-0: no space left"):
-        remove(folder, named(MOST, "u"))
-    assert stamps(folder) == before
-
-
-def test_the_lake_is_swept_again_when_state_has_run_out(folder: Path):
-    bundles = folder / "bundles"
-    settings = load_settings(None, [f"lake.folder={folder}", f"bundles={bundles}"])
-    assert sweep(settings) == {}
-    at = START + DAY // 2
-    named(at, "u").write(bundles)
-    # The first time all there is goes, even by a clock that is ahead.
-    put(folder, "events", "ahead", ("u", at + 3650 * DAY))
-    assert sweep(settings) == {shopper_hash("u"): 9}
-    swept = ErasureList.read(bundles).swept[0]
-    assert swept > at + settings.settled_ms()
-    put(folder, "events", "closed-late", ("u", at - 1))
-    assert sweep(settings) == {}  # it is done with
-
-    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
-    put(folder, "events", "came-back", ("u", at + 1))
-    assert sweep(settings) == {shopper_hash("u"): 1}
-    assert (
-        lake_read(folder, "events", columns=["user_id", "event_time"])
-        .to_pylist()
-        .count({"user_id": "u", "event_time": at + 1})
-    )
-    assert [file.name for file in bundles.iterdir()] == [FILE]
+def test_ids_have_the_bundles_hashes():
+    assert shopper_hashes(pa.array(["u", "v", "u"])).tolist() == [shopper_hash(user) for user in "uvu"]
+    assert shopper_hashes(pa.array([], pa.string())).tolist() == []

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs.bundles.bundle import open_bundle
+from udfs.core.errors import ShopstreamError
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import CHARACTERS_PER_TOKEN, Encoder
+from udfs.encoder.encoder import CHARACTERS_PER_TOKEN, Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 
 TEXTS = [
@@ -24,15 +25,16 @@ TEXTS = [
     "teapot " * 150_000,
     json.loads('"half of a pair: \\ud83e"'),
 ]
+HAS_CUDA = Path("/dev/nvidiactl").exists()
 
 
 @pytest.fixture(scope="module", params=["int8 on cpu", "int8 on openvino", "fp32 on cpu", "fp32 on openvino"])
 def encoder(bundles: Path, request: pytest.FixtureRequest) -> Encoder:
     variant, provider = request.param.split(" on ")
-    return Encoder(open_bundle(bundles), EncoderOptions(variant=variant, provider=provider, threads=1))
+    return open_encoder(open_bundle(bundles), EncoderOptions(variant=variant, provider=provider, threads=1))
 
 
-def test_every_text_gets_a_unit_vector(encoder: Encoder):
+def test_texts_get_unit_vectors(encoder: Encoder):
     vectors = encoder.encode(TEXTS)
     assert vectors.shape == (len(TEXTS), 384)
     assert vectors.dtype == np.float32
@@ -41,7 +43,7 @@ def test_every_text_gets_a_unit_vector(encoder: Encoder):
 
 @pytest.fixture(scope="module")
 def any_encoder(bundles: Path) -> Encoder:
-    return Encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
+    return open_encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
 
 
 #: Any code point, lone surrogates and what no character has among them; and what tokenizers treat in ways of their own.
@@ -54,13 +56,13 @@ MARKED = st.sampled_from(
 
 
 @given(st.lists(st.lists(ANYTHING | MARKED, max_size=5).map("".join), max_size=20))
-def test_no_text_is_without_a_vector(any_encoder: Encoder, texts: list[str]):
+def test_any_text_has_a_vector(any_encoder: Encoder, texts: list[str]):
     vectors = any_encoder.encode(texts)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert any_encoder.stats.failed == 0
 
 
-def test_a_vector_depends_on_its_text_alone(encoder: Encoder):
+def test_vector_depends_on_text_alone(encoder: Encoder):
     together = encoder.encode(TEXTS + TEXTS[::-1])
     for place, text in enumerate(TEXTS):
         alone = encoder.encode([text])[0]
@@ -68,40 +70,20 @@ def test_a_vector_depends_on_its_text_alone(encoder: Encoder):
         assert np.array_equal(together[2 * len(TEXTS) - 1 - place], alone)
 
 
-def test_a_batch_of_any_size_gives_the_same_bits(encoder: Encoder):
+def test_batch_size_changes_no_bit(encoder: Encoder):
     """Rows that OpenVINO's batches are filled up with leave no trace."""
     alone = encoder.encode(["red stoneware mug"])[0]
     for size in (2, 3, 15, 16, 17, 300):
         assert (encoder.encode(["red stoneware mug"] * size) == alone).all(), size
 
 
-def test_no_texts_give_no_vectors(encoder: Encoder):
+def test_no_texts_no_vectors(encoder: Encoder):
     assert encoder.encode([]).shape == (0, 384)
     assert CachedEncoder(encoder, 10).encode([]).shape == (0, 384)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, 100])
-def test_the_cache_changes_no_vector_and_stays_small(encoder: Encoder, size: int):
-    cached = CachedEncoder(encoder, size)
-    plain = encoder.encode(TEXTS)
-    for _ in range(3):
-        assert np.array_equal(cached.encode(TEXTS), plain)
-        assert np.array_equal(cached.encode([TEXTS[3], TEXTS[0], TEXTS[3]]), plain[[3, 0, 3]])
-        assert len(cached._cache) <= size
-
-
-def test_a_cached_text_is_not_encoded_again(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
-    cached = CachedEncoder(encoder, 100)
-    first = cached.encode(TEXTS)
-    asked: list[str] = []
-    encode = encoder.encode
-    monkeypatch.setattr(encoder, "encode", lambda texts: asked.extend(texts) or encode(texts))
-    assert np.array_equal(cached.encode(TEXTS), first)
-    assert asked == []
-
-
-def test_statistics_count_what_was_done(bundles: Path):
-    encoder = Encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
+def test_stats_count_the_work(bundles: Path):
+    encoder = open_encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
     assert encoder.stats.load_seconds > 0
     assert encoder.stats.texts == 0  # the warm-up does not count
     cached = CachedEncoder(encoder, 100)
@@ -114,8 +96,8 @@ def test_statistics_count_what_was_done(bundles: Path):
     assert [texts for texts, _ in stats.last_batches] == [1, 1, 1, 1]
 
 
-def test_a_text_is_cut_at_the_limit_of_tokens_and_of_characters(bundles: Path):
-    encoder = Encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
+def test_long_texts_are_cut(bundles: Path):
+    encoder = open_encoder(open_bundle(bundles), EncoderOptions(provider="cpu", threads=1))
     limit = encoder.info.max_tokens
     words = "mug " * (limit - 2)
     assert np.array_equal(*encoder.encode([words, words + "teapot"]))
@@ -123,17 +105,9 @@ def test_a_text_is_cut_at_the_limit_of_tokens_and_of_characters(bundles: Path):
     assert np.array_equal(*encoder.encode(["mug" + blank, "mug" + blank + "teapot"]))
 
 
-def test_one_process_loads_a_file_once(bundles: Path):
-    bundle, options = open_bundle(bundles), EncoderOptions(variant="fp32", provider="cpu", threads=1)
-    first = Encoder(bundle, options)
-    assert Encoder(bundle, options)._runtime is first._runtime
-    assert Encoder(bundle, replace(options, threads=2))._runtime is not first._runtime
-    assert Encoder(bundle, replace(options, variant="int8"))._runtime is not first._runtime
-
-
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
-def test_memory_does_not_grow_with_the_shapes_met(bundles: Path, provider: str):
-    encoder = Encoder(open_bundle(bundles), EncoderOptions(variant="int8", provider=provider, threads=1))
+def test_memory_stays_bounded_over_shapes(bundles: Path, provider: str):
+    encoder = open_encoder(open_bundle(bundles), EncoderOptions(variant="int8", provider=provider, threads=1))
     rng = np.random.default_rng(0)
 
     def meet(shapes: int) -> float:
@@ -145,3 +119,54 @@ def test_memory_does_not_grow_with_the_shapes_met(bundles: Path, provider: str):
     encoder.encode(["teapot " * 400] * 8)
     settled = meet(100)
     assert meet(150) - settled < 100  # MB; without bounds OpenVINO takes over 1 MB a shape
+
+
+def test_choice_is_logged_with_reason(bundles: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "udfs.encoder"):
+        open_encoder(open_bundle(bundles), EncoderOptions(variant="fp32", provider="cpu", threads=1))
+    assert "encoder variant fp32 on cpu: encoder.variant names it" in caplog.text
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="a CUDA device is present")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_missing_device_is_an_error(bundles: Path, provider: str, caplog, tmp_path):
+    bundle = open_bundle(bundles)
+    options = EncoderOptions(provider=provider, threads=1, engine_cache=str(tmp_path))
+    with pytest.raises(ShopstreamError, match=rf"encoder\.provider is {provider}.*encoder\.allow_fallback"):
+        open_encoder(bundle, options)
+    fallen_back = open_encoder(
+        bundle, EncoderOptions(provider=provider, threads=1, allow_fallback=True, engine_cache=str(tmp_path))
+    )
+    assert fallen_back.provider == "cpu"
+    assert "running on the CPU" in caplog.text
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="a CUDA device is present")
+def test_named_variant_is_not_replaced(bundles: Path):
+    bundle = open_bundle(bundles)
+    with pytest.raises(ShopstreamError, match=r"encoder\.provider is cuda"):
+        open_encoder(bundle, EncoderOptions(variant="fp16", threads=1))
+    assert open_encoder(bundle, EncoderOptions(variant="fp16", threads=1, allow_fallback=True)).provider == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")
+def test_cuda_fp16_agrees_with_cpu(bundles: Path):
+    bundle = open_bundle(bundles)
+    texts = ["mug", "red stoneware mug", "", "teapot " * 400] * 50
+    on_cuda = open_encoder(bundle, EncoderOptions(provider="cuda"))
+    assert (on_cuda.variant, on_cuda.provider) == ("fp16", "cuda")
+    on_cpu = open_encoder(bundle, EncoderOptions(provider="cpu", variant="fp32"))
+    assert ((on_cuda.encode(texts) * on_cpu.encode(texts)).sum(axis=1) > 0.9999).all()
+    fp32 = open_encoder(bundle, EncoderOptions(provider="cuda", variant="fp32"))
+    assert np.allclose(fp32.encode(texts), on_cpu.encode(texts), atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")
+def test_cuda_vector_depends_on_text_alone(bundles: Path):
+    encoder = open_encoder(open_bundle(bundles), EncoderOptions(provider="cuda"))
+    alone = encoder.encode(["red stoneware mug"])[0]
+    for size in (2, 33, 256, 1000):
+        together = encoder.encode(["red stoneware mug"] * size)
+        assert ((together * alone).sum(axis=1) > 0.99999).all()
