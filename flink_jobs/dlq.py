@@ -15,7 +15,7 @@ from flink_jobs import brokers
 from flink_jobs.settings import Settings
 from flink_jobs.tables import MAX_RECORD_BYTES
 from udfs.core.errors import ShopstreamError
-from udfs.privacy.pseudonyms import WITHHELD
+from udfs.privacy.masking import WITHHELD
 
 #: What Kafka Connect, and so our jobs, put before the names of the headers that tell of the error.
 ERRORS = "__connect.errors."

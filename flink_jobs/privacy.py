@@ -101,7 +101,7 @@ def _handle(
     """Forget those whom these records ask for; what to say to each."""
     asked = [_read(record) for record in chunk]
     good = [each for each in asked if isinstance(each, DeleteRequest)]
-    names = {each.user_id: keys.every(each.user_id) if keys else [each.user_id] for each in good}
+    names = {each.user_id: keys.aliases(each.user_id) if keys else [each.user_id] for each in good}
     known_as = {user: list(map(shopper_hash, every)) for user, every in names.items()}
     now = _now()
     if good:

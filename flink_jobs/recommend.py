@@ -16,7 +16,7 @@ from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 
 from flink_jobs import tables
 from flink_jobs.settings import BROKERS_TOLD, PREFIX_TOLD, Settings, load_settings
-from udfs.functions.events import mask, parse
+from udfs.functions.events import mask_record, parse
 from udfs.functions.recommend import recommend as functions_recommend
 from udfs.recommend.options import RecommendOptions
 
@@ -96,7 +96,7 @@ def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bo
     """The functions that read events, packed or not, and with pseudonyms the one that makes letters."""
     table_env.create_temporary_function("parse", parse(settings.keys_file, packed=packed))
     if settings.keys_file:
-        table_env.create_temporary_function("mask", mask(settings.keys_file))
+        table_env.create_temporary_function("mask", mask_record(settings.keys_file))
 
 
 def build(
