@@ -56,7 +56,7 @@ class CandidateGenerator:
         history = History(past, room)
         self._same_kind = AttributeAffinity(items, self._popular, history)
         self._listing = IdNeighbours(items)
-        matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
+        matrices = {"co_visit": bundle.co_visits(), "beside": bundle.near(), "follows": bundle.follows()}
         item_to_item = ItemToItem(matrices, room)
         del matrices  # before the others take their memory
         self._sources: list[tuple[str, CandidateSource]] = [

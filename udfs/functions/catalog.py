@@ -28,5 +28,5 @@ class _ReadItems(ScalarFunction):
 
 
 def read_items(options: CatalogOptions) -> Any:
-    """A function of key and value (BYTES) of a catalogue record that gives a ROW of ITEM_SCHEMA."""
+    """Return a function of a catalog record's key and value (BYTES) that gives a ROW of ITEM_SCHEMA."""
     return udf(_ReadItems(options), result_type=row_type(ITEM_SCHEMA), func_type="pandas")

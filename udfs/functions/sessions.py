@@ -32,8 +32,8 @@ class _CloseSessions(ScalarFunction):
 
 
 def close_sessions(options: ClosingOptions) -> Any:
-    """A function of CLOSING_COLUMNS that gives a ROW of closed_schema(); counters by rule in the group `cleaning`.
+    """Return a function of CLOSING_COLUMNS that gives a ROW of closed_schema() and counts repairs by rule.
 
-    The features are those declared as this is called: the user's own modules have to be loaded before.
+    The features are those declared when this is called: load the user's own modules before.
     """
     return udf(_CloseSessions(options), result_type=row_type(closed_schema()), func_type="pandas")
