@@ -24,7 +24,7 @@ RETRY_S = 10.0
 
 
 class Reloadable(Protocol):
-    """An object built from a bundle. It is built once for each bundle in use, and then told of the items' changes."""
+    """An object built from a bundle. It is built once per bundle in use, and then given the changes of items."""
 
     def apply_changes(self, changes: pa.Table) -> None:
         """Use items as changed: columns of udfs.bundles.changes.SCHEMA, one row per item.
@@ -46,7 +46,7 @@ class BundleStatus:
 
 
 class Watched:
-    """A step that each look tries. last_error: why the last try failed, "" if it did not."""
+    """A step that is tried at each look. last_error: why the last try failed, "" if it succeeded."""
 
     def __init__(self, step: Callable[[], None]) -> None:
         self._step = step

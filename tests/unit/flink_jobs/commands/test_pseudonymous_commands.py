@@ -75,8 +75,8 @@ def test_jobs_get_the_keys_path_only(tmp_path: Path):
 
 def test_command_prints_pseudonyms(keyed: list[str]):
     options = [part for each in keyed for part in ("--set", each)]
-    told = run_command("privacy", "pseudonym", "u1", "u2", "--at", "2026-07-01T02:00:00+02:00", *options)
-    assert (told.code, told.out) == (0, f"{U1}\n{U2}\n"), told.err
+    ran = run_command("privacy", "pseudonym", "u1", "u2", "--at", "2026-07-01T02:00:00+02:00", *options)
+    assert (ran.code, ran.out) == (0, f"{U1}\n{U2}\n"), ran.err
     for arguments, says in (
         (["--at", "2026-07-01"], "--at '2026-07-01' should be a time"),
         ([], "set privacy.keys_file"),

@@ -64,10 +64,10 @@ def test_any_text_has_a_vector(any_encoder: Encoder, texts: list[str]):
 
 def test_vector_depends_on_text_alone(encoder: Encoder):
     together = encoder.encode(TEXTS + TEXTS[::-1])
-    for place, text in enumerate(TEXTS):
+    for index, text in enumerate(TEXTS):
         alone = encoder.encode([text])[0]
-        assert np.array_equal(together[place], alone)
-        assert np.array_equal(together[2 * len(TEXTS) - 1 - place], alone)
+        assert np.array_equal(together[index], alone)
+        assert np.array_equal(together[2 * len(TEXTS) - 1 - index], alone)
 
 
 def test_batch_size_changes_no_bit(encoder: Encoder):

@@ -21,8 +21,8 @@ def test_erased_events_are_left_out(tmp_path: Path):
     rows = [("u", 40), ("u", 60), ("v", 40), ("u", 101), (keys.pseudonyms(["u"], [60])[0], 70)]
     file = tmp_path / "events.jsonl"
     fields = [
-        {"event_id": str(place), "event_type": "view", "user_id": user, "event_time": time, "item_id": "i"}
-        for place, (user, time) in enumerate(rows)
+        {"event_id": str(number), "event_type": "view", "user_id": user, "event_time": time, "item_id": "i"}
+        for number, (user, time) in enumerate(rows)
     ]
     file.write_text("\n".join(map(json.dumps, fields)))
 

@@ -18,12 +18,15 @@ U1, U2 = (KEYS.pseudonyms([user], [JULY])[0] for user in ("u1", "u2"))
 @given(IDS, TIMES, st.dictionaries(TEXTS, TEXTS | st.integers() | st.booleans()), st.booleans())
 @example('é\u2028"\\/', JULY, {"user_id ": "u", 'an "user_id': "u"}, True)
 def test_masking_replaces_only_user_ids(user: str, time: int, more: dict[str, object], ascii_only: bool):
-    def said(user: str) -> bytes:
+    def payload(user: str) -> bytes:
         return json.dumps(more | {"user_id": user, "event_time": time}, ensure_ascii=ascii_only).encode()
 
     (name,) = KEYS.pseudonyms([user], [time])
-    assert masked_record(KEYS, user.encode(), said(user), 0) == (name.encode(), said(name))
-    assert masked_record(KEYS, name.encode(), said(name), 0) == (name.encode(), said(name))  # goes back, and dies again
+    assert masked_record(KEYS, user.encode(), payload(user), 0) == (name.encode(), payload(name))
+    assert masked_record(KEYS, name.encode(), payload(name), 0) == (
+        name.encode(),
+        payload(name),
+    )  # a replayed record that fails again
 
 
 @pytest.mark.parametrize(

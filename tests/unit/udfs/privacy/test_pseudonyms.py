@@ -43,13 +43,13 @@ def test_other_text_is_an_id():
 
 @given(st.lists(st.builds(event, IDS, TIMES | st.just("2026-07-01T00:00:00Z")) | st.binary() | st.none(), max_size=8))
 def test_parsing_replaces_only_user_ids(values: list[bytes | None]):
-    for plain, named in zip(parse_events(values), parse_events(values, KEYS.pseudonyms), strict=True):
+    for plain, masked in zip(parse_events(values), parse_events(values, KEYS.pseudonyms), strict=True):
         expected = dict(zip(EVENT_COLUMNS, plain, strict=True))
         if plain[0] is None:
             expected["user_id"] = KEYS.pseudonyms([str(plain[4])], [int(str(plain[5]))])[0]
         else:
             expected["error"] = re.sub("'.*'", "'…'", str(plain[0]))
-        assert dict(zip(EVENT_COLUMNS, named, strict=True)) == expected
+        assert dict(zip(EVENT_COLUMNS, masked, strict=True)) == expected
 
 
 def test_errors_quote_no_value():
