@@ -1,1 +1,1 @@
-"""Measurements beside others' tools: `python -m bench`."""
+"""Benchmarks of this project alongside other tools: `python -m bench`."""

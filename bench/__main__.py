@@ -1,30 +1,45 @@
-"""`python -m bench`: what this project's parts cost and give, beside other tools."""
+"""`python -m bench`: the cost and the quality of this project's parts, alongside other tools."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
-from bench import encode as encoding
-from bench import pipeline as pipelines
-from bench import quality as judging
-from bench.features import features as measure_features
-from bench.pipeline_latency import WAYS, run_latency
-from bench.profile import run as run_profile
-from bench.quality_data import PREPARED, prepare
-from bench.rank import SIZES
-from bench.rank import run as run_rank
-from bench.scale import CASES
-from bench.scale import run as run_scale
-from bench.soak import run_soak
+from bench import features as features_bench
+from bench import rank as rank_bench
+from bench.encode import contenders as encode_contenders
+from bench.encode import run as encode_bench
+from bench.load import latency as latency_bench
+from bench.load import profile as profile_bench
+from bench.load import scale as scale_bench
+from bench.load import soak as soak_bench
+from bench.pipeline import contenders as pipeline_contenders
+from bench.pipeline import run as pipeline_bench
+from bench.pipeline.prepare import EVENTS, QUICK_EVENTS
+from bench.quality import contenders as quality_contenders
+from bench.quality import run as quality_bench
+from bench.quality.data import PREPARED, prepare
 from udfs.core.errors import exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
+Bundles: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
+]
+Settings: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of our job. May be repeated.")
+]
+JsonList: TypeAlias = Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")]
+
+
+def _names(only: list[str] | None) -> tuple[str, ...]:
+    """The names of --only, each of which may hold several with commas."""
+    return tuple(name for part in only or () for name in part.split(","))
+
 
 @app.callback()
 def commands() -> None:
-    """Measurements beside others' tools, each command one table; a quiet machine gives figures worth keeping."""
+    """Benchmarks alongside other tools, one table per command. Run them on a quiet machine."""
 
 
 @app.command()
@@ -33,123 +48,122 @@ def encode(
         Path | None,
         typer.Option(
             help="Items: .csv, .tsv, .jsonl (each also .gz) or .parquet.",
-            show_default="Online Retail where it is, else simulated",
+            show_default="Online Retail if it is there, else simulated",
         ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
     ] = None,
     bundles: Annotated[
-        Path | None, typer.Option(help="Measure the bundle in use in this folder instead of exporting one.")
+        Path | None, typer.Option(help="Measure the bundle in use in this folder.", show_default="exports one")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender encodes each text set.")] = 5,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(encoding.NAMES)}. May be repeated."),
+        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(encode_contenders.NAMES)}. May be repeated."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few texts, two rounds at most, peers not tuned.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few texts, at most two rounds, peers not tuned.")] = False,
     chart: Annotated[Path | None, typer.Option(help="Draw texts/s to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of tables.")] = False,
 ) -> None:
-    """Our encoder variants beside peers on the CPU: texts a second and fidelity, every core, one process each.
+    """Our encoder variants and their peers on the CPU: texts per second and fidelity, one process each, all cores.
 
-    Peers get an environment of their own on first use (some 6 GB, most of it PyTorch).
+    The first use installs the peers into their own environment (some 6 GB, most of it PyTorch).
     """
-    names = [name for part in only or () for name in part.split(",")]
-    options = encoding.Options(catalog, model, bundles, min(rounds, 2) if quick else rounds, tuple(names), quick)
-    encoding.run(options, as_json=as_json, chart=chart)
+    options = encode_bench.Options(catalog, model, bundles, min(rounds, 2) if quick else rounds, _names(only), quick)
+    encode_bench.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()
 def features(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions and runs.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+    as_json: JsonList = False,
 ) -> None:
-    """Session features: events a second, ours beside pandas groupby, on one core."""
-    measure_features(quick, as_json)
+    """Session features: events per second of ours and of pandas groupby, on one core."""
+    features_bench.run(quick, as_json)
 
 
 @app.command()
 def pipeline(
     events: Annotated[
-        int | None, typer.Option(min=1000, help="Events to prepare.", show_default="1,000,000, quick 20,000")
+        int | None,
+        typer.Option(min=1000, help="Events to prepare.", show_default=f"{EVENTS:,}, quick {QUICK_EVENTS:,}"),
     ] = None,
-    bundles: Annotated[
-        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
-    ] = None,
+    bundles: Bundles = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender catches up, in turn.")] = 1,
     limit: Annotated[float, typer.Option(min=10, help="Seconds after which a contender is cut off.")] = 900,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help=f"Contenders: {', '.join(pipelines.NAMES)}; with --latency {', '.join(WAYS)}. May be repeated.",
+            help=f"Contenders: {', '.join(pipeline_contenders.NAMES)}; with --latency "
+            f"{', '.join(latency_bench.MODES)}. May be repeated.",
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="20,000 events.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_EVENTS:,} events.")] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure our latency at 25, 50 and 80 % of the capacity instead.")
     ] = False,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Of each load, with --latency.", show_default="120, quick 15")
+        float | None, typer.Option(min=1, help="Seconds per load, with --latency.", show_default="120, quick 15")
     ] = None,
     capacity: Annotated[
-        float | None, typer.Option(min=1, help="Events/s, with --latency.", show_default="what ours does catching up")
+        float | None, typer.Option(min=1, help="Events/s, with --latency.", show_default="the rate of ours catching up")
     ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of our job.")
-    ] = None,
+    assignments: Settings = None,
     chart: Annotated[Path | None, typer.Option(help="Draw events/s to this .svg or .png file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+    as_json: JsonList = False,
 ) -> None:
-    """Our job beside other stream processors on one real broker: events a second, CPU, memory, exactness.
+    """Our job and other stream processors on one real broker: events per second, CPU, memory, exactness.
 
-    Peers get an environment of their own on first use (some 1.2 GB); Spark needs a Java of its own on PATH, 17 or 21.
+    The first use installs the peers into their own environment (some 1.2 GB). Spark needs Java 17 or 21 on PATH.
     """
-    names = tuple(name for part in only or () for name in part.split(","))
-    count = events or (pipelines.QUICK_EVENTS if quick else pipelines.EVENTS)
-    options = pipelines.Options(count, rounds, names, limit, bundles, tuple(assignments or ()))
+    count = events or (QUICK_EVENTS if quick else EVENTS)
+    options = pipeline_bench.Options(count, rounds, _names(only), limit, bundles, tuple(assignments or ()))
     if latency:
-        run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
+        latency_bench.run_latency(options, capacity, seconds or (15 if quick else 120), as_json=as_json)
     else:
-        pipelines.run(options, as_json=as_json, chart=chart)
+        pipeline_bench.run(options, as_json=as_json, chart=chart)
 
 
 @app.command()
 def profile(
     charts: Annotated[Path, typer.Option(help="Folder for profile-jvm.svg and profile-python.svg.")] = Path(),
-    events: Annotated[int, typer.Option(min=1000, help="Events to catch up on; they have to last.")] = 200_000,
-    warm: Annotated[float, typer.Option(min=0, help="Seconds from the first answer on that are not looked at.")] = 40,
-    seconds: Annotated[float, typer.Option(min=2, help="Seconds that are.")] = 12,
-    bundles: Annotated[
-        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
-    ] = None,
+    events: Annotated[
+        int, typer.Option(min=1000, help="Events to catch up on; enough to last until the profile is made.")
+    ] = 200_000,
+    warm: Annotated[float, typer.Option(min=0, help="Seconds to warm up after the first answer.")] = 40,
+    seconds: Annotated[float, typer.Option(min=2, help="Seconds to profile.")] = 12,
+    bundles: Bundles = None,
 ) -> None:
-    """Where our job's time goes: flame graphs of the JVM and of the Python workers."""
-    run_profile(charts, events, warm, seconds, bundles)
+    """Where our job spends its time: flame graphs of the JVM and of the Python workers."""
+    profile_bench.run(charts, events, warm, seconds, bundles)
 
 
 @app.command()
 def scale(
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[,NAME]", help=f"Cases: {', '.join(CASES)}. May be repeated."),
+        typer.Option(metavar="NAME[,NAME]", help=f"Cases: {', '.join(scale_bench.CASES)}. May be repeated."),
     ] = None,
-    share: Annotated[float, typer.Option(min=0.001, max=1, help="Of each case's users, for a quick look.")] = 1,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Take this share of each case's users, for a quick look.")
+    ] = 1,
     limit: Annotated[float, typer.Option(min=10, help="Seconds after which a case is cut off.")] = 900,
     bundles: Annotated[
         Path | None,
         typer.Option(
-            help="Rank with the bundle in use in this folder, but for larger catalogues.", show_default="exports one"
+            help="Rank with the bundle in use in this folder, except in cases with a larger catalog.",
+            show_default="exports one",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+    as_json: JsonList = False,
 ) -> None:
-    """Our job with more users, longer sessions, more items, less parallelism and another backend: rate, memory, state.
+    """Our job with more users, longer sessions, more items, less parallelism, another state backend.
 
-    Each shopper has one session, and all are under way at once.
+    Prints rate, memory and state. Each shopper has one session, and all sessions are in progress at once.
     """
-    run_scale(tuple(name for part in only or () for name in part.split(",")), share, limit, bundles, as_json=as_json)
+    scale_bench.run(_names(only), share, limit, bundles, as_json=as_json)
 
 
 @app.command()
@@ -158,21 +172,17 @@ def soak(
     capacity: Annotated[
         float | None, typer.Option(min=1, help="Events/s; half of them are sent.", show_default="measured")
     ] = None,
-    bundles: Annotated[
-        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of our job.")
-    ] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw it to this .svg or .png file.")] = None,
+    bundles: Bundles = None,
+    assignments: Settings = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the result to this .svg or .png file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
-    """Our job at half of its capacity for long: do memory, files, lag or state grow? Exit code 1 if answers are lost.
+    """Our job at half of its capacity for a long time: do memory, files, lag or state grow?
 
-    State is in RocksDB and outlives an event by ten minutes, if not set otherwise, so that it comes and goes while one
-    looks.
+    Exit code 1 if answers are lost. By default, state is in RocksDB and outlives an event by ten minutes, so that the
+    run sees it come and go.
     """
-    run_soak(minutes, capacity, bundles, assignments or (), chart, as_json=as_json)
+    soak_bench.run_soak(minutes, capacity, bundles, assignments or (), chart, as_json=as_json)
 
 
 @app.command()
@@ -180,31 +190,34 @@ def quality(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder with sessions.csv (session_id, user_id, event_time, event_type, item_id) and, if there, "
+            help="Folder with sessions.csv (session_id, user_id, event_time, event_type, item_id) and optionally "
             "items.csv (item_id, title, category, brand, price) and test_sessions.csv; each may be gzipped. Without "
-            "the last, the last 20 % of the sessions by start are the test."
+            "test_sessions.csv, the last 20 % of the sessions by start are the test."
         ),
     ],
     make: Annotated[
         str | None,
         typer.Option(
-            "--prepare", metavar="NAME", help=f"Make the folder of public data and exit: {', '.join(PREPARED)}."
+            "--prepare", metavar="NAME", help=f"Make the folder from public data and exit: {', '.join(PREPARED)}."
         ),
     ] = None,
     no_repeats: Annotated[
-        bool, typer.Option("--no-repeats", help="An item's first event in a session counts; it is not named again.")
+        bool,
+        typer.Option("--no-repeats", help="Only an item's first event in a session counts; it is not predicted again."),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[,NAME]", help=f"Contenders: {', '.join(judging.NAMES)}. May be repeated."),
+        typer.Option(
+            metavar="NAME[,NAME]", help=f"Contenders: {', '.join(quality_contenders.NAMES)}. May be repeated."
+        ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(min=1, help="Settings that each baseline is tuned over, the published one among them.")
-    ] = judging.Options.trials,
+        int, typer.Option(min=1, help="Settings to tune each baseline over, including the published one.")
+    ] = quality_bench.Options.trials,
     positions: Annotated[
-        int, typer.Option(min=0, help="Positions to test at, at most, by whole sessions; 0 for all.")
-    ] = judging.Options.positions,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = judging.Options.seed,
+        int, typer.Option(min=0, help="At most this many positions to test at, by whole sessions; 0 for all.")
+    ] = quality_bench.Options.positions,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = quality_bench.Options.seed,
     quick: Annotated[bool, typer.Option("--quick", help="3 trials, 2,000 positions, 100 for the latency.")] = False,
     bundles: Annotated[
         Path | None,
@@ -212,34 +225,34 @@ def quality(
             help="Read titles with the encoder of the bundle in use in this folder.", show_default="exports one"
         ),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
+    as_json: JsonList = False,
 ) -> None:
-    """Next-item prediction in sessions beside the published baselines, all tuned alike: accuracy and latency."""
+    """Next-item prediction in sessions by ours and the published baselines, all tuned alike: accuracy and latency."""
     if make is not None:
         prepare(make, data)
         return
-    names = tuple(name for part in only or () for name in part.split(","))
-    options = judging.Options(data, names, not no_repeats, quick, trials, positions, seed, report, bundles)
-    judging.run(options, as_json=as_json)
+    options = quality_bench.Options(data, _names(only), not no_repeats, quick, trials, positions, seed, report, bundles)
+    quality_bench.run(options, as_json=as_json)
 
 
 @app.command()
 def rank(
     items: Annotated[
-        str, typer.Option(metavar="COUNT[,COUNT]", help="Items: a simulated shop's and copies, their vectors jittered.")
-    ] = ",".join(map(str, SIZES)),
-    bundles: Annotated[
-        Path | None, typer.Option(help="Rank with the bundle in use in this folder.", show_default="exports one")
-    ] = None,
-    index_from: Annotated[int, typer.Option(min=1, help="Items from which an index finds titles.")] = 5_000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+        str,
+        typer.Option(
+            metavar="COUNT[,COUNT]", help="Catalog sizes: a simulated shop's items and copies with jittered vectors."
+        ),
+    ] = ",".join(map(str, rank_bench.SIZES)),
+    bundles: Bundles = None,
+    index_from: Annotated[int, typer.Option(min=1, help="Items from which on an index finds titles.")] = 5_000,
+    as_json: JsonList = False,
 ) -> None:
-    """What one prediction takes by the size of the catalogue: milliseconds alone and in batches, recall, memory.
+    """The time of one prediction by catalog size: milliseconds alone and in batches, recall, memory.
 
-    The texts' vectors are there, as from the encoder's cache. A million items take some 10 GB of memory on the way.
+    The texts' vectors are given, as from the encoder's cache. A million items take some 10 GB of memory.
     """
-    run_rank([int(count) for count in items.split(",")], bundles, index_from, as_json=as_json)
+    rank_bench.run([int(count) for count in items.split(",")], bundles, index_from, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,11 @@
-"""Environments of the peers, beside our own: .shopstream/peers/NAME, installed from requirements/peers-NAME.lock."""
+"""Where benchmarks run: this machine, and an environment of the peers' own.
+
+Peers live in .shopstream/peers/NAME, installed from requirements/peers-NAME.lock.
+"""
 
 import hashlib
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,17 +14,22 @@ from pathlib import Path
 from rich.console import Console
 
 from udfs.core.errors import ShopstreamError
+from udfs.encoder.selection import cpu_flags
 
 ROOT = Path(__file__).parents[1]
+#: Instructions that decide the speed of int8 and bf16.
+FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 def peers_python(name: str, size: str, console: Console) -> Path:
-    """The Python of the peers' environment `name`, installed anew whenever its lock file has changed.
+    """Return the Python of the peers' environment `name`; install it again if its lock file has changed.
 
-    `size` tells people what the download amounts to. Raises ShopstreamError when uv is missing or fails.
+    size: of the download, for people. Raises ShopstreamError if uv is missing or fails.
     """
-    lock, folder = _lock(name), ROOT / ".shopstream" / "peers" / name
-    python, stamp = folder / "bin" / "python", folder / "installed"
+    lock = _lock(name)
+    folder = ROOT / ".shopstream" / "peers" / name
+    python = folder / "bin" / "python"
+    stamp = folder / "installed"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != digest:
         uv = shutil.which("uv") or shutil.which(ROOT / ".uv" / "bin" / "uv")
@@ -33,7 +43,7 @@ def peers_python(name: str, size: str, console: Console) -> Path:
 
 
 def peers_versions(name: str, *packages: str) -> dict[str, str]:
-    """The versions of some packages in the lock file of the environment `name`."""
+    """Return the packages' versions in the lock file of the environment `name`."""
     lines = (line.split() for line in _lock(name).read_text().splitlines() if "==" in line and line[0].isalpha())
     locked = dict(line[0].split("==") for line in lines)
     return {package: locked[package] for package in packages}
@@ -44,6 +54,32 @@ def _lock(name: str) -> Path:
 
 
 def _run(*command: str) -> None:
-    """Run uv, what it says on standard error."""
+    """Run uv, with its output on standard error."""
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
         raise ShopstreamError(f"installing the peers failed: {' '.join(command)}")
+
+
+def run_export(command: str, *arguments: str) -> None:
+    """Run `python -m export COMMAND …`; raise ShopstreamError with its last line if it fails."""
+    line = [sys.executable, "-m", "export", command, *arguments, "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ShopstreamError(f"the export failed: {last_line(done.stderr).removeprefix('error: ')}")
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """The processor, the number of cores available, and those of FLAGS that it has."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return ", ".join([model, f"{cores()} cores", *(flag for flag in FLAGS if flag in cpu_flags())])

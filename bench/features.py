@@ -1,18 +1,16 @@
-"""Session features: events a second, ours beside the same features written with pandas groupby.
+"""`python -m bench features`: events per second of our session features and of the same ones by pandas groupby.
 
-Both get the same simulated sessions, the same catalogue and one core, both sort events and drop repeats, and their
-results must agree. Ours goes from `Sessions` to columns, pandas from a data frame to another.
-The pandas form uses built-in aggregations only: no `apply`, no Python function a group. Times are the processor's, so
-that other programs on the machine count less.
+Both get the same simulated sessions, the same catalog and one core. Both sort events and drop repeats, and their
+results must agree. Ours goes from `Sessions` to columns, pandas from one data frame to another. The pandas version uses
+built-in aggregations only: no `apply`, no Python function per group. Processor time is measured, so that other programs
+on the machine matter less.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,9 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from flink_jobs import simulate
+from bench.output import print_json
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.simulate import simulate
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
+from udfs.core.arrays import concat_ranges, position_in_group
 from udfs.core.exact import to_grid
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_events
@@ -33,41 +34,43 @@ from udfs.features.registry import FEATURES
 from udfs.sessions.columns import Sessions
 
 GAP_MS = 1_800_000
-#: Sessions that are computed at once: whole ones, as on close and in a backfill, and a bundle of the job's answers.
-CLOSED, ANSWERS = 20_000, 256
-#: Width of the items' vectors; 0 leaves the two features of the centre without work.
+#: Whole sessions computed at a time, as on close and in a backfill.
+CLOSED = 20_000
+#: Sessions in progress computed at a time, as in a batch of the job's answers.
+ANSWERS = 256
+#: Width of the items' vectors; with 0, the two features of the centroid cost nothing.
 DIMENSIONS = 384
 ZONES = {"en-GB": "Europe/London", "en-US": "America/New_York", "en-IE": "Europe/Dublin", "en-AU": "Australia/Sydney"}
 
 
-def features(quick: bool, as_json: bool) -> None:
-    """Measure and print. quick: fewer sessions and runs."""
-    catalog = simulate.make_catalog(1500)
+def run(quick: bool, as_json: bool) -> None:
+    """Measure, and print a table or a JSON list. quick: fewer sessions and runs."""
+    catalog = make_catalog(1500)
     closed = make_events(catalog, CLOSED // 10 if quick else CLOSED)
     cases = {
         "closed sessions": (closed, DIMENSIONS),
         "closed sessions, no vectors": (closed, 0),
-        "answers in session": (so_far(closed, ANSWERS), DIMENSIONS),
+        "answers in session": (in_progress(closed, ANSWERS), DIMENSIONS),
     }
     results = []
     with threadpool_limits(1):
         for name, (frame, dimensions) in cases.items():
-            catalogue, items = make_catalogue(catalog, dimensions)
+            items, item_frame = make_items(catalog, dimensions)
             sessions = as_sessions(frame)
-            must_agree(compute_columns(sessions, catalogue), with_pandas(frame, items))
-            ours = _median(5 if quick else 15, lambda: compute_columns(sessions, catalogue))  # noqa: B023
-            theirs = _median(3 if quick else 5, lambda: with_pandas(frame, items))  # noqa: B023
-            for whose, seconds in (("shopstream", ours), ("pandas", theirs)):
+            must_agree(compute_columns(sessions, items), with_pandas(frame, item_frame))
+            ours = _median(5 if quick else 15, lambda: compute_columns(sessions, items))  # noqa: B023
+            theirs = _median(3 if quick else 5, lambda: with_pandas(frame, item_frame))  # noqa: B023
+            for tool, seconds in (("shopstream", ours), ("pandas", theirs)):
                 results.append(
                     {
-                        "name": f"{whose}: {len(sessions):,} {name}",
+                        "name": f"{tool}: {len(sessions):,} {name}",
                         "events": len(frame),
                         "events_per_s": round(len(frame) / seconds),
                         "ratio_to_pandas": round(theirs / seconds, 1),
                     }
                 )
     if as_json:
-        sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
+        print_json(results)
         return
     table = Table(*results[0], title=f"{len(FEATURES)} session features")
     for result in results:
@@ -75,61 +78,59 @@ def features(quick: bool, as_json: bool) -> None:
     Console().print(table)
 
 
-def _median(runs: int, run: Callable[[], object]) -> float:
-    """Processor seconds of one run, the median of several."""
+def _median(runs: int, compute: Callable[[], object]) -> float:
+    """The median processor time of several runs, in seconds."""
     times = []
     for _ in range(runs):
         started = time.process_time()
-        run()
+        compute()
         times.append(time.process_time() - started)
     return statistics.median(times)
 
 
-# --- what both get ----------------------------------------------------------------------------------------------------
+# --- the input of both ------------------------------------------------------------------------------------------------
 
 
-def make_catalogue(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Catalog, pd.DataFrame]:
-    """The items for ours, and for pandas as a frame by item_id that has their vectors in its attrs."""
+def make_items(catalog: list[dict[str, Any]], dimensions: int) -> tuple[Catalog, pd.DataFrame]:
+    """Return the items for ours, and for pandas as a frame by item_id with the vectors in its attrs."""
     vectors = to_grid(np.random.default_rng(5).normal(size=(len(catalog), dimensions)))
-    items = pd.DataFrame(catalog)[["item_id", "category", "brand"]]
-    items["row"] = np.arange(len(items))
-    items.attrs["vectors"] = vectors
-    catalogue = Catalog(
-        row_of={item: row for row, item in enumerate(items["item_id"])},
-        category=pd.factorize(items["category"])[0],
-        brand=pd.factorize(items["brand"])[0],
+    frame = pd.DataFrame(catalog)[["item_id", "category", "brand"]]
+    frame["row"] = np.arange(len(frame))
+    frame.attrs["vectors"] = vectors
+    items = Catalog(
+        row_of={item: row for row, item in enumerate(frame["item_id"])},
+        category=pd.factorize(frame["category"])[0],
+        brand=pd.factorize(frame["brand"])[0],
         vectors=vectors,
     )
-    return catalogue, items.set_index("item_id")
+    return items, frame.set_index("item_id")
 
 
 def make_events(catalog: list[dict[str, Any]], sessions: int) -> pd.DataFrame:
-    """Events of simulated sessions, some late, some twice; by session (its number in `session`) as they arrived."""
-    records = simulate.simulate(catalog, sessions=sessions, bad_share=0)
+    """Events of simulated sessions, some late, some repeated, by session (its number in `session`) and arrival."""
+    records = simulate(catalog, sessions=sessions, bad_share=0)
     frame = pd.DataFrame(parse_events(record.value for record in records), columns=list(EVENT_COLUMNS))
     by_time = frame.sort_values(["user_id", "event_time"])
-    opens = (by_time["user_id"] != by_time["user_id"].shift()) | (by_time["event_time"].diff() >= GAP_MS)
-    frame["session"] = opens.cumsum() - 1
+    starts = (by_time["user_id"] != by_time["user_id"].shift()) | (by_time["event_time"].diff() >= GAP_MS)
+    frame["session"] = starts.cumsum() - 1
     frame["timezone"] = frame["locale"].map(ZONES)
     frame["returning"] = np.where(frame["session"] % 3 == 0, "true", "false")
     frame = frame.drop(columns=["error", "error_class"]).sort_values("session", kind="stable")
-    # From Arrow, as they come into a job: texts lie in memory one after the other.
+    # From Arrow, as in a job: texts are contiguous in memory.
     frame = pa.Table.from_pandas(frame, preserve_index=False).to_pandas()
     return frame.astype(dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), np.float64))
 
 
-def so_far(frame: pd.DataFrame, answers: int) -> pd.DataFrame:
-    """The first sessions once for each of their events, up to and with it, as the job hands them over."""
-    size = frame.groupby("session").size().to_numpy()
-    length = np.concatenate([np.arange(1, n + 1) for n in size[:answers]])[:answers]
-    first = np.repeat((np.cumsum(size) - size), size)[:answers]
-    session = np.repeat(np.arange(answers), length)
-    within = np.arange(len(session)) - np.repeat(np.cumsum(length) - length, length)
-    return frame.iloc[first[session] + within].assign(session=session).reset_index(drop=True)
+def in_progress(frame: pd.DataFrame, answers: int) -> pd.DataFrame:
+    """The first sessions once per event of theirs, up to and including it, as the job passes them."""
+    position = position_in_group(frame["session"].to_numpy())[:answers]
+    first = np.arange(len(position)) - position
+    events, answer = concat_ranges(first, first + position + 1)
+    return frame.iloc[events].assign(session=answer).reset_index(drop=True)
 
 
 def as_sessions(frame: pd.DataFrame) -> Sessions:
-    """The same for ours."""
+    """The same events for ours."""
     cuts = np.flatnonzero(frame["session"].diff() > 0)
     whole = frame.groupby("session")["event_time"].agg(["min", "max", "size"])
 
@@ -142,9 +143,10 @@ def as_sessions(frame: pd.DataFrame) -> Sessions:
 
 
 def must_agree(ours: dict[str, Any], theirs: pd.DataFrame) -> None:
-    """What pandas has is equal, but for the last digits of floats, added in another order. ValueError if not."""
+    """Raise ValueError unless all of pandas' columns are equal, up to rounding: floats are summed in another order."""
     for name in theirs.columns:
-        column, other = ours[name], theirs[name].to_numpy()
+        column = ours[name]
+        other = theirs[name].to_numpy()
         if column.dtype == object:
             same = np.array_equal(column, theirs[name].where(theirs[name].notna(), None).to_numpy())
         else:
@@ -153,11 +155,11 @@ def must_agree(ours: dict[str, Any], theirs: pd.DataFrame) -> None:
             raise ValueError(f"ours and pandas differ in {name}")
 
 
-# --- the same with pandas ---------------------------------------------------------------------------------------------
+# --- the same by pandas -----------------------------------------------------------------------------------------------
 
 
 def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Every feature by pandas: a row a session."""
+    """Compute every feature by pandas, one row per session."""
     frame = frame.sort_values(["session", "event_time", "event_id"]).drop_duplicates(["session", "event_id"])
     frame = frame.join(items, on="item_id")
     kind, session = frame["event_type"], frame["session"]
@@ -201,11 +203,11 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         priced["session"]
     ).sum()
     item_price = frame.groupby(["session", "item_id"])["price"].last().rename("item_price").reset_index()
-    met = frame[(kind != "impression") & frame["item_id"].notna()]
-    current = met.groupby("session")[["item_id", "row"]].last().reset_index()
+    interacted = frame[kind.isin(INTERACTIONS) & frame["item_id"].notna()]
+    current = interacted.groupby("session")[["item_id", "row"]].last().reset_index()
     out["price_current"] = current.merge(item_price, how="left").set_index("session")["item_price"]
-    looks = frame.groupby(["session", "item_id"])["dwell_ms"].sum().rename("looked").reset_index()
-    out["dwell_ms_current"] = current.merge(looks, how="left").set_index("session")["looked"]
+    dwelt = frame.groupby(["session", "item_id"])["dwell_ms"].sum().rename("dwell_item").reset_index()
+    out["dwell_ms_current"] = current.merge(dwelt, how="left").set_index("session")["dwell_item"]
     out["price_current_to_mean"] = out["price_current"] / out["price_mean"]
     out["price_current_in_range"] = (out["price_current"] - prices["min"]) / (prices["max"] - prices["min"])
 
@@ -221,21 +223,21 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     out["purchase_value"] = (bought["price"] * bought["quantity"].fillna(1)).groupby(bought["session"]).sum()
 
     out["distinct_items"] = whole["item_id"].nunique()
-    out[["distinct_categories", "distinct_brands"]] = met.groupby("session")[["category", "brand"]].nunique()
-    sizes = met.groupby(["session", "category"]).size()
+    out[["distinct_categories", "distinct_brands"]] = interacted.groupby("session")[["category", "brand"]].nunique()
+    sizes = interacted.groupby(["session", "category"]).size()
     share = sizes / sizes.groupby("session").transform("sum")
     out["category_entropy"] = (-share * np.log2(share)).groupby("session").sum()
     out["top_category_share"] = share.groupby("session").max()
-    weight = met["event_type"].map(CENTRE_WEIGHT)
+    weight = interacted["event_type"].map(CENTRE_WEIGHT)
     vectors = items.attrs["vectors"].astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=1)
-    row = met["row"].to_numpy(int)
+    row = interacted["row"].to_numpy(int)
     weighted = pd.DataFrame(vectors[row] * weight.to_numpy()[:, None])
-    centre = weighted.groupby(met["session"].to_numpy()).sum()
+    centre = weighted.groupby(interacted["session"].to_numpy()).sum()
     of_centre = np.sqrt((centre**2).sum(axis=1))
     now = current.set_index("session")["row"].astype(int)
     out["centre_cosine"] = (centre * vectors[now]).sum(axis=1) / of_centre / lengths[now]
-    out["centre_spread"] = 1 - of_centre / (weight * lengths[row]).groupby(met["session"]).sum()
+    out["centre_spread"] = 1 - of_centre / (weight * lengths[row]).groupby(interacted["session"]).sum()
 
     searches = frame[kind == "search"]
     query = searches.groupby("session")["query"]

@@ -12,8 +12,10 @@ from support import run_command
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
-from flink_jobs import brokers, simulate
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.simulate import write_shop
 from udfs.bundles.bundle import CURRENT
 
 SHOP_EVENTS = 20_000
@@ -27,7 +29,7 @@ hypothesis.settings.load_profile("untimed")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with catalog.jsonl, sessions.jsonl and events.jsonl of a simulated shop."""
     folder = tmp_path_factory.mktemp("shop")
-    simulate.write(folder, events=SHOP_EVENTS, sessions=5000, items=600, shoppers=300)
+    write_shop(folder, events=SHOP_EVENTS, sessions=5000, items=600, shoppers=300)
     return folder
 
 
@@ -86,7 +88,7 @@ def own(kafka: str, request: pytest.FixtureRequest) -> Callable[..., list[str]]:
         own_names = [f"topics.{field}={name}.{topic}" for field, topic in Settings().topics.model_dump().items()]
         values = [f"kafka.bootstrap={kafka}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
         values += [*own_names, "encoder.provider=cpu", *more]
-        brokers.create_topics(load_settings(None, values))
+        create_topics(load_settings(None, values))
         return values
 
     return assignments

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flink_jobs import brokers
-from flink_jobs.settings import Settings
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.reading import read_topic
+from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import MANIFEST, open_bundle
 from udfs.bundles.manifest import FileEntry
 from udfs.core.hashing import sha256
@@ -75,14 +76,14 @@ def as_options(assignments: list[str]) -> list[str]:
 
 def read_all(settings: Settings, topic: str) -> list[Any]:
     """Every committed record of a topic."""
-    return list(brokers.records(settings, topic))
+    return list(read_topic(settings, topic))
 
 
 def send(
     settings: Settings, records: list[tuple[bytes | None, bytes | None]], topic: str | None = None, **extra: Any
 ) -> None:
     """Send records to a topic, by default `clickstream`."""
-    producer = brokers.producer(settings)
+    producer = open_producer(settings)
     for key, value in records:
         producer.send(topic or settings.topics.clickstream, key=key, value=value, **extra)
     producer.flush()

@@ -1,4 +1,4 @@
-"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
+"""Positions in past sessions, with the candidates and features that the job would compute there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from udfs.candidates.source import SessionContext
 from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
 from udfs.core.exact import to_grid
 from udfs.encoder.encoder import Vectors
-from udfs.ranking.options import RankOptions
+from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
 from udfs.sessions.columns import Sessions
 from udfs.sessions.signals import item_rows, signals_of
 
@@ -22,7 +22,8 @@ Progress = Callable[[float], None]
 
 #: Candidates drawn per position, besides the target.
 OTHERS = 80
-#: A prefix keeps at most this many of a session's latest events.
+#: A prefix keeps at most this many of a session's latest events. Where session.max_events is larger, only the counts of
+#: events grow, and trees treat a count above all those they were trained on like the largest of these.
 PREFIX = 64
 
 
@@ -32,7 +33,7 @@ class Groups:
 
     features: Vectors  #: float32 [n, features]
     position: Ints  #: int64 [n]
-    item: Ints  #: int64 [n], row in the catalogue
+    item: Ints  #: int64 [n], row in the catalog
     is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
     positions: int  #: P
 
@@ -64,7 +65,7 @@ def sessions_of(log: Interactions) -> Sessions:
 
 
 def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
-    """Return what the job would choose from for these sessions."""
+    """Return the candidates that the job would generate for these sessions."""
     return finder.find(query_of(finder, sofar, encode))
 
 
@@ -72,7 +73,7 @@ def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) ->
     """Return these sessions as the job's candidate sources would see them."""
     sessions = sessions_of(sofar)
     rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
+    signals = signals_of(sessions, rows, finder.items.titles, SIGNALS, SIGNAL_DECAY)
     users = [sofar.users[number] for number in sofar.user]
     return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
 
@@ -107,7 +108,7 @@ def sample_groups(
     position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
     features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
-    # Candidates and interactions number items alike: by row of the catalogue.
+    # Candidates and interactions number items alike: by row of the catalog.
     return Groups(features, position, item, item == log.item[events][position], len(events))
 
 

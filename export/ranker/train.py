@@ -70,9 +70,9 @@ def train_ranker(
     *,
     recommend_seen: bool = False,
 ) -> TrainedRanker:
-    """Train a ranker on sessions with the catalogue's items.
+    """Train a ranker on sessions with the catalog's items.
 
-    items: the catalogue, one row per item, in the order of log.items. vectors: float32 [items, dimensions]. folder:
+    items: the catalog, one row per item, in the order of log.items. vectors: float32 [items, dimensions]. folder:
     where the files that the sources read are written. progress: is called with the share done. recommend_seen: the
     ranker may recommend items that the session has already seen. Raises ShopstreamError for too few sessions.
     """
@@ -117,7 +117,7 @@ def _fit(groups: Groups, features: tuple[str, ...], rng: np.random.Generator) ->
     data = lgb.Dataset(groups.features[chosen], groups.is_target[chosen], group=sizes, feature_name=list(features))
     booster = lgb.train(PARAMETERS, data, TREES)
     if not booster.feature_importance("split").any():
-        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
+        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalog")
     return booster
 
 

@@ -24,9 +24,13 @@ from support import another_bundle, as_options, read_all, run_command, send
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
-from flink_jobs import brokers, simulate
-from flink_jobs.settings import Settings, load_settings
-from flink_jobs.submit import cancel
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate
+from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import MANIFEST, current_id, set_current
 
 pytestmark = pytest.mark.e2e
@@ -50,7 +54,7 @@ class Machine:
     flink: LocalFlink
     bundles: Path
     other: str  #: id of the bundle that is not in use
-    records: list[simulate.Record]
+    records: list[Record]
 
     def settings(self, name: str, *more: str) -> list[str]:
         topics = [f"topics.{field}={name}.{topic}" for field, topic in Settings().topics.model_dump().items()]
@@ -65,7 +69,7 @@ class Machine:
             *topics,
             *more,
         ]
-        brokers.create_topics(load_settings(None, assignments))
+        create_topics(load_settings(None, assignments))
         return assignments
 
     def own_bundles(self, folder: Path) -> Path:
@@ -117,7 +121,7 @@ class Machine:
 def machine(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[Machine]:
     kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), free_port())
     flink = LocalFlink(tmp_path_factory.mktemp("flink"), free_port(), slots=2)
-    shop = simulate.simulate(simulate.make_catalog(600), events=EVENTS, shoppers=300, bad_share=0.01)
+    shop = simulate(make_catalog(600), events=EVENTS, shoppers=300, bad_share=0.01)
     two = Path(shutil.copytree(bundles, tmp_path_factory.mktemp("two") / "bundles", copy_function=os.link))
     try:
         kafka.start()

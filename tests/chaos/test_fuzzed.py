@@ -22,10 +22,12 @@ import pytest
 from hostile import DAY_MS, Record, hostile
 from support import as_options, online_retail, read_all, run_command
 
-from flink_jobs import brokers
-from flink_jobs.settings import Settings, load_settings
-from flink_jobs.submit import cancel
-from flink_jobs.tables import MAX_RECORD_BYTES
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.reading import read_topic
+from flink_jobs.settings.kafka import MAX_RECORD_BYTES
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import open_bundle
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.files import read_events
@@ -58,7 +60,7 @@ def purchases(file: Path, ids: list[str]) -> Iterator[tuple[bytes, bytes, int]]:
 def produce(settings: Settings, records: Iterator[Record]) -> Counter[str]:
     """Send records; how many of each mutation."""
     sent, failures = Counter[str](), list[Exception]()
-    producer = brokers.producer(settings, max_request_size=MAX_RECORD_BYTES)
+    producer = open_producer(settings, max_request_size=MAX_RECORD_BYTES)
     for record in records:
         topic, when = settings.topics.clickstream, max(record.timestamp_ms, 0)
         future = producer.send(topic, key=record.key, value=record.value, timestamp_ms=when)
@@ -120,7 +122,7 @@ def test_each_record_is_used_or_told_of_and_no_job_starts_again(
 
     # What is in the topic: events, of which triggers are to be answered, and by place what cannot be read.
     events, triggers, dead = 0, set[str](), dict[tuple[int, int], bytes]()
-    for record in brokers.records(settings, settings.topics.clickstream):
+    for record in read_topic(settings, settings.topics.clickstream):
         row = dict(zip(EVENT_COLUMNS, parse_event(record.value), strict=True))
         if row["error"] is not None:
             dead[record.partition, record.offset] = _digest(record.key, record.value)
@@ -131,7 +133,7 @@ def test_each_record_is_used_or_told_of_and_no_job_starts_again(
     assert events + len(dead) == FUZZED
 
     letters: dict[tuple[int, int], bytes] = {}
-    for letter in brokers.records(settings, settings.topics.dlq):
+    for letter in read_topic(settings, settings.topics.dlq):
         headers = dict(letter.headers)
         place = int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"])
         assert place not in letters
@@ -140,7 +142,7 @@ def test_each_record_is_used_or_told_of_and_no_job_starts_again(
 
     answers = [
         json.loads(record.value)["recommendation_id"]
-        for record in brokers.records(settings, settings.topics.recommendations)
+        for record in read_topic(settings, settings.topics.recommendations)
     ]
     assert len(answers) == len(set(answers))
     assert set(answers) == triggers

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from support import as_options, run_command
 
-from flink_jobs import brokers, submit, watch
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.clients import open_consumer, open_producer
+from flink_jobs.commands.watch import decode_recommendation
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import open_bundle
 from udfs.bundles.changes import change_files, read_changes
 
@@ -39,8 +42,8 @@ class Shoppers:
     """Sends events and catalogue records, and reads the answers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._producer = settings, brokers.producer(settings, linger_ms=0)
-        self._consumer = brokers.consumer(settings, settings.topics.recommendations, auto_offset_reset="earliest")
+        self._settings, self._producer = settings, open_producer(settings, linger_ms=0)
+        self._consumer = open_consumer(settings, settings.topics.recommendations, auto_offset_reset="earliest")
         self._found: dict[str, list[str]] = {}
 
     def close(self) -> None:
@@ -69,7 +72,7 @@ class Shoppers:
         while not wanted <= self._found.keys():
             assert time.monotonic() < deadline, f"{len(wanted - self._found.keys())} answers are missing"
             for records in self._consumer.poll(timeout_ms=500).values():
-                for answer in (watch.decode(record.value) for record in records):
+                for answer in (decode_recommendation(record.value) for record in records):
                     self._found[answer.trigger_event_id] = [item.item_id for item in answer.items]
         return {name: self._found[name] for name in wanted}
 
@@ -104,7 +107,7 @@ def test_changes_reach_shoppers_under_load(
     finally:
         shoppers.close()
         for job in jobs:
-            submit.cancel(settings, str(job.json()["job_id"]))
+            cancel(settings, str(job.json()["job_id"]))
     shares = {f"{look} s": round(float(np.mean([each <= look for each in took])), 4) for look in LOOKS}
     with capsys.disabled():  # a figure, which decides nothing
         print(f"\n{len(changes)} changes at {RATE}/s; seen within {shares}; {count} files", flush=True)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from support import as_options, read_all, run_command
 
-from flink_jobs import brokers, dlq
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.commands.dlq import CHUNK, Replayed, dead_letters_by_reason, replay_dead_letters
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
 from udfs.core.errors import ShopstreamError
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +31,7 @@ def errors(topic: str, message: str, partition: int | str = 0, offset: int = 7) 
 
 
 def put(settings: Settings, letters: list[dict[str, Any]], topic: str = "") -> None:
-    producer = brokers.producer(settings)
+    producer = open_producer(settings)
     for letter in letters:
         producer.send(topic or settings.topics.dlq, **letter)
     producer.flush()
@@ -75,13 +77,13 @@ def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
     sent = run_command("dlq", "replay", "--reason", "Invalid enum", "--json", *options)
     assert sent.json() == {"sent": 2, "left": 4}, sent.err
     assert {record.value for record in events(settings)} == {b"stare", b"far"}
-    assert {reason.message: letters.sent_back for reason, letters in dlq.show(settings).items()} == {
+    assert {reason.message: letters.sent_back for reason, letters in dead_letters_by_reason(settings).items()} == {
         utf8: 0, "Invalid enum value '…' - at `$.event_type`": 2, "the record has no value": 0, "": 0,
     }  # fmt: skip
-    assert dlq.replay(settings, topic="another") == dlq.Replayed(0, 4)
-    assert dlq.replay(settings, limit=1).sent == 1
-    assert dlq.replay(settings).sent == 2
-    assert dlq.replay(settings).sent == 0
+    assert replay_dead_letters(settings, topic="another") == Replayed(0, 4)
+    assert replay_dead_letters(settings, limit=1).sent == 1
+    assert replay_dead_letters(settings).sent == 2
+    assert replay_dead_letters(settings).sent == 0
 
     found = {record.value: record for record in events(settings)}
     assert len(found) == len(events(settings)) == 5
@@ -93,7 +95,7 @@ def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
 
     # The one without an original topic is left for good; what comes later goes back, whatever went before.
     put(settings, [told[0] | {"value": b"later"}])
-    assert dlq.replay(settings).sent == 1
+    assert replay_dead_letters(settings).sent == 1
     text = run_command("dlq", "show", *options).out
     assert "3 × ValidationError: Invalid enum value '…' - at `$.event_type`" in text
     assert "3 sent back" in text
@@ -101,7 +103,7 @@ def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
 
 def test_many_letters_in_several_transactions(assigned: list[str]):
     settings = load_settings(None, assigned)
-    origin, count = settings.topics.clickstream, 2 * dlq.CHUNK
+    origin, count = settings.topics.clickstream, 2 * CHUNK
     messages = (VIEW, "the record has no value", UTF8)
     put(
         settings,
@@ -110,10 +112,10 @@ def test_many_letters_in_several_transactions(assigned: list[str]):
             for n in range(count)
         ],
     )
-    third = dlq.replay(settings, reason="Invalid enum")
-    assert third == dlq.Replayed(len(range(0, count, 3)), count - len(range(0, count, 3)))
-    assert dlq.replay(settings).sent == count - third.sent
-    assert dlq.replay(settings).sent == 0
+    third = replay_dead_letters(settings, reason="Invalid enum")
+    assert third == Replayed(len(range(0, count, 3)), count - len(range(0, count, 3)))
+    assert replay_dead_letters(settings).sent == count - third.sent
+    assert replay_dead_letters(settings).sent == 0
     values = [int(record.value) for record in events(settings)]
     assert sorted(values) == list(range(count))
 
@@ -123,9 +125,9 @@ def test_a_replay_that_fails_leaves_nothing_behind(assigned: list[str]):
     gone = {"key": b"k", "value": b"v", "headers": errors("no-such-topic", VIEW), "timestamp_ms": START}
     put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}, gone])
     with pytest.raises(ShopstreamError, match="has no topic no-such-topic"):
-        dlq.replay(settings)
+        replay_dead_letters(settings)
     assert events(settings) == []
-    assert dlq.replay(settings, topic=settings.topics.clickstream) == dlq.Replayed(1, 1)
+    assert replay_dead_letters(settings, topic=settings.topics.clickstream) == Replayed(1, 1)
     assert len(events(settings)) == 1
 
 
@@ -133,11 +135,11 @@ def test_a_killed_replay_is_taken_back(assigned: list[str]):
     """As it would be after kill -9 in the midst of a transaction: another begins, and ends it."""
     settings = load_settings(None, assigned)
     put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}])
-    killed = brokers.producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-replay")
+    killed = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-replay")
     killed.init_transactions()
     killed.begin_transaction()
     killed.send(settings.topics.clickstream, key=b"k", value=b"v").get(10)
-    assert dlq.replay(settings).sent == 1
+    assert replay_dead_letters(settings).sent == 1
     assert [record.value for record in events(settings)] == [b"v"]
     killed.close(timeout=0)
 
@@ -153,11 +155,11 @@ def test_letters_of_a_job_go_round(assigned: list[str], bundles: Path, tmp_path:
     def run() -> dict[str, int]:
         ran = run_command("submit", "recommend", "--embedded", *as_options([*assigned, *job]))
         assert ran.code == 0, ran.err
-        return {str(reason): letters.count for reason, letters in dlq.show(settings).items()}
+        return {str(reason): letters.count for reason, letters in dead_letters_by_reason(settings).items()}
 
     once = run()
     assert sum(once.values()) == 2
-    assert dlq.replay(settings).sent == 2
+    assert replay_dead_letters(settings).sent == 2
     again = events(settings)[2:]
     assert sorted((record.value, tuple(record.headers), record.timestamp) for record in again) == sorted(
         (each["value"], (("trace", b"7"),), START) for each in bad

@@ -76,7 +76,7 @@ def test_an_unknown_variant(own: Callable[..., list[str]], bundles: Path):
 
 
 def test_an_unknown_job():
-    fails("submit", "recomend", says="there is no job 'recomend'; there is catalog, recommend")
+    fails("submit", "recomend", says="there is no job 'recomend'; the jobs are catalog, recommend")
 
 
 def test_a_missing_topic(own: Callable[..., list[str]], bundles: Path, shop: Path):

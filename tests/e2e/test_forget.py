@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from support import as_options, read_all, run_command, send
 
-from flink_jobs import brokers, privacy
-from flink_jobs.privacy import Done
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.commands.privacy import HOLDING, Done, erase
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.hashing import shopper_hash
 from udfs.lake.files import read
@@ -71,9 +72,9 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     assert found["r2"]["error"].endswith("is no request: Object missing required field `user_id`")
     assert found[None]["error"].endswith("is no request: Input data was truncated")
     done = found["r1"]["done_at"]
-    assert found["r1"]["state_expires_at"] == done + settings.settled_ms()
+    assert found["r1"]["state_expires_at"] == done + settings.max_state_age_ms()
     kept = found["r1"]["kept_until"]
-    assert len(kept) == len(privacy.HOLDING)
+    assert len(kept) == len(HOLDING)
     # Retention, and that of a segment; the local broker deletes nothing by itself.
     assert kept[settings.topics.recommendations] == done + (10 + 7) * DAY
     assert kept[settings.topics.late] == done + 2 * DAY // 24
@@ -85,13 +86,13 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     )
 
     # Nothing is done twice; a run that is killed in mid-transaction is taken back by the next.
-    assert privacy.forget(settings) == Done(0, 0, 0)
+    assert erase(settings) == Done(0, 0, 0)
     ask(settings, {"request_id": "r5", "user_id": "u2"})
-    killed = brokers.producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-privacy")
+    killed = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-privacy")
     killed.init_transactions()
     killed.begin_transaction()
     killed.send(settings.topics.privacy_acknowledgements, value=b"never").get(10)
-    assert privacy.forget(settings) == Done(1, 0, 1)
+    assert erase(settings) == Done(1, 0, 1)
     assert [each["request_id"] for each in told(settings)].count("r5") == 1
     assert len(told(settings)) == 6
     killed.close(timeout=0)

@@ -14,9 +14,10 @@ from support import as_options, read_all, run_command, send
 
 from deploy.local.flink import LocalFlink
 from deploy.local.process import free_port
-from flink_jobs import simulate
-from flink_jobs.settings import load_settings
-from flink_jobs.submit import cancel
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.simulate import simulate
+from flink_jobs.submit.cluster import cancel
 from udfs.events.parsing import parse_event
 from udfs.lake.files import read
 
@@ -67,7 +68,7 @@ def test_a_killed_task_manager_leaves_no_missing_doubled_or_broken_row(
     )  # fmt: skip
     settings = load_settings(None, assignments)
     folder = settings.lake_folder
-    records = list(simulate.simulate(simulate.make_catalog(600), events=20_000, shoppers=300))
+    records = list(simulate(make_catalog(600), events=20_000, shoppers=300))
     submitted = run_command("submit", "session-features", *as_options(assignments), "--json")
     assert submitted.code == 0, submitted.err
     job = str(submitted.json()["job_id"])

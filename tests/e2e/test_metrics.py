@@ -12,8 +12,8 @@ import pytest
 from monitoring import Selector, expressions, scrape, selectors
 from support import as_options, read_all, run_command, send
 
-from flink_jobs.settings import load_settings
-from flink_jobs.submit import cancel, require_own_transactions
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.submit.cluster import cancel, require_own_transactions
 from udfs.bundles.bundle import current_id
 
 pytestmark = pytest.mark.e2e

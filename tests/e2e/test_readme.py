@@ -13,7 +13,7 @@ from support import ROOT, online_retail
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
 from deploy.local.process import free_port
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
 
 pytestmark = pytest.mark.e2e
 

@@ -16,8 +16,10 @@ import pytest
 from secured import Secured, authority, secured_broker
 from support import ROOT, Ran, as_options, read_all, run_command, send
 
-from flink_jobs import brokers, submit
-from flink_jobs.settings import load_settings
+from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.topics import create_topics
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.submit.cluster import cancel
 
 pytestmark = pytest.mark.e2e
 
@@ -75,7 +77,7 @@ def shop_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop.secret("plain", f"{MARK}-plain")
     try:
         secured.broker.start()
-        brokers.create_topics(load_settings(None, [f"kafka.bootstrap={secured.open}"]))
+        create_topics(load_settings(None, [f"kafka.bootstrap={secured.open}"]))
         yield shop
     finally:
         secured.broker.stop()
@@ -149,7 +151,10 @@ def test_scram_over_tls_and_no_secret_is_seen(
 
     events = str(shop / "events.jsonl")
     planned = succeeds("submit", "recommend", "--dry-run", "--json", *options("recommend"))
-    assert "password_file=" in planned.out
+    command = planned.json()["command"]
+    assert isinstance(command, list)
+    handed = Path(command[command.index("--settings") + 1]).read_text()
+    assert "password_file = " in handed
     job_id = str(succeeds("submit", "recommend", "--json", *options("recommend")).json()["job_id"])
     settings = load_settings(None, [*shop_kafka.scram("recommend"), *common])
     try:
@@ -169,7 +174,7 @@ def test_scram_over_tls_and_no_secret_is_seen(
         assert "TaskManagerRunner" in seen
         assert MARK not in seen
     finally:
-        submit.cancel(settings, job_id)
+        cancel(settings, job_id)
     # The planted passwords are in their own files and the broker's settings alone, of all that was written.
     kept = files_with_mark(tmp_path_factory.getbasetemp())
     assert {file.parent for file in kept} == {shop_kafka.secrets, shop_kafka.kafka.broker.home / "conf"}
@@ -231,7 +236,7 @@ def test_topics_are_created_and_events_written_by_whom_it_is_allowed(shop_kafka:
 
 
 def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
-    producer = brokers.producer(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]))
+    producer = open_producer(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]))
     headers = [("__connect.errors.topic", b"clickstream"), ("__connect.errors.exception.message", b"as planted")]
     producer.send("clickstream.dlq", key=b"k", value=b"v", headers=headers).get(10)
     producer.close()

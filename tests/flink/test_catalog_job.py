@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from support import as_options, read_all, run_command, send
 
-from flink_jobs.settings import load_settings
+from flink_jobs.jobs.recommend import options as recommend_options
+from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import open_bundle
 from udfs.bundles.changes import FOLDER, read_changes
 from udfs.encoder.encoder import open_encoder
@@ -50,7 +51,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     known = bundle.items()
     removed, sold_out, kept = (known.ids[row] for row in np.flatnonzero(known.in_stock)[:3])
     title_of = dict(zip(known.ids, known.titles, strict=True))
-    before = Recommender(settings.recommend_options())
+    before = Recommender(recommend_options(settings))
     assert removed in searched(before, title_of[removed])
     assert sold_out in searched(before, title_of[sold_out])
 
@@ -81,7 +82,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
         assert headers["__connect.errors.topic"] == topic.encode()
         assert headers["__connect.errors.class.name"] == b"udfs.catalog.parse_item"
 
-    after = Recommender(settings.recommend_options())
+    after = Recommender(recommend_options(settings))
     assert searched(after, "Hand-blown glass hurricane lamp")[0] == "new"
     assert "new-2" in searched(after, "tarnished brass lantern")
     assert removed not in searched(after, title_of[removed])
@@ -93,6 +94,6 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     again = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert again == found
     assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2
-    assert searched(Recommender(settings.recommend_options()), "tarnished brass lantern") == searched(
+    assert searched(Recommender(recommend_options(settings)), "tarnished brass lantern") == searched(
         after, "tarnished brass lantern"
     )

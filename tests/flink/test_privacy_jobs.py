@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support import as_options, read_all, run_command, send
 
-from flink_jobs.settings import load_settings
+from flink_jobs.settings.loading import load_settings
 from udfs.lake.files import read
 from udfs.privacy.keys_file import read_keys
 from udfs.privacy.masking import WITHHELD, masked_record

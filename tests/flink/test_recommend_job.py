@@ -15,8 +15,12 @@ from support import as_options, read_all, run_command, send
 
 from deploy.local.jars import jars
 from deploy.local.java import child_env
-from flink_jobs import simulate, submit
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.records import Record
+from flink_jobs.simulation.simulate import simulate
+from flink_jobs.submit.registry import job_named
 from udfs.events.parsing import parse_event
 from udfs.schemas.generate import json_schema
 
@@ -141,16 +145,16 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
 
 
 @pytest.fixture(scope="module")
-def records() -> list[simulate.Record]:
+def records() -> list[Record]:
     """Valid events with disorder, repeats and bad records among them."""
-    catalog = simulate.make_catalog(600)
-    return list(simulate.simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01))
+    catalog = make_catalog(600)
+    return list(simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01))
 
 
 def test_answers_do_not_depend_on_batches_or_parallelism(
-    own: Callable[..., list[str]], bundles: Path, records: list[simulate.Record], tmp_path: Path
+    own: Callable[..., list[str]], bundles: Path, records: list[Record], tmp_path: Path
 ):
-    def run(size: int, parallelism: int, part: list[simulate.Record], *more: str) -> dict[str, bytes]:
+    def run(size: int, parallelism: int, part: list[Record], *more: str) -> dict[str, bytes]:
         assignments = own(f"bundles={bundles}", f"python.bundle_size={size}", f"parallelism={parallelism}", *more)
         settings = load_settings(None, assignments)
         send(settings, [(record.key, record.value) for record in part])
@@ -180,7 +184,7 @@ def test_answers_do_not_depend_on_batches_or_parallelism(
         assert [item["rank"] for item in answer["items"]] == list(range(1, len(answer["items"]) + 1))
 
 
-def due(records: list[simulate.Record]) -> set[str]:
+def due(records: list[Record]) -> set[str]:
     """The ids of the recommendations that these records ask for."""
     rows = [parse_event(record.value) for record in records if record.kind == "valid"]
     return {f"{row[4]}/{row[2]}" for row in rows if row[3] in Settings().triggers}
@@ -188,7 +192,7 @@ def due(records: list[simulate.Record]) -> set[str]:
 
 def test_the_plan_reads_kafka_once_and_only_appends(tmp_path: Path):
     connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
-    command = [sys.executable, str(submit.job_named("recommend").file), "--explain", *connectors]
+    command = [sys.executable, str(job_named("recommend").file), "--explain", *connectors]
     explained = subprocess.run(
         command, env=child_env({"FLINK_LOG_DIR": str(tmp_path)}), capture_output=True, text=True, check=True
     )

@@ -21,8 +21,12 @@ import pytest
 from support import as_options, online_retail, read_all, run_command, send
 
 from deploy.local.java import child_env
-from flink_jobs import simulate, submit
-from flink_jobs.settings import Settings, load_settings
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.settings.settings import Settings
+from flink_jobs.simulation.catalog import make_catalog
+from flink_jobs.simulation.simulate import simulate
+from flink_jobs.simulation.world import START_MS
+from flink_jobs.submit.registry import job_named
 from udfs.contracts.fields import MAX_TIME_MS
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_event
@@ -96,8 +100,8 @@ def test_what_comes_out_on_close_in_session_and_from_recordings_is_the_same(
     whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
     are left out where events arrived out of order, as in session those that arrived last are kept.
     """
-    catalog, evening = simulate.make_catalog(600), simulate.START_MS + 18 * 60 * MINUTE  # with sessions over midnight
-    records = list(simulate.simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01, start_ms=evening))
+    catalog, evening = make_catalog(600), START_MS + 18 * 60 * MINUTE  # with sessions over midnight
+    records = list(simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01, start_ms=evening))
     assignments = own(f"bundles={bundles}", f"home={tmp_path}", "parallelism=2")
     settings = load_settings(None, assignments)
     send(settings, [(record.key, record.value) for record in records])
@@ -412,7 +416,7 @@ def test_a_backfill_that_cannot_be_is_one_line(arguments: tuple[str, ...], says:
 
 
 def test_the_plan_has_watermarks_in_the_source_and_reads_kafka_once(bundles: Path, tmp_path: Path):
-    job = submit.job_named("session-features")
+    job = job_named("session-features")
     command = [sys.executable, str(job.file), "--explain", "--set", f"bundles={bundles}"]
     for jar in job.jar_files():
         command += ["--jar", str(jar)]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.features import as_sessions, make_catalogue, make_events
-from flink_jobs import simulate
+from bench.features import as_sessions, make_events, make_items
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.features.compute import compute_features
@@ -126,12 +126,12 @@ def test_a_bot_is_faster_than_any_person(kinds: str, span_ms: int, events: int, 
 
 
 def test_simulated_shoppers_are_people_with_sound_events():
-    catalog = simulate.make_catalog(200)
+    catalog = make_catalog(200)
     each = as_sessions(make_events(catalog, 2000))
     found, counted = clean(each)
     assert not counted.bot.any()
     assert not counted.repaired.any()
-    assert not unknown_items(found, make_catalogue(catalog, 8)[0]).any()
+    assert not unknown_items(found, make_items(catalog, 8)[0]).any()
     ids = [each.event_id[first:last] for first, last in zip(each.offsets, each.offsets[1:], strict=False)]
     assert counted.repeats.tolist() == [len(own) - len(set(own)) for own in ids]
     assert counted.repeats.sum() > 20

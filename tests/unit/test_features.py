@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.features import as_sessions, make_catalogue, make_events, must_agree, so_far, with_pandas
-from flink_jobs import simulate
+from bench.features import as_sessions, in_progress, make_events, make_items, must_agree, with_pandas
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.core.arrays import FEW, Floats, factorize
@@ -426,7 +426,7 @@ def by_loop(session: list[Event]) -> dict[str, object]:
         {name: value for name, value in row.items() if name not in BOUNDS or in_bounds(name, value)}
         for row in known.values()
     ]
-    met = [row for row in rows if row["event_type"] != "impression" and row.get("item_id") is not None]
+    met = [row for row in rows if row["event_type"] not in ("impression", "search") and row.get("item_id") is not None]
     views = [row["item_id"] for row in rows if row["event_type"] == "view" and row.get("item_id") is not None]
     queries = [row["query"] for row in rows if row["event_type"] == "search"]
     dwell = [row["dwell_ms"] for row in rows if "dwell_ms" in row]
@@ -472,10 +472,10 @@ def test_a_plain_loop_finds_the_same(every: list[list[Event]]):
 
 
 def test_pandas_finds_the_same_of_simulated_sessions():
-    catalog = simulate.make_catalog(300)
-    catalogue, items = make_catalogue(catalog, 32)
+    catalog = make_catalog(300)
+    catalogue, items = make_items(catalog, 32)
     frame = make_events(catalog, 400)
-    for some in (frame, so_far(frame, 200)):
+    for some in (frame, in_progress(frame, 200)):
         must_agree(compute_columns(as_sessions(some), catalogue), with_pandas(some, items))
 
 

@@ -20,8 +20,9 @@ from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
 from export.history.reading import read_past
-from flink_jobs import lake as tools
-from flink_jobs import simulate
+from flink_jobs.cli.lake_table import parts_table
+from flink_jobs.commands.lake import SMALL_FILES, Findings, check_lake, find_repeats, list_parts
+from flink_jobs.simulation.catalog import make_catalog
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
@@ -40,7 +41,7 @@ DAY_MS = 86_400_000
 @pytest.fixture(scope="module")
 def rows() -> dict[str, pa.Table]:
     """Both tables with `day`, of simulated sessions on three days."""
-    frame = make_events(simulate.make_catalog(100), 600)
+    frame = make_events(make_catalog(100), 600)
     frame["event_time"] += frame["session"] % len(DAYS) * DAY_MS
     whole, found = clean(as_sessions(frame))
     features = compute_batch(whole)
@@ -195,8 +196,8 @@ def test_duckdb_pandas_and_pyarrow_agree_on_events(lake: Path, rows: dict[str, p
         (lambda folder: read(folder, "clicks"), "no table 'clicks', only sessions and events"),
         (lambda folder: read(folder, "events", columns=["prize"]), "no column 'prize'"),
         (lambda folder: read(folder / "nowhere", "events"), "there is no folder .*nowhere/events"),
-        (lambda folder: tools.show(folder / "nowhere"), "there is no lake in .*nowhere"),
-        (lambda folder: tools.check(folder / "nowhere"), "there is no lake in .*nowhere"),
+        (lambda folder: list_parts(folder / "nowhere"), "there is no lake in .*nowhere"),
+        (lambda folder: check_lake(folder / "nowhere"), "there is no lake in .*nowhere"),
     ],
 )
 def test_what_is_not_there_is_named(lake: Path, reads: Callable[[Path], object], says: str):
@@ -214,7 +215,7 @@ def test_a_newer_version_and_a_broken_file_are_refused(lake: Path, rows: dict[st
     with pytest.raises(ShopstreamError, match=f"rows of version {VERSION + 1}, this package reads up to {VERSION}"):
         read(lake, "events", columns=["price"])
     (lake / "sessions" / f"day={DAYS[1]}" / "part-2").write_bytes(b"PAR1 no more")
-    for reads in (lambda: read(lake, "sessions"), lambda: tools.show(lake)):
+    for reads in (lambda: read(lake, "sessions"), lambda: list_parts(lake)):
         with pytest.raises(ShopstreamError, match=r"part-2|parquet"):
             reads()
 
@@ -238,7 +239,7 @@ def test_flinks_columns_are_those_of_the_schema():
 
 
 def test_show_counts_rows_files_and_times(lake: Path, rows: dict[str, pa.Table]):
-    parts = tools.show(lake)
+    parts = list_parts(lake)
     assert [(part.table, part.day) for part in parts] == [(table, day) for table in rows for day in DAYS]
     for part in parts:
         own = rows[part.table].filter(pc.equal(rows[part.table]["day"], part.day))[TIME_OF[part.table]]
@@ -251,11 +252,11 @@ def test_show_counts_rows_files_and_times(lake: Path, rows: dict[str, pa.Table])
 def test_show_takes_rows_without_a_time(lake: Path, rows: dict[str, pa.Table]):
     for name in ("part-0", "part-1.parquet"):
         change("event_time", lambda column: pa.nulls(len(column), pa.int64()), name)(lake)
-    parts = tools.show(lake)
+    parts = list_parts(lake)
     (part,) = [part for part in parts if (part.table, part.day) == ("events", DAYS[1])]
     here = pc.sum(pc.equal(rows["events"]["day"], DAYS[1])).as_py()
     assert (part.rows, part.first, part.last, part.newest_version) == (here, None, None, VERSION)
-    assert tools.as_table(lake, parts).row_count == 8
+    assert parts_table(lake, parts).row_count == 8
 
 
 def test_the_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table]):
@@ -270,7 +271,7 @@ def test_the_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table])
     checked = run_command("lake", "check", "--folder", str(lake))
     assert checked.code == 1
     assert checked.out == (
-        "wrong: sessions of 20260101: the folder's name is no day=YYYY-MM-DD\n"
+        "wrong: sessions of 20260101: the folder's name is not day=YYYY-MM-DD\n"
         "note: events: days without rows: 1 of 3, the first of them 2026-01-02\n"
     )
     assert checked.err == f"error: faults in the lake in {lake}: 1\n"
@@ -278,7 +279,7 @@ def test_the_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table])
 
 def test_days_without_rows_and_events_without_sessions_are_notes(lake: Path, rows: dict[str, pa.Table]):
     shutil.rmtree(lake / "events" / f"day={DAYS[1]}")
-    assert tools.check(lake) == tools.Findings(
+    assert check_lake(lake) == Findings(
         wrong=[],
         notes=[
             "events: days without rows: 1 of 3, the first of them 2026-01-02",
@@ -288,7 +289,7 @@ def test_days_without_rows_and_events_without_sessions_are_notes(lake: Path, row
 
 
 def test_nothing_is_wrong_with_a_sound_lake(lake: Path):
-    assert tools.check(lake) == tools.Findings([], [])
+    assert check_lake(lake) == Findings([], [])
 
 
 def truncate(lake: Path) -> None:
@@ -336,7 +337,7 @@ def change(name: str, of: Callable[[pa.ChunkedArray], pa.Array], part: str = "pa
         (flip_a_bit, r"events of 2026-01-02: part-0 cannot be read: .*checksum.*"),
         (
             double_a_file,
-            r"sessions of 2026-01-02: values of session_id that come more than once: \d+, such as u\d+/\d+",
+            r"sessions of 2026-01-02: values of session_id that occur more than once: \d+, such as u\d+/\d+",
         ),
         (move(DAYS[1], DAYS[2]), r"events of 2026-01-03: rows with their event_time on another day or none: [\d,]+"),
         (move(DAYS[1], DAYS[0]), r"events of 2026-01-01: rows with their event_time on another day or none: [\d,]+"),
@@ -361,7 +362,7 @@ def change(name: str, of: Callable[[pa.ChunkedArray], pa.Array], part: str = "pa
 )
 def test_check_finds_what_is_wrong(lake: Path, plant: Callable[[Path], None], says: str):
     plant(lake)
-    (line,) = tools.check(lake).wrong
+    (line,) = check_lake(lake).wrong
     assert re.fullmatch(says, line, re.DOTALL), line
 
 
@@ -369,23 +370,23 @@ def test_check_finds_what_is_wrong(lake: Path, plant: Callable[[Path], None], sa
 def test_repeated_ids_are_counted_however_many_are_compared_at_a_time(
     most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tools, "MOST_IDS", most)
+    monkeypatch.setattr("flink_jobs.commands.lake.MOST_IDS", most)
     ids = [f"e{place}" for place in range(40)]
     for name, some in {"a": ids, "b": ids[:3], "c": [*ids[2:5], "é"]}.items():
         pq.write_table(pa.table({"event_id": some}), tmp_path / name)
-    repeated, example = tools._repeated([tmp_path / name for name in "abc"], "event_id")
+    repeated, example = find_repeats([tmp_path / name for name in "abc"], "event_id")
     assert repeated == 5
     assert example in ids[:5]
-    assert tools._repeated([tmp_path / "a"], "event_id") == (0, None)
+    assert find_repeats([tmp_path / "a"], "event_id") == (0, None)
 
 
 def test_many_small_files_are_a_note(lake: Path):
     place = lake / "events" / f"day={DAYS[1]}"
     found = pq.read_table(place / "part-0")
-    for row in range(tools.SMALL_FILES):
+    for row in range(SMALL_FILES):
         pq.write_table(found[row : row + 1], place / f"more-{row}")
-    pq.write_table(found[tools.SMALL_FILES :], place / "part-0")
-    (note,) = tools.check(lake).notes
+    pq.write_table(found[SMALL_FILES:], place / "part-0")
+    (note,) = check_lake(lake).notes
     assert note == (
         "events: days with more than 24 files of less than 1 MiB: 1, the first of them 2026-01-02; "
         "a longer lake.interval makes fewer"

@@ -5,24 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightgbm as lgb
 import msgspec
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pyarrow as pa
 import pytest
-from support import run_command
+from histories import DIMENSIONS, IDS, ITEMS, VECTORS, bundle_of, catalog, encode, of_letters, tiny, trained, walks
 
 from export.history.files import write_past
-from export.history.interactions import Interactions, interactions
-from export.history.neighbours import cooccurrence, past_sessions
-from export.ranker import positions
-from export.ranker.positions import Groups, bare_manifest, candidates, prefixes, query_of, sample_groups, sessions_of
-from export.ranker.quality import quality_by_trees
-from export.ranker.report import SHOWN, most_important, write_report
-from export.ranker.train import LEARN_SHARE, PARAMETERS, TrainedRanker, train_ranker
-from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP, _not_above, to_onnx
+from export.history.interactions import Interactions
+from export.ranker.positions import bare_manifest, candidates, prefixes, query_of, sessions_of
+from export.ranker.train import TrainedRanker
 from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.manifest import FileEntry
@@ -36,60 +28,21 @@ from udfs.core.arrays import top_k_per_group, unique_inverse
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import SCORE_SCALE
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
-from udfs.sessions.columns import TYPE_CODE
 from udfs.sessions.signals import signals_of
-
-ITEMS, DIMENSIONS = 120, 24
-IDS = [f"i{number:03d}" for number in range(ITEMS)]
-VECTORS = np.random.default_rng(5).normal(size=(ITEMS, DIMENSIONS)).astype(np.float32)
-VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
-
-
-def encode(texts: list[str]) -> np.ndarray:
-    return VECTORS[[int(text.removeprefix("title ")) for text in texts]].reshape(-1, DIMENSIONS)
-
-
-def catalogue(*sold_out: int) -> pa.Table:
-    return pa.table(
-        {
-            "item_id": IDS,
-            "title": [f"title {number}" for number in range(ITEMS)],
-            "category": [f"c{number % 6}" for number in range(ITEMS)],
-            "brand": pa.array([None] * ITEMS, pa.string()),
-            "price": [1.0] * ITEMS,
-            "in_stock": [number not in sold_out for number in range(ITEMS)],
-        }
-    )
-
-
-def walks(sessions: int, seed: int) -> Interactions:
-    """Sessions that mostly step from one item to the next number."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for session in range(sessions):
-        item = int(rng.integers(ITEMS))
-        for step in range(int(rng.integers(2, 9))):
-            rows.append((f"s{session}", f"u{session % 40}", session * 3_600_000 + step * 1000, "view", IDS[item]))
-            item = (item + 1) % ITEMS if rng.random() < 0.7 else int(rng.integers(ITEMS))
-    names = ("session_id", "user_id", "event_time", "event_type", "item_id")
-    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-    filled = [table[name] if name in names else pa.nulls(len(table), EVENTS.field(name).type) for name in EVENTS.names]
-    return interactions(pa.table(filled, schema=EVENTS).to_batches(), items=IDS)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> TrainedRanker:
-    return train_ranker(walks(900, 1), catalogue(7), VECTORS, encode, tmp_path_factory.mktemp("learning"))
+def made() -> TrainedRanker:
+    return trained()
 
 
 @pytest.fixture(scope="module")
 def learned(made: TrainedRanker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a ranker, without an encoder."""
     folder = tmp_path_factory.mktemp("learned")
-    write_past(folder, walks(900, 1), catalogue(7), VECTORS)
+    write_past(folder, walks(900, 1), catalog(7), VECTORS)
     (folder / "ranker.onnx").write_bytes(made.model)
     return Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=made.info))
 
@@ -112,56 +65,6 @@ def answers(bundle: Bundle, log: Interactions, **options: object) -> list[list[o
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
-
-
-def tiny(*sessions: tuple[str, str]) -> Interactions:
-    """(user, letters): sessions an hour apart, an event a second, item a is the first."""
-    rows = [
-        (number, user, number * 3_600_000 + place * 1000, ord(letter) - ord("a"))
-        for number, (user, letters) in enumerate(sessions)
-        for place, letter in enumerate(letters)
-    ]
-    session, user, time, item = map(list, zip(*rows, strict=True))
-    names = sorted(set(user))
-    first = np.unique(session, return_index=True)[1]
-    return Interactions(
-        items=list("abcdef"),
-        users=names,
-        offsets=np.append(first, len(rows)),
-        user=np.array([names.index(user[place]) for place in first]),
-        item=np.array(item),
-        time=np.array(time),
-        type_code=np.full(len(rows), TYPE_CODE["view"], np.int8),
-    )
-
-
-def test_what_is_met_near_what_counts_by_distance():
-    near, follows = cooccurrence(tiny(("u", "abc"), ("v", "ab")))
-    assert follows.toarray()[:3, :3].tolist() == [[0, 2, 0.5], [0, 0, 1], [0, 0, 0]]
-    assert near.toarray()[0, 1] == near.toarray()[1, 0] == np.float32(2 / 2)
-    assert near.toarray()[0, 2] == near.toarray()[2, 0] == np.float32(0.5 / np.sqrt(2))
-
-
-def test_past_sessions_know_shoppers_by_their_hash():
-    past = past_sessions(tiny(("u", "ab"), ("v", "c"), ("u", "d")))
-    assert past.item.tolist() == [0, 1, 2, 3]
-    assert past.offsets.tolist() == [0, 2, 3, 4]
-    assert past.shoppers.tolist() == sorted(map(shopper_hash, "uv"))
-    assert past.shoppers[past.shopper].tolist() == [shopper_hash(user) for user in "uvu"]
-
-
-def of_letters(texts: list[str]) -> np.ndarray:
-    return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
-
-
-def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> CandidateGenerator:
-    nothing = [None] * len(log.items)
-    unknown = {name: pa.array(kinds.get(name, nothing), pa.string()) for name in ("category", "brand")}
-    price = pa.array([None, 2.0, 4.0, *[8.0] * len(log.items)][: len(log.items)], pa.float64())
-    items = {"item_id": log.items, "title": log.items, "price": price, "in_stock": [True] * len(log.items)}
-    write_past(folder, log, pa.table(items | unknown), np.eye(len(log.items), dtype=np.float32))
-    bundle = Bundle(folder, bare_manifest(len(log.items)))
-    return CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
 
 
 def test_columns_of_a_pair_by_hand(tmp_path: Path):
@@ -347,97 +250,6 @@ def test_a_source_names_the_items_that_speak_for_a_pair(learned: Bundle, sofar: 
     assert len(query) == len(sofar)
 
 
-# --- trees ------------------------------------------------------------------------------------------------------------
-
-
-def test_onnx_scores_like_lightgbm_and_splits_the_score_among_sources():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(3000, 6)).astype(np.float32)
-    target = rows[:, 0] * rows[:, 1] + np.abs(rows[:, 2]) + 0.1 * rng.normal(size=3000)
-    booster = lgb.train({"verbose": -1, "num_leaves": 15, "seed": 1}, lgb.Dataset(rows, target), 40)
-    columns = [f"c{number}" for number in range(6)]
-    source_of = dict(zip(columns, ["x", "x", "y", "y", "z", "z"], strict=True))
-    model, sources = to_onnx(booster.dump_model()["tree_info"], columns, source_of)
-    assert sources == ("x", "y", "z")
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    weights, first = (
-        session.run([output], {"pairs": rows, "shortlist": rows})[0].astype(np.float64)
-        for output in ("weights", "first")
-    )
-    nothing = {"pairs": rows[:0], "shortlist": rows[7:9]}
-    assert (session.run(["weights"], nothing)[0] == weights[7:9]).all()
-    assert (weights == np.rint(weights)).all()
-    assert np.abs(weights).sum(axis=1).max() < 2**24
-    by_first = booster.predict(rows, num_iteration=FIRST_TREES)
-    assert np.corrcoef(first[:, 0], by_first)[0, 1] > 0.999999
-    assert FIRST_TREES < 40
-    expected = booster.predict(rows)
-    scale = np.polyfit(weights.sum(axis=1), expected, 1)[0]  # scores are shrunk together, and less their mean
-    assert np.ptp(weights.sum(axis=1) * scale - expected) < 40 * abs(scale) * 2
-    # What nothing depends on says nothing.
-    assert np.abs(weights[:, 2]).mean() < 0.05 * np.abs(weights[:, 0]).mean()
-
-
-def test_more_trees_are_not_always_better():
-    rng = np.random.default_rng(2)
-    columns = rng.normal(size=(4000, 6)).astype(np.float32)
-    position = np.repeat(np.arange(200), 20)
-    told = columns[:, 0] + rng.normal(size=4000)  # the rest is chance
-    met = told == np.maximum.reduceat(told, np.arange(0, 4000, 20))[position]
-    groups = Groups(columns, position, np.arange(4000) % 20, met, 200)
-    taught = position < 100
-    data = lgb.Dataset(columns[taught], met[taught], group=np.full(100, 20))
-    booster = lgb.train(PARAMETERS | {"min_data_in_leaf": 5}, data, TREES)
-    measured = Groups(columns[~taught], position[~taught] - 100, groups.item[~taught], met[~taught], 100)
-
-    mrr = {trees: quality["mrr_20"] for trees, quality in quality_by_trees(booster, measured).items()}
-    assert list(mrr) == list(range(FIRST_TREES, TREES + 1, TREES_STEP))
-    assert max(mrr.values()) > mrr[TREES]
-
-    nothing = Groups(columns[:0], position[:0], position[:0], met[:0], 0)
-    assert list(quality_by_trees(booster, nothing)) == [TREES]
-
-
-def test_those_trees_stay_with_which_the_measured_part_ranks_best(made: TrainedRanker):
-    ensembles = {node.output[0]: node.attribute for node in onnx.load_model_from_string(made.model).graph.node}
-    (numbers,) = (each.ints for each in ensembles["weights"] if each.name == "nodes_treeids")
-    trees = len(set(numbers))
-    assert made.info.quality["mrr_20"] == made.mrr[trees] == max(made.mrr.values())
-
-
-def test_the_report_has_a_chart_and_the_same_bytes_again(made: TrainedRanker, tmp_path: Path):
-    written = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_report(tmp_path / name / "ranker.md", bare_manifest(DIMENSIONS), made)
-        written.append([(tmp_path / name / f"ranker.{kind}").read_text() for kind in ("md", "svg")])
-    assert written[0] == written[1]
-    page, chart = written[0]
-    assert "](<ranker.svg>)" in page
-    assert all(f"| {name} |" in page for name in made.info.columns)
-    assert f"| mrr_20 | {made.info.quality['mrr_20']:g} |" in page
-    assert all(name in chart for name, _ in most_important(made)[:SHOWN])
-    assert f"trees: {max(made.mrr.values()):.4f}" in chart
-
-
-@pytest.mark.parametrize(("report", "says"), [("ranker.txt", "ends in .md"), ("none/ranker.md", "there is no folder")])
-def test_a_report_that_cannot_be_written_is_refused_at_once(report: str, says: str, tmp_path: Path):
-    files = [str(tmp_path / name) for name in ("catalog.csv", "sessions.csv", "out", report)]
-    given = [
-        part for pair in zip(("--catalog", "--sessions", "--out", "--report"), files, strict=True) for part in pair
-    ]
-    ran = run_command("export", "train", *given)
-    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
-    assert says in ran.err
-
-
-def test_a_threshold_never_rounds_past_a_value():
-    value = np.float32(0.1)
-    assert _not_above(float(value)) == value
-    below = float(value) - 1e-12
-    assert np.float32(_not_above(below)) < value
-
-
 # --- the ranker -------------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +284,11 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(learned: Bundle, so
     assert msgspec.to_builtins(ranker.answer(*given)) == together
 
 
+def test_settings_of_the_blend_change_no_answer(learned: Bundle, sofar: Interactions):
+    """Trees fit the features that they were trained on: no setting may give them others."""
+    assert answers(learned, sofar, recent=3, decay=0.3) == answers(learned, sofar)
+
+
 def test_sold_out_and_seen_items_are_left_out(learned: Bundle, sofar: Interactions):
     for ranked, first, last in zip(answers(learned, sofar, k=50), sofar.offsets, sofar.offsets[1:], strict=False):
         named = {item["item_id"] for item in ranked}  # type: ignore[index]
@@ -500,57 +317,10 @@ def test_a_session_that_says_nothing_gets_what_is_popular(learned: Bundle, sofar
     assert len(ranked) == 10
 
 
-def test_the_same_sessions_learn_the_same_ranker(tmp_path: Path):
-    log = walks(400, 4)
-    made = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        made.append(train_ranker(log, catalogue(), VECTORS, encode, tmp_path / name).model)
-    assert made[0] == made[1]
-
-
-def test_nothing_of_the_future_is_known(tmp_path: Path):
-    """A session that begins early and goes on late would tell the sources what is to be learned."""
-    log = walks(400, 6)
-    before, latest = log.split(LEARN_SHARE)
-    planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
-    leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
-    train_ranker(leaky, catalogue(), VECTORS, encode, tmp_path)
-    past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
-    assert past.end.max() < latest.start.min()
-    assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
-
-
-def test_what_is_learned_from_is_what_a_job_would_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """An item met twice stays twice in a prefix; without repeats it is asked for once."""
-    seen: list[list[int]] = []
-
-    def spy(finder: CandidateGenerator, sofar: Interactions, encode: object) -> object:
-        seen.extend(
-            sofar.item[first:last].tolist() for first, last in zip(sofar.offsets, sofar.offsets[1:], strict=False)
-        )
-        return candidates(finder, sofar, encode)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(positions, "candidates", spy)
-    finder = bundle_of(tmp_path, tiny(("u", "abc")))
-    log = tiny(("u", "abac"))
-    vectors = np.eye(6, dtype=np.float32)
-    sample_groups(
-        finder,
-        log,
-        lambda texts: vectors[[ord(t) - 97 for t in texts]],
-        np.random.default_rng(0),
-        9,
-        print,
-        recommend_seen=False,
-    )
-    assert seen == [[0], [0, 1, 0]]
-
-
 def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
     log = walks(300, 8)
     popular = np.argsort(-np.bincount(log.item, minlength=ITEMS))[:40].tolist()
-    write_past(tmp_path, log, catalogue(*popular), VECTORS)
+    write_past(tmp_path, log, catalog(*popular), VECTORS)
     bundle = Bundle(tmp_path, bare_manifest(DIMENSIONS))
     finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
     nothing = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unheard of"], dtype=object))
@@ -559,12 +329,6 @@ def test_popular_items_that_are_sold_out_make_room_for_others(tmp_path: Path):
     found = finder.find(finder.query(["nobody"], nothing, rows, signals, np.zeros((0, DIMENSIONS), np.float32)))
     assert len(found.item) >= 20
     assert not set(found.item) & set(popular)
-
-
-def test_one_wrong_clock_does_not_age_all_others():
-    log = walks(2000, 9)
-    wrong = replace(log, time=np.append(log.time[:-1], 253_402_300_799_999))
-    assert past_sessions(wrong).recent(ITEMS).max() == pytest.approx(past_sessions(log).recent(ITEMS).max(), rel=0.05)
 
 
 def test_caps_leave_no_place_empty_while_there_are_items(learned: Bundle, sofar: Interactions):
@@ -585,18 +349,6 @@ def test_a_ranker_that_does_not_fit_is_refused(learned: Bundle):
         manifest = msgspec.structs.replace(learned.manifest, ranker=msgspec.structs.replace(info, **wrong))
         with pytest.raises(ShopstreamError, match="another version"):
             LearnedRanker(Bundle(learned.path, manifest), LiveItems(learned), RankOptions())
-
-
-def test_other_event_types_and_empty_files_are_no_error():
-    assert len(interactions([])) == 0
-    row = {"session_id": "s", "user_id": "u", "event_time": 1, "event_type": "wishlist", "item_id": "i"}
-    table = pa.Table.from_pylist([row, row | {"event_type": "view"}], EVENTS)
-    assert interactions(table.to_batches()).item.tolist() == [0]
-
-
-def test_too_few_sessions_are_one_clear_error(tmp_path: Path):
-    with pytest.raises(ShopstreamError, match="give more"):
-        train_ranker(walks(40, 1), catalogue(), VECTORS, encode, tmp_path)
 
 
 AGES = {"category_age", "brand_age"}  # unknown is not 0
@@ -641,7 +393,7 @@ def test_keys_are_numbered_and_found_alike_whatever_their_range(size: int):
     assert pairs.found(different, [different])[0].tolist() == pairs.key.tolist()
 
 
-# --- a large catalogue ------------------------------------------------------------------------------------------------
+# --- a large catalog ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

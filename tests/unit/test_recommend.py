@@ -14,7 +14,8 @@ import pytest
 from onnx import numpy_helper
 from support import another_bundle
 
-from flink_jobs.settings import load_settings
+from flink_jobs.jobs.recommend import options as recommend_options
+from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import CURRENT, current_id, open_bundle, set_current
 from udfs.bundles.changes import FOLDER, SCHEMA
 from udfs.bundles.forgotten import ErasureList
@@ -110,10 +111,10 @@ def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Pat
         "from udfs.features import feature\n\n@feature('int64')\ndef twice(e):\n    return e.count * 2\n"
     )
     assignments = ["features.modules=shop_features", "encoder.provider=cpu", f"bundles={bundles}"]
-    options = load_settings(None, assignments).recommend_options()
+    options = recommend_options(load_settings(None, assignments))
     assert options.feature_modules == ("shop_features",)
     assert answer(Recommender(options))["session"]["twice"] == 2
-    missing = load_settings(None, [*assignments[1:], "features.modules=json, not_there"]).recommend_options()
+    missing = recommend_options(load_settings(None, [*assignments[1:], "features.modules=json, not_there"]))
     with pytest.raises(ShopstreamError, match=r"features\.modules names 'not_there', which cannot be imported"):
         Recommender(missing)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flink_jobs import tables
+from flink_jobs.sql.closed_sessions import ARRAYS as SQL_ARRAYS
 from udfs.bundles.bundle import open_bundle
 from udfs.catalog.items import LiveItems
 from udfs.features.compute import compute_features
@@ -60,7 +60,7 @@ def test_columns_are_those_that_sql_collects():
         "session_start",
         "session_end",
         "session_events",
-        *tables.ARRAYS.values(),
+        *SQL_ARRAYS.values(),
     ]
     assert session([{"event_times": 1}])[4:].__len__() == len(CLOSING_COLUMNS) - 4
 

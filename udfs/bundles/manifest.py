@@ -64,13 +64,13 @@ class EncoderInfo(msgspec.Struct, frozen=True):
 class RankerInfo(msgspec.Struct, frozen=True):
     """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
 
-    repeats: whether it learned to recommend again what a session has met. quality: of the ranker, measured on sessions
-    that trained neither it nor what its columns are made of.
+    recommend_seen: whether it may recommend items that the session has already seen. quality: measured on sessions from
+    which neither the trees nor their features were made.
     """
 
     columns: tuple[str, ...]
     sources: tuple[str, ...]
-    repeats: bool
+    recommend_seen: bool = msgspec.field(name="repeats")
     quality: dict[str, float]
 
 

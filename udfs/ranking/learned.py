@@ -23,6 +23,12 @@ from udfs.sessions.signals import Signals, item_rows, signals_of
 RULES_OVERSAMPLE = 4
 
 
+#: At most this many of a session's latest signals count, each with this weight relative to the next newer one. These
+#: are no settings: trees only fit the features that they were trained on, and training uses the same two.
+SIGNALS = 10
+SIGNAL_DECAY = 0.8
+
+
 def shortlist(k: int) -> int:
     """Candidates of a session that all trees look at, the best by the first of them, for k items."""
     return max(32, 5 * k // 2)
@@ -41,7 +47,7 @@ class LearnedRanker:
         info = bundle.manifest.ranker
         if info is None:
             raise ShopstreamError(f"bundle {bundle.id} has no learned ranker: train one with `python -m export train`")
-        if not (options.exclude_seen or info.repeats):
+        if not (options.exclude_seen or info.recommend_seen):
             raise ShopstreamError(
                 f"the ranker of bundle {bundle.id} has not learned to recommend again what a session has met: set "
                 "rank.exclude_seen to true, or train with --repeats"
@@ -69,7 +75,7 @@ class LearnedRanker:
         """The best k items of each session, best first. user_id: [S]; encode: texts to float32 [texts, dimensions]."""
         finder, items = self.finder, self._items
         rows = item_rows(sessions, items.row_of)
-        signals = signals_of(sessions, rows, items.titles, self._options.recent, self._options.decay)
+        signals = signals_of(sessions, rows, items.titles, SIGNALS, SIGNAL_DECAY)
         grid = to_grid(encode(signals.text))
         users, ranked = list(user_id), list[list[RankedItem]]()
         for first in range(0, len(sessions), finder.most_sessions):

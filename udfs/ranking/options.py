@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RankOptions:
-    """k items a record; how many recent events speak, each `decay` × the next one.
+    """k: items per record.
 
-    content, co_visit, popularity: weights of the blend, which ranks where the bundle has no learned ranker. Of the
-    learned ranker alone: at most per_category and per_brand items of one category and brand (0: any number), and
+    Only for the blend, which ranks where the bundle has no learned ranker: content, co_visit, popularity, its weights;
+    recent, the events that count; decay, the weight of an event relative to the next newer one. Only for the learned
+    ranker: at most per_category and per_brand items of one category and brand (0: any number), and
     diversity, what an item loses for being as good as the same as one before it.
     """
 

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flink_jobs import lake as tools
-from flink_jobs.privacy import remove, sweep
-from flink_jobs.settings import load_settings
+from flink_jobs.commands.lake import check_lake
+from flink_jobs.commands.privacy import remove_rows, sweep
+from flink_jobs.settings.loading import load_settings
 from udfs.bundles.forgotten import FILE, ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
@@ -26,7 +26,7 @@ NOBODY = ErasureList.read(Path("no-such-folder"))
 MOST = np.iinfo(np.int64).max
 
 
-def named(at: int, *users: str) -> ErasureList:
+def erase(at: int, *users: str) -> ErasureList:
     return NOBODY.with_more(map(shopper_hash, users), at)
 
 
@@ -65,7 +65,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 def test_erased_rows_are_removed(folder: Path):
     before = stamps(folder)
-    removed = remove(folder, named(MOST, "u", "x"))
+    removed = remove_rows(folder, erase(MOST, "u", "x"))
     assert removed == {shopper_hash("u"): 8}
     for table in TABLES:
         found = lake_read(folder, table)
@@ -78,13 +78,13 @@ def test_erased_rows_are_removed(folder: Path):
     assert pq.read_table(folder / "events" / "day=2023-11-14" / "part-0", partitioning=None)[
         "from_the_future"
     ].to_pylist() == [f"v {START + 1}", f"w {START + 2}", f"v {START + 4}"]
-    assert tools.check(folder).wrong == []
-    assert remove(folder, named(MOST, "u", "x")) == {}
+    assert check_lake(folder).wrong == []
+    assert remove_rows(folder, erase(MOST, "u", "x")) == {}
     assert stamps(folder) == after
 
 
 def test_later_rows_are_kept(folder: Path):
-    assert remove(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
+    assert remove_rows(folder, erase(START + 3, "u")) == {shopper_hash("u"): 4}
     found = lake_read(folder, "events")
     mine = found.filter(pc.equal(found["user_id"], "u"))
     assert sorted(mine["event_time"].to_pylist()) == [START + DAY, START + DAY + 1]
@@ -103,7 +103,7 @@ def test_concurrent_readers_see_whole_files(tmp_path: Path):
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
         for user in users:
-            assert remove(tmp_path, named(MOST, user)) == {shopper_hash(user): 5}
+            assert remove_rows(tmp_path, erase(MOST, user)) == {shopper_hash(user): 5}
         done.set()
         reading.result()
     assert set(found) == {5}
@@ -117,7 +117,7 @@ def test_failed_removal_keeps_the_file(folder: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", broken)
     with pytest.raises(ShopstreamError, match="part-0: no space left"):
-        remove(folder, named(MOST, "u"))
+        remove_rows(folder, erase(MOST, "u"))
     assert stamps(folder) == before
 
 
@@ -126,16 +126,18 @@ def test_lake_is_swept_after_state_expires(folder: Path):
     settings = load_settings(None, [f"lake.folder={folder}", f"bundles={bundles}"])
     assert sweep(settings) == {}
     at = START + DAY // 2
-    named(at, "u").write(bundles)
+    erase(at, "u").write(bundles)
     # The first time all there is goes, even by a clock that is ahead.
     put(folder, "events", "ahead", ("u", at + 3650 * DAY))
     assert sweep(settings) == {shopper_hash("u"): 9}
     swept_at = ErasureList.read(bundles).swept_at[0]
-    assert swept_at > at + settings.settled_ms()
+    assert swept_at > at + settings.max_state_age_ms()
     put(folder, "events", "closed-late", ("u", at - 1))
     assert sweep(settings) == {}  # it is done with
 
-    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.settled_ms() - 1))).write(bundles)
+    ErasureList(*(np.array([each]) for each in (shopper_hash("u"), at, at + settings.max_state_age_ms() - 1))).write(
+        bundles
+    )
     put(folder, "events", "came-back", ("u", at + 1))
     assert sweep(settings) == {shopper_hash("u"): 1}
     assert (

@@ -8,9 +8,12 @@ from support import run_command
 from export.history.interactions import interactions
 from export.history.neighbours import past_sessions
 from export.history.reading import read_past
-from flink_jobs import check, dlq, submit
-from flink_jobs.backfill import recorded
-from flink_jobs.settings import load_settings
+from flink_jobs.commands.backfill import recorded
+from flink_jobs.commands.check import expected_ids
+from flink_jobs.commands.dlq import is_replayable
+from flink_jobs.settings.loading import load_settings
+from flink_jobs.submit.command import check_ready
+from flink_jobs.submit.registry import JOBS
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
@@ -26,9 +29,9 @@ def test_withheld_record_is_not_replayed():
         key, headers = b"k", [("__connect.errors.topic", b"clickstream")]
         value = b"{"
 
-    assert dlq.can_go_back(Letter())
+    assert is_replayable(Letter())
     Letter.value = WITHHELD
-    assert not dlq.can_go_back(Letter())
+    assert not is_replayable(Letter())
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_event_files_get_the_jobs_pseudonyms(keyed: list[str], tmp_path: Path):
     with recorded(settings, file, {}, "auto") as found:
         (copy,) = Path(found.uri.removeprefix("file://")).iterdir()
         assert pq.read_table(copy)["user_id"].to_pylist() == names
-    due = check.expected_ids(settings, file, mapping={}, preset="auto", limit=None)
+    due = expected_ids(settings, file, mapping={}, preset="auto", limit=None)
     assert due == {f"{name}/e{place}" for place, name in enumerate(names)}
     for batch in read_events(file):
         assert KEYS.pseudonymize(batch).drop_columns(["user_id"]).equals(batch.drop_columns(["user_id"]))
@@ -59,18 +62,15 @@ def test_training_uses_the_jobs_pseudonyms(keyed: list[str], tmp_path: Path):
         b"\n".join(event(user, JULY - place, event_id=f"e{place}") for place, user in enumerate("uvuw"))
     )
     ErasureList.read(tmp_path).with_more(map(shopper_hash, KEYS.aliases("w")), JULY).write(tmp_path)
-    log = interactions(read_past(sessions, {}, settings.keys_file, tmp_path), 1_800_000)
+    log = interactions(read_past(sessions, {}, settings.privacy.keys_file, tmp_path), 1_800_000)
     names = {name for user in "uv" for name in KEYS.aliases(user)[1:]} - {KEYS.pseudonyms("v", [JULY])[0]}
     assert set(log.users) == names
     assert set(past_sessions(log).shoppers.tolist()) == set(map(shopper_hash, names))
 
 
-def test_jobs_get_the_keys_path_only(tmp_path: Path):
-    told = submit.job_arguments(load_settings(None, ["privacy.keys_file=keys"]), None, [])
-    assert f"privacy.keys_file={Path('keys').absolute()}" in told
-    assert not any("keys_file" in each for each in submit.job_arguments(load_settings(), None, []))
+def test_submission_checks_the_keys_file(tmp_path: Path):
     with pytest.raises(ShopstreamError, match="none, cannot be read"):
-        submit.check(submit.JOBS["recommend"], load_settings(None, [f"privacy.keys_file={tmp_path}/none"]))
+        check_ready(JOBS["recommend"], load_settings(None, [f"privacy.keys_file={tmp_path}/none"]))
 
 
 def test_command_prints_pseudonyms(keyed: list[str]):

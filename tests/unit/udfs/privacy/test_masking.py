@@ -26,7 +26,7 @@ def test_masking_replaces_only_user_ids(user: str, time: int, more: dict[str, ob
     assert masked_record(KEYS, name.encode(), payload(name), 0) == (
         name.encode(),
         payload(name),
-    )  # a replayed record that fails again
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""`python -m bench encode`: our encoder and its peers on the CPU."""

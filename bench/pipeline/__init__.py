@@ -1,0 +1,1 @@
+"""`python -m bench pipeline`: our job and other stream processors on one real broker."""

@@ -1,0 +1,124 @@
+"""Training and test sessions: read from a folder of CSV files, which can be made from public data sets."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from bench.environment import ROOT
+from export.history.interactions import COLUMNS, Interactions, interactions
+from udfs.catalog.files import read_catalog
+from udfs.core.arrays import Bools, Ints, factorize
+from udfs.core.errors import ShopstreamError
+from udfs.events.files import read_events
+
+#: Without test_sessions.csv, this share of the sessions is the test: the last ones by start.
+TEST_SHARE = 0.2
+ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test sessions with the same numbers for items and users, and the catalog, if there is one.
+
+    Items of the training sessions come first, then those only in the test, then those only in the catalog.
+    """
+
+    train: Interactions
+    test: Interactions
+    catalog: pa.Table | None
+
+    @property
+    def counts(self) -> Ints:
+        """int64 [items]: the number of training events per item."""
+        return np.bincount(self.train.item, minlength=len(self.train.items))
+
+    @property
+    def known(self) -> Bools:
+        """bool [items]: whether an item can be recommended: it is in training or in the catalog."""
+        listed = np.zeros(len(self.train.items), dtype=bool)
+        if self.catalog is not None:
+            listed = np.isin(self.train.items, self.catalog["item_id"].to_numpy(zero_copy_only=False).astype(str))
+        return np.logical_or(self.counts > 0, listed)
+
+
+def read_split(folder: Path, *, repeats: bool) -> Split:
+    """Read sessions.csv and, if there, test_sessions.csv and items.csv from a folder; each may end in .gz.
+
+    repeats=False keeps only an item's first event in each session. Raises ShopstreamError for files that are missing
+    or unreadable, and for sessions that leave nothing to train on or to test.
+    """
+    sessions = _find(folder, "sessions.csv")
+    test_sessions = _find(folder, "test_sessions.csv")
+    listing = _find(folder, "items.csv")
+    if sessions is None:
+        raise ShopstreamError(f"{folder} has no sessions.csv or sessions.csv.gz; --prepare makes one from public data")
+    catalog = read_catalog(listing)[0] if listing else None
+    catalog_ids = catalog["item_id"].to_pylist() if catalog else []
+    train = interactions(read_events(sessions))
+    if test_sessions:
+        test = interactions(read_events(test_sessions))
+    else:
+        train, test = train.split(TEST_SHARE)
+    if not repeats:
+        train = train.without_repeats()
+        test = test.without_repeats()
+    if not len(train) or not len(test.longer_than(1)):
+        raise ShopstreamError(f"{folder}: there must be a session to train on, and one of two items or more to test")
+    items_of = [np.array(part.items, dtype=object)[part.item] for part in (train, test)]
+    users_of = [np.array(part.users, dtype=object)[part.user] for part in (train, test)]
+    item, item_ids = factorize(np.concatenate([*items_of, np.array(catalog_ids, dtype=object)]))
+    user, user_ids = factorize(np.concatenate(users_of))
+    items = list(item_ids)
+    users = list(user_ids)
+    train_end = len(train.item)
+    test_end = train_end + len(test.item)
+    return Split(
+        train=replace(train, items=items, users=users, item=item[:train_end], user=user[: len(train)]),
+        test=replace(test, items=items, users=users, item=item[train_end:test_end], user=user[len(train) :]),
+        catalog=catalog,
+    )
+
+
+def prepare(name: str, folder: Path) -> None:
+    """Make a folder from one of the public data sets in SHOPSTREAM_DATA; raise ShopstreamError if it is not there."""
+    if name not in PREPARED:
+        raise ShopstreamError(f"--prepare {name}: choose {' or '.join(PREPARED)}")
+    data = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data")) / name
+    if not data.is_dir():
+        raise ShopstreamError(f"{data} is not there; SHOPSTREAM_DATA names the folder that holds {name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    PREPARED[name](data, folder)
+
+
+def _online_retail(data: Path, folder: Path) -> None:
+    """Write clean purchase lines, in their order, one session per invoice; and titles with median prices."""
+    lines = data / "online_retail.csv.gz"
+    _write_sessions(lines, folder / "sessions.csv.gz")
+    _write(read_catalog(lines)[0].select(ITEM_COLUMNS), folder / "items.csv.gz")
+
+
+def _yoochoose(data: Path, folder: Path) -> None:
+    """Write the clicks that the authors of the data tune on: their training part and their validation part."""
+    for part, name in (("train_tr", "sessions.csv.gz"), ("train_valid", "test_sessions.csv.gz")):
+        _write_sessions(data / f"yoochoose-clicks-100k_{part}.txt.gz", folder / name)
+
+
+PREPARED: Mapping[str, Callable[[Path, Path], None]] = {"online_retail": _online_retail, "yoochoose_100k": _yoochoose}
+
+
+def _write_sessions(source: Path, target: Path) -> None:
+    _write(pa.Table.from_batches([batch.select(COLUMNS) for batch in read_events(source)]), target)
+
+
+def _write(table: pa.Table, target: Path) -> None:
+    with pa.CompressedOutputStream(str(target), "gzip") as stream:
+        pacsv.write_csv(table, stream)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)

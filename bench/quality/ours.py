@@ -1,0 +1,174 @@
+"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.ranker`, and its sources."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from export.bundle.build import export_bundle
+from export.bundle.options import ExportOptions
+from export.history.files import write_past
+from export.history.interactions import Interactions
+from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
+from export.ranker.train import train_ranker
+from udfs.bundles.bundle import Bundle, open_bundle
+from udfs.candidates.generator import CandidateGenerator
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import Ints, position_in_group
+from udfs.encoder.cache import CachedEncoder
+from udfs.encoder.encoder import open_encoder
+from udfs.encoder.options import EncoderOptions
+from udfs.ranking.learned import LearnedRanker
+from udfs.ranking.options import RankOptions
+
+Vectors = npt.NDArray[np.float32]
+
+#: Texts whose vectors are kept: all titles of a catalog.
+CACHE = 2_000_000
+#: Single sources, by the name of their row: the ranking feature that orders their candidates.
+SOURCES = {
+    "ours-text-only": "content",
+    "ours-similar-sessions": "similar",
+    "ours-co-visits": "beside",
+    "ours-follows": "follows",
+    "ours-history": "history",
+    "ours-category": "category_share",
+    "ours-listing": "listed_near",
+    "ours-popularity": "popularity_recent",
+}
+OURS = ("ours", "ours-no-text", *SOURCES)
+WITH_TEXT = ("ours", "ours-text-only")
+#: Ranking features that are shown with the ranker, the most important ones.
+SHOWN_FEATURES = 8
+
+
+class Texts:
+    """The vectors of a catalog's titles, encoded once for all contenders."""
+
+    def __init__(self, bundles: Path | None) -> None:
+        self._bundles = bundles
+        self._vectors: dict[str, Vectors] = {}
+        self._encode: Encode = _no_text
+
+    def of(self, items: pa.Table, catalog: pa.Table) -> tuple[Vectors, Encode]:
+        """float32 [items, dimensions], zero for items without a title, and a function that encodes as a job does."""
+        if not self._vectors:
+            with TemporaryDirectory(prefix="shopstream-texts-") as folder:
+                bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
+                self._encode = CachedEncoder(open_encoder(bundle), CACHE).encode
+                reference = open_encoder(bundle, EncoderOptions(variant="fp32"))
+            vectors = reference.encode(catalog["title"].to_pylist())
+            self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
+        zero = np.zeros_like(next(iter(self._vectors.values())))
+        return np.stack([self._vectors.get(item, zero) for item in items["item_id"].to_pylist()]), self._encode
+
+
+def _exported(catalog: pa.Table, folder: Path) -> Bundle:
+    pq.write_table(catalog, folder / "catalog.parquet")
+    options = ExportOptions(catalog=folder / "catalog.parquet", out=folder / "bundles", variants=("fp32", "int8"))
+    return export_bundle(options, Console(quiet=True)).bundle
+
+
+class Ours:
+    """The learned ranker, or one of its sources. texts: the vectors of titles, None if titles are not to be read."""
+
+    def __init__(self, name: str, texts: Texts | None, *, repeats: bool) -> None:
+        self.name = name
+        self.parameters: dict[str, Any] = {}
+        self._texts = texts
+        self._repeats = repeats
+        self._encode: Encode
+
+    def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
+        """Train a ranker, and load what its sources read."""
+        items = _table(train.items, catalog)
+        vectors = np.zeros((len(items), 1), np.float32)
+        self._encode = _no_text
+        if catalog is not None and self._texts is not None:
+            vectors, self._encode = self._texts.of(items, catalog)
+        with TemporaryDirectory(prefix="shopstream-quality-") as folder:
+            self._learn(train, items, vectors, Path(folder))
+
+    def _learn(self, train: Interactions, items: pa.Table, vectors: Vectors, folder: Path) -> None:
+        write_past(folder, train, items, vectors)
+        bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
+        if self.name in SOURCES:
+            self.finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=self._repeats)
+            return
+        (folder / "learning").mkdir()
+        learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
+        (folder / "ranker.onnx").write_bytes(learned.model)
+        manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
+        options = RankOptions(k=20, exclude_seen=not self._repeats)
+        self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
+        self.finder = self.ranker.finder
+        by_importance = sorted(learned.importance.items(), key=lambda feature: -feature[1])
+        self.parameters = {name: round(share, 3) for name, share in by_importance[:SHOWN_FEATURES]}
+
+    def predict(self, prefixes: Interactions, k: int, *, repeats: bool) -> Ints:
+        """Return int64 [S, k], see bench.quality.contenders.Contender."""
+        if repeats != self._repeats:
+            raise ValueError("a ranker is trained with repeats or without")
+        return self._by_source(prefixes, k) if self.name in SOURCES else self._by_ranker(prefixes, k)
+
+    def _by_source(self, prefixes: Interactions, k: int) -> Ints:
+        lists = np.full((len(prefixes), k), -1)
+        for first in range(0, len(prefixes), self.finder.most_sessions):
+            part = prefixes.part(first, min(first + self.finder.most_sessions, len(prefixes)))
+            found = candidates(self.finder, part, self._encode)
+            score = found.columns[:, self.finder.columns.index(SOURCES[self.name])]
+            session, item = best(found.session, found.item, score, k)
+            lists[first + session, position_in_group(session)] = item
+        return lists
+
+    def _by_ranker(self, prefixes: Interactions, k: int) -> Ints:
+        lists = np.full((len(prefixes), k), -1)
+        users = [prefixes.users[number] for number in prefixes.user]
+        row_of = self.finder.items.row_of
+        for number, ranked in enumerate(self.ranker.answer(users, sessions_of(prefixes), self._encode)):
+            rows = [row_of[item.item_id] for item in ranked[:k]]
+            lists[number, : len(rows)] = rows
+        return lists
+
+
+def our_contenders(bundles: Path | None, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
+    """A function per row of ours that makes its contender; they share the vectors of titles."""
+    texts = Texts(bundles)
+    return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in OURS}
+
+
+def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]:
+    """Session and item of the k highest positive scores per session, best first; ties go to the lower item number."""
+    order = np.lexsort((item, -score, session))
+    order = order[score[order] > 0]
+    order = order[position_in_group(session[order]) < k]
+    return session[order], item[order]
+
+
+def _no_text(texts: Sequence[str]) -> Vectors:
+    return np.zeros((len(texts), 1), np.float32)
+
+
+def _table(ids: Sequence[str], catalog: pa.Table | None) -> pa.Table:
+    """One row per item, in the order of their numbers; the id stands in for a missing title."""
+    known = {} if catalog is None else {row["item_id"]: row for row in catalog.to_pylist()}
+    rows = [known.get(item, {}) for item in ids]
+    columns = {name: [row.get(name) for row in rows] for name in ("category", "brand", "price")}
+    return pa.table(
+        {
+            "item_id": pa.array(ids, pa.string()),
+            "title": pa.array([row.get("title", item) for item, row in zip(ids, rows, strict=True)], pa.string()),
+            "category": pa.array(columns["category"], pa.string()),
+            "brand": pa.array(columns["brand"], pa.string()),
+            "price": pa.array(columns["price"], pa.float64()),
+            "in_stock": pa.array([True] * len(ids)),
+        }
+    )

@@ -1,0 +1,75 @@
+"""Creates the topics, checks that they exist, and finds out how long they keep records."""
+
+from contextlib import closing
+
+from kafka.admin import ConfigResource, NewTopic
+
+from flink_jobs.brokers.clients import open_admin
+from flink_jobs.brokers.errors import reachable
+from flink_jobs.settings.settings import Settings
+from udfs.core.errors import ShopstreamError
+
+DEFAULT_PARTITIONS = 2
+#: Kafka's default for how long a segment is written to.
+SEGMENT_MS = 7 * 86_400_000
+
+
+def retention_ms(settings: Settings, *topics: str) -> dict[str, int | None]:
+    """Returns how long each topic keeps a record at most: its retention plus that of a whole segment; None for ever.
+
+    Raises ShopstreamError if the broker does not describe a topic.
+    """
+    with reachable(settings), closing(open_admin(settings)) as client:
+        resources = [ConfigResource("TOPIC", name) for name in topics]
+        found = client.describe_configs(resources, config_filter="all")["topic"]
+    if silent := [name for name in topics if not found.get(name)]:
+        raise ShopstreamError(
+            f"Kafka at {settings.kafka.bootstrap} does not say how long it keeps {', '.join(silent)}: create topics by "
+            "`shopstream kafka topics`, or allow us to DESCRIBE_CONFIGS (docs/operations.md)"
+        )
+
+    def longest(topic: str) -> int | None:
+        config = {name: entry["value"] for name, entry in found[topic].items()}
+        deletes = "delete" in config["cleanup.policy"] and int(config["retention.ms"]) >= 0
+        return int(config["retention.ms"]) + int(config["segment.ms"]) if deletes else None
+
+    return {topic: longest(topic) for topic in topics}
+
+
+def topic_names(settings: Settings) -> list[str]:
+    """Returns all topics of the contract, by their names in the settings."""
+    return list(settings.topics.model_dump().values())
+
+
+def require_topics(settings: Settings, *names: str) -> None:
+    """Raises ShopstreamError if one of these topics is missing or no broker answers."""
+    with reachable(settings), closing(open_admin(settings)) as client:
+        present = set(client.list_topics())
+    missing = [name for name in names if name not in present]
+    if missing:
+        # A broker with security does not list a topic to clients that may not describe it.
+        hidden = settings.kafka.security != "PLAINTEXT"
+        raise ShopstreamError(
+            f"Kafka at {settings.kafka.bootstrap} has no topic {', '.join(missing)}: create it, or all topics of the "
+            "settings with `shopstream kafka topics`"
+            f"{'; or allow us to DESCRIBE it (docs/operations.md)' if hidden else ''}"
+        )
+
+
+def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
+    """Creates the missing topics, replication 1, and returns their names."""
+    with reachable(settings), closing(open_admin(settings)) as client:
+        missing = sorted(set(topic_names(settings)) - set(client.list_topics()))
+        # An item's latest change wins by its record's timestamp: the broker's clock, not the senders'.
+        configs = {settings.topics.catalog: {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}}
+        # Kafka deletes whole segments, so none stays open for longer than its records are kept.
+        configs |= {
+            getattr(settings.topics, name): {"retention.ms": str(ms), "segment.ms": str(min(ms, SEGMENT_MS))}
+            for name, ms in settings.retention.model_dump(exclude_none=True).items()
+        }
+        if missing:
+            client.create_topics(
+                [NewTopic(name, partitions, 1, topic_configs=configs.get(name, {})) for name in missing]
+            )
+            client.wait_for_topics(missing)
+        return missing

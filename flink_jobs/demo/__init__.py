@@ -1,0 +1,1 @@
+"""`shopstream demo`: the whole shop on one machine."""

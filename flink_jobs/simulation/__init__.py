@@ -1,0 +1,1 @@
+"""A seeded shop: its catalog, its shoppers, and their records."""

@@ -1,0 +1,1 @@
+"""The tables and views of the jobs, one file per stream; `ddl` has the shared pieces."""

@@ -1,0 +1,116 @@
+"""Closed sessions: event-time session windows over a stream, or over recorded events in batch mode."""
+
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.ddl import FIELDS, epoch_ms_of, event_fields, literal, milliseconds, raw_sink, user_sink
+from flink_jobs.sql.dead_letters import masked_records
+from flink_jobs.sql.sessions import clickstream_table
+from udfs.contracts.fields import MIN_TIME_MS
+
+#: The arrays of a closed session, by the event's column that each collects.
+ARRAYS = {
+    "event_time": "event_times",
+    "event_type": "event_types",
+    "item_id": "item_ids",
+    "query": "queries",
+    "price": "prices",
+    "quantity": "quantities",
+    "rating": "ratings",
+    "dwell_ms": "dwell_times",
+    "event_id": "event_ids",
+    "device": "devices",
+    "timezone": "timezones",
+    "returning": "returnings",
+    "locale": "locales",
+}
+_RFC_3339 = r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]|[+-]\d\d:?\d\d)$"
+
+
+def event_time(value: str) -> str:
+    """Writes the event_time (TIMESTAMP_LTZ(3)) of a `clickstream` value (BYTES), null if it is unreadable.
+
+    It agrees with the parser of events on all that the parser reads: integer epoch ms, or RFC 3339 with T, t or a
+    space, Z, z or an offset, and a fraction that is rounded to microseconds, then down to milliseconds: .…9995 is the
+    next one. Only built-in functions can do that in the Kafka source.
+    """
+    text = f"JSON_VALUE(CAST({value} AS STRING), '$.event_time')"
+    clock = f"OVERLAY(REGEXP_EXTRACT({text}, {literal(_RFC_3339)}, 1) PLACING ' ' FROM 11 FOR 1)"
+    # Without date, time and fraction, the offset remains; 1970 began at minus the offset.
+    offset = f"UNIX_TIMESTAMP('19700101' || REGEXP_REPLACE(UPPER({text}), '^.{{19}}(\\.\\d+)?|:', ''), 'yyyyMMddXX')"
+    rounded = f"CASE WHEN REGEXP({text}, '\\.\\d{{3}}999[5-9]') THEN 1 ELSE 0 END"
+    return f"""COALESCE(TO_TIMESTAMP_LTZ(TRY_CAST({text} AS BIGINT), 3),
+    CAST(TRY_CAST({clock} AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3))
+    + INTERVAL '1' SECOND * {offset} + INTERVAL '0.001' SECOND * {rounded})"""
+
+
+def timed_clickstream_table(settings: Settings) -> str:
+    """Writes the DDL of `clickstream` with the event time as `rowtime`, and watermarks per partition in the source.
+
+    An event time further ahead of its record's timestamp than watermark.ahead moves the watermark no further, so a
+    device with a wrong clock closes nobody's session. An unreadable time never moves it.
+    """
+    wait = settings.watermark
+    time = f"""  `rowtime` AS COALESCE({event_time("`value`")}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
+  WATERMARK FOR `rowtime` AS LEAST(`rowtime`, `timestamp` + {milliseconds(wait.ahead)}) - {milliseconds(wait.delay)}"""
+    return clickstream_table(settings, time, "-session-features")
+
+
+def session_features_table(settings: Settings) -> str:
+    """Writes the DDL of `session_features`, the sink of closed sessions."""
+    return user_sink(settings, "session_features", settings.topics.session_features, "session-features")
+
+
+def late_table(settings: Settings) -> str:
+    """Writes the DDL of `late`, the sink of late events."""
+    return raw_sink(settings, "late", settings.topics.late, "late")
+
+
+def window_views(settings: Settings) -> dict[str, str]:
+    """Defines, in order, a stream's events with whether they are late, then closed sessions with all their events.
+
+    Flink's session windows merge even when they only touch, but a session's events are less than session.gap apart:
+    windows are a millisecond shorter. An event is late if the watermark has passed the window that it would open, so
+    the window operator drops no event that is on time. An event whose time only Python can read (with a number of more
+    than a thousand digits next to it) would land in a wrong window, and counts as late.
+    """
+    gap = settings.session.gap - 1
+    late = f"""COALESCE(CURRENT_WATERMARK(rowtime) >= rowtime + {milliseconds(gap - 1)}, FALSE)
+  OR rowtime <> TO_TIMESTAMP_LTZ(event.event_time, 3)"""
+    return {
+        "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
+        "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {event_fields(FIELDS)},
+  CURRENT_WATERMARK(rowtime) AS closed_to, {late} AS is_late
+FROM parsed WHERE event.error IS NULL""",
+        "late_records": masked_records(
+            settings, "readable", "is_late", ("headers", "timestamp", "closed_to", "event_time"), "event_time"
+        ),
+        "on_time": f"SELECT {', '.join(FIELDS)}, rowtime FROM readable WHERE NOT is_late",
+        "closed": f"""SELECT user_id, {_collected()}
+FROM SESSION(TABLE on_time PARTITION BY user_id, DESCRIPTOR(rowtime), {milliseconds(gap)})
+GROUP BY user_id, window_start, window_end""",
+    }
+
+
+def batch_views(settings: Settings) -> dict[str, str]:
+    """Defines, in order, each recorded event's session by the user's event times, then whole sessions."""
+    user = "PARTITION BY user_id ORDER BY event_time"
+    return {
+        "gaps": f"SELECT *, event_time - LAG(event_time) OVER ({user}) AS gap FROM recorded",
+        "numbered": f"""SELECT *, SUM(CASE WHEN gap < {settings.session.gap} THEN 0 ELSE 1 END)
+  OVER ({user} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS nth
+FROM gaps""",
+        "closed": f"SELECT user_id, {_collected()} FROM numbered GROUP BY user_id, nth",
+    }
+
+
+def _collected() -> str:
+    """Aggregates a session's events to the columns of CLOSING_COLUMNS."""
+    arrays = ",\n  ".join(f"ARRAY_AGG({column}) AS {array}" for column, array in ARRAYS.items())
+    return f"""MIN(event_time) AS session_start, MAX(event_time) AS session_end, COUNT(*) AS session_events,
+  {arrays}"""
+
+
+INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.record FROM described"
+INSERT_LATE = f"""INSERT INTO late
+SELECT `key`, `value`, MAP_UNION(`headers`, MAP['lateness_ms', CAST(CAST(COALESCE(
+  {epoch_ms_of("closed_to")} - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
+FROM late_records"""

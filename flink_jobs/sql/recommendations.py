@@ -1,0 +1,25 @@
+"""The recommendations' table, and the views that answer each trigger once."""
+
+from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.ddl import literal, user_sink
+from udfs.recommend.columns import RECOMMEND_COLUMNS
+
+
+def recommendations_table(settings: Settings) -> str:
+    """Writes the DDL of `recommendations`, the sink of the answers."""
+    return user_sink(settings, "recommendations", settings.topics.recommendations, "recommendations")
+
+
+def answer_views(settings: Settings) -> dict[str, str]:
+    """Answers each trigger once; duplicates within the state TTL keep the first answer."""
+    triggers = ", ".join(literal(kind) for kind in sorted(settings.triggers))
+    return {
+        "answered": f"""SELECT user_id, event_id, arrival, recommend({", ".join(RECOMMEND_COLUMNS)}) AS `value`
+FROM in_session WHERE event_type IN ({triggers})""",
+        "answers": """SELECT user_id, `value` FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id, event_id ORDER BY arrival) AS nth FROM answered
+) WHERE nth = 1""",
+    }
+
+
+INSERT_RECOMMENDATIONS = "INSERT INTO recommendations SELECT user_id, `value` FROM answers"

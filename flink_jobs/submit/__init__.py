@@ -1,0 +1,1 @@
+"""Which jobs there are, and how they get onto a cluster."""

@@ -1,0 +1,58 @@
+"""The jobs there are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.jars import jars
+from udfs.core.errors import ShopstreamError
+
+JOBS_FOLDER = Path(__file__).parents[1] / "jobs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's script, one line about what it does, and what it needs."""
+
+    file: Path
+    summary: str
+    topics: tuple[str, ...]  #: settings in `topics`
+    jars: tuple[str, ...] = ("flink",)  #: roles in the jars' lock
+    encodes: bool = False  #: needs the bundle's encoder
+
+    def jar_files(self) -> list[Path]:
+        """Returns the job's jars; fetches those that are missing."""
+        return [file for role in self.jars for file in jars(role)]
+
+
+JOBS: Mapping[str, Job] = {
+    "recommend": Job(
+        JOBS_FOLDER / "recommend.py",
+        "events in, ranked recommendations out during the session",
+        topics=("clickstream", "recommendations", "dlq"),
+        encodes=True,
+    ),
+    "session-features": Job(
+        JOBS_FOLDER / "session_features.py",
+        "events in, features of each closed session out, to Kafka and to the lake",
+        topics=("clickstream", "session_features", "late"),
+        jars=("flink", "lake"),
+    ),
+    "catalog": Job(
+        JOBS_FOLDER / "catalog.py",
+        "encodes changed items for running rankers",
+        topics=("catalog", "dlq"),
+        jars=("flink", "lake"),
+        encodes=True,
+    ),
+}
+BACKFILL = Job(
+    JOBS_FOLDER / "session_features.py", "recorded events in, the lake's days out", (), jars=("flink", "lake")
+)
+
+
+def job_named(name: str) -> Job:
+    """Finds a job by its name; raises ShopstreamError that lists the names."""
+    if name not in JOBS:
+        raise ShopstreamError(f"there is no job {name!r}; the jobs are {', '.join(sorted(JOBS))}")
+    return JOBS[name]

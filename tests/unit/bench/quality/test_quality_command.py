@@ -1,0 +1,107 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT
+from tiny_sessions import HEADER, FixedLists, write_lines
+
+from bench.quality.baselines import published
+from bench.quality.contenders import NAMES
+from bench.quality.data import read_split
+from bench.quality.neighbours import Vstan
+from bench.quality.report import Row
+from bench.quality.run import Evaluation, Options, run
+from udfs.core.errors import ShopstreamError
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", "quality", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_quick_run_of_all(shop_folder: Path, bundles: Path, tmp_path: Path):
+    report = tmp_path / "report.md"
+    options = ("--quick", "--no-repeats", "--bundles", str(bundles), "--json", "--report", str(report))
+    ran = bench("--data", str(shop_folder), *options)
+    assert ran.returncode == 0, ran.stderr
+    rows = [Row(**row) for row in json.loads(ran.stdout)]
+    assert {row.name for row in rows} == set(NAMES)
+    assert [row.mrr_20 for row in rows] == sorted((row.mrr_20 for row in rows), reverse=True)
+    by_name = {row.name: row for row in rows}
+    assert by_name["pop"].mrr_20 < by_name["vstan"].mrr_20
+    for row in rows:
+        assert 0 <= row.mrr_5 <= row.mrr_10 <= row.mrr_20 <= row.ndcg_20 <= row.hr_20 <= 1
+        assert row.hr_5 <= row.hr_10 <= row.hr_20
+        low, high = row.intervals["hr_20"]
+        assert low < row.hr_20 < high
+        assert 0 < row.coverage <= 1
+        assert 0 <= (row.diversity or 0) <= 1
+        assert 0 < row.p50_ms <= row.p99_ms
+        assert (row.positions, row.repeats, row.diversity_by) == (rows[0].positions, False, "category")
+        assert (row.cold_hr_20 is None) == (row.cold_share == 0)
+    assert by_name["vstan"].trials == 3
+    assert by_name["vstan-published"].trials == 0
+    assert by_name["vstan-published"].parameters == published(Vstan).parameters
+    lines = report.read_text().splitlines()
+    assert sum(line.startswith("| ") for line in lines) == 2 + len(NAMES)
+    assert f"| {rows[0].name} |" in report.read_text()
+
+
+def test_table_names_next_step(shop_folder: Path, capsys: pytest.CaptureFixture[str]):
+    run(Options(shop_folder, only=("pop", "sr"), trials=2, positions=100), as_json=False)
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines() if line[1:4] in ("sr ", "pop")] == ["sr", "pop"]
+    assert "best of 2 settings" in out
+    assert "sessions drawn whole, seed 0; with repeats" in out
+    assert "next: --report FILE.md" in out
+    assert "sr: HR@20 " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"only": ("theirs",)}, "--only names theirs; the contenders are ours, ours-no-text, "),
+        ({"report": Path("nowhere/report.md")}, "--report nowhere/report.md: there is no folder "),
+        ({"data": Path("nowhere")}, "nowhere has no sessions.csv or sessions.csv.gz; --prepare makes one"),
+    ],
+)
+def test_quality_mistakes_are_one_line(shop_folder: Path, options: dict[str, Any], error: str):
+    with pytest.raises(ShopstreamError) as raised:
+        run(Options(**{"data": shop_folder} | options), as_json=False)
+    assert str(raised.value).startswith(error)
+
+
+def test_cold_items_count(tmp_path: Path):
+    write_lines(tmp_path, "sessions.csv", HEADER, "s,u,1,view,p", "s,u,2,view,q")
+    write_lines(
+        tmp_path, "test_sessions.csv", HEADER, "t,u,5,view,p", "t,u,6,view,new", "t2,u,7,view,q", "t2,u,8,view,p"
+    )
+    write_lines(tmp_path, "items.csv", "item_id,title", "never,a", "q,b")
+    evaluation = Evaluation.of(Options(tmp_path, quick=True), read_split(tmp_path, repeats=True))
+    assert evaluation.split.train.items == ["p", "q", "new", "never"]
+    row = evaluation.measure("fixed", FixedLists(3, 2, *[-1] * 18), 0, None)
+    assert (row.hr_20, row.mrr_20, row.cold_hr_20, row.cold_share) == (0.5, 0.25, 1, 0.5)
+    assert row.coverage == pytest.approx(1 / 3, abs=1e-6)  # never, of p, q and never
+    assert row.novelty == pytest.approx(math.log2(6), abs=1e-6)  # 1 of 2 + 4
+    assert (row.diversity, row.parameters, row.valid_mrr_20) == (1, {}, None)
+    everything = evaluation.measure("fixed", FixedLists(0, 1, *[-1] * 18), 0, None)
+    assert (everything.coverage, everything.cold_hr_20) == (pytest.approx(2 / 3, abs=1e-6), 0)
+    assert everything.diversity == 0  # p and q were in the same sessions
+
+
+def test_too_few_sessions_are_refused(tmp_path: Path):
+    write_lines(tmp_path, "sessions.csv", HEADER, "s,u,1,view,p", "t,u,2,view,p", "t,u,3,view,p")
+    with pytest.raises(ShopstreamError, match="one of two items or more to test"):
+        read_split(tmp_path, repeats=False)
+    write_lines(tmp_path, "test_sessions.csv", HEADER, "t,u,2,view,p", "t,u,3,view,q")
+    write_lines(tmp_path, "sessions.csv", HEADER, "s,u,1,view,p")
+    for name, error in (
+        ("stan", "too few training sessions to tune on"),
+        ("ours-no-text", "too few to learn a ranker"),
+    ):
+        with pytest.raises(ShopstreamError, match=error):
+            run(Options(tmp_path, only=(name,)), as_json=False)
