@@ -123,7 +123,8 @@ def _tables(bundles: Path, names: Iterable[str]) -> dict[str, pa.Table]:
 def _latest(tables: Iterable[pa.Table], known: Versions) -> tuple[pa.Table, Versions]:
     """Return the latest change of each item, in row order, of those newer than the known ones; and their versions."""
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
-    versions, rows = Versions(), dict[str, int]()
+    versions = Versions()
+    rows = dict[str, int]()
     columns = (table[name].to_pylist() for name in ("item_id", "written", "offset"))
     for row, (item, written, offset) in enumerate(zip(*columns, strict=True)):
         before = versions.get(item) or known.get(item)

@@ -81,9 +81,14 @@ class BundleWatcher(Generic[T]):
         changes: bool = True,
         erase: Callable[[T, ErasureList], None] | None = None,
     ) -> None:
-        self._folder, self._load, self._with_changes, self._erase = folder, load, changes, erase
+        self._folder = folder
+        self._load = load
+        self._with_changes = changes
+        self._erase = erase
         self.status = BundleStatus()
-        self._failed_id, self._failure, self._retry_at = "", "", 0.0
+        self._failed_id = ""
+        self._failure = ""
+        self._retry_at = 0.0
         self._use(open_bundle(folder))
         self._watched = (
             Watched(self._reload),
@@ -106,13 +111,15 @@ class BundleWatcher(Generic[T]):
         return self.used
 
     def _reload(self) -> None:
-        wanted, now = current_id(self._folder), time.monotonic()
+        wanted = current_id(self._folder)
+        now = time.monotonic()
         if wanted == self.status.bundle:
             self._failed_id = ""
             return
         if wanted == self._failed_id and now < self._retry_at:
             raise ShopstreamError(self._failure)
-        self._failed_id, self._retry_at = wanted, now + RETRY_S
+        self._failed_id = wanted
+        self._retry_at = now + RETRY_S
         try:
             self._use(open_bundle(self._folder, wanted))
         except Exception as error:
@@ -124,11 +131,14 @@ class BundleWatcher(Generic[T]):
     def _use(self, bundle: Bundle) -> None:
         """Replace the object by one of this bundle, with all erasures and changes; on an error the old one stays."""
         written_s = int((bundle.path / MANIFEST).stat().st_mtime)
-        used, erasures, changes = self._load(bundle), ErasureFile(self._folder), ChangeReader(self._folder)
+        used = self._load(bundle)
+        erasures = ErasureFile(self._folder)
+        changes = ChangeReader(self._folder)
         self._apply_erasures(used, erasures)
         self._apply_changes(used, changes)
         self.used, self._erasures, self._changes = used, erasures, changes
-        self.status.bundle, self.status.written_s = bundle.id, written_s
+        self.status.bundle = bundle.id
+        self.status.written_s = written_s
 
     def _apply_erasures(self, used: T, erasures: ErasureFile) -> None:
         if self._erase is None:

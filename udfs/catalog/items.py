@@ -45,7 +45,9 @@ class LiveItems:
         if len(vectors) != len(table):
             raise ShopstreamError(f"bundle {bundle.id} has {len(vectors)} vectors for {len(table)} items")
         self.space = bundle.space
-        self.ids, self.titles, self.row_of = list(items.ids), list(items.titles), dict(items.row_of)
+        self.ids = list(items.ids)
+        self.titles = list(items.titles)
+        self.row_of = dict(items.row_of)
         self.in_stock: Bools = items.in_stock.copy()
         self.popularity: Floats = items.popularity.copy()
         self.price: Floats = table["price"].cast(pa.float64()).to_numpy().astype(np.float64)
@@ -93,7 +95,8 @@ class LiveItems:
         leave the items as they were.
         """
         listed = np.array(changes["title"].is_valid(), dtype=bool)
-        removed, changes = changes.filter(pa.array(~listed)), changes.filter(pa.array(listed))
+        removed = changes.filter(pa.array(~listed))
+        changes = changes.filter(pa.array(listed))
         vectors = to_grid(self._vectors_of(changes, encode))
 
         ids, titles = changes["item_id"].to_pylist(), changes["title"].to_pylist()

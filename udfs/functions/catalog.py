@@ -17,7 +17,9 @@ class _ReadItems(ScalarFunction):
     def open(self, function_context: FunctionContext) -> None:
         self._encoder = ItemEncoder(self._options)
         group = function_context.get_metric_group()
-        self._read, self._metrics, self._bundle = ReadMetrics(group), EncoderMetrics(group), BundleMetrics(group)
+        self._read = ReadMetrics(group)
+        self._metrics = EncoderMetrics(group)
+        self._bundle = BundleMetrics(group)
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]") -> pd.DataFrame:
         items = self._encoder.read(keys, values).to_pandas()

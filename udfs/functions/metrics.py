@@ -75,7 +75,8 @@ class EncoderMetrics:
         self._of = EncoderStats()
         group = group.add_group("encoder")
         self._added = CounterDeltas(group, *self.COUNTERS)
-        self._batch_texts, self._batch_us = group.distribution("batch_texts"), group.distribution("batch_us")
+        self._batch_texts = group.distribution("batch_texts")
+        self._batch_us = group.distribution("batch_us")
         group.gauge("load_ms", lambda: round(self._of.load_seconds * 1000))
 
     def update(self, stats: EncoderStats) -> None:

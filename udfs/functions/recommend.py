@@ -25,11 +25,13 @@ class _Recommend(ScalarFunction):
         logging.getLogger("udfs").setLevel(self._options.log_level)
         self._recommender = Recommender(self._options)
         group = function_context.get_metric_group()
-        self._encoder, self._bundle = EncoderMetrics(group), BundleMetrics(group)
+        self._encoder = EncoderMetrics(group)
+        self._bundle = BundleMetrics(group)
         group = group.add_group("recommend")
         self._counters = CounterDeltas(group, "batches", "triggers", "items", "candidates", "rank_us")
         self._us = group.counter("us")
-        self._batch_ms, self._trigger_ms = LatencyHistogram(group, "batch_ms"), LatencyHistogram(group, "trigger_ms")
+        self._batch_ms = LatencyHistogram(group, "batch_ms")
+        self._trigger_ms = LatencyHistogram(group, "trigger_ms")
         self._encoder.update(self._recommender.encoder_stats)
 
     def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -24,7 +24,9 @@ class KeysFile:
     """The keys of a file, read again when it changes; while the file cannot be read, the previous keys serve."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._stamp, self._keys = file, _stamp(file), read_keys(file)
+        self._file = file
+        self._stamp = _stamp(file)
+        self._keys = read_keys(file)
         self._next_check = time.monotonic() + CHECK_S
 
     def latest(self) -> Keys:

@@ -11,7 +11,7 @@ from udfs.bundles.bundle import MANIFEST, Bundle, set_current
 from udfs.bundles.changes import FOLDER, SCHEMA
 from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.manifest import FORMAT, EncoderInfo, FileEntry, Manifest
-from udfs.bundles.watcher import BundleWatcher
+from udfs.bundles.watcher import BundleWatcher, Watched
 from udfs.core.hashing import sha256
 
 
@@ -109,3 +109,16 @@ def test_new_bundle_waits_for_changes(
     assert (watcher.latest().bundle, watcher.status.bundle, watcher.status.reloads) == (old, old, 0)
     assert (watcher.latest().bundle, watcher.status.bundle, watcher.status.reloads) == (new, new, 1)
     assert (watcher.used.titles, watcher.used.erased) == ({"a": "apple"}, [7])
+
+
+def test_each_failure_is_reported_once():
+    outcomes = iter(["broken", "broken", "other", None, "other"])
+
+    def step() -> None:
+        if error := next(outcomes):
+            raise RuntimeError(error)
+
+    watched = Watched(step)
+    assert [(watched.poll(), watched.last_error) for _ in range(5)] == [
+        (True, "broken"), (False, "broken"), (True, "other"), (False, ""), (True, "other")
+    ]  # fmt: skip
