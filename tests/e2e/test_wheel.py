@@ -22,7 +22,8 @@ from udfs.bundles.bundle import open_bundle
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import choose
 
-pytestmark = pytest.mark.e2e
+#: One environment, or broker, for all tests of this file.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")

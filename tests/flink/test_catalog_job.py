@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import as_options, read_all, run_command, send
+from mini_cluster import MiniCluster
+from support import read_all, send
 
 from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.loading import load_settings
@@ -25,12 +26,6 @@ def item(item_id: str, title: str, **more: object) -> tuple[bytes, bytes]:
     return item_id.encode(), json.dumps({"item_id": item_id, "title": title, **more}).encode()
 
 
-def run_job(assignments: list[str]) -> None:
-    """Run the job over what is in the topic and wait for its end."""
-    ran = run_command("submit", "catalog", "--embedded", *as_options([*assignments, "kafka.bounded=true"]), timeout=300)
-    assert ran.code == 0, ran.err
-
-
 def searched(recommender: Recommender, query: str) -> list[str]:
     """The items recommended after a search alone."""
     unknown = [[None]]
@@ -41,7 +36,9 @@ def searched(recommender: Recommender, query: str) -> list[str]:
     return [each["item_id"] for each in json.loads(record)["items"]]
 
 
-def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+def test_items_come_change_and_go(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
     folder = tmp_path / "bundles"
     shutil.copytree(bundles, folder)
     assignments = own(f"bundles={folder}", f"home={tmp_path}")
@@ -61,7 +58,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     send(settings, [item(kept, title_of[kept])], topic)
     bad = [(b"k", b'{"item_id": "other", "title": "t"}'), (b"k", b"\xff"), (b"k", b'{"item_id": "k"}')]
     send(settings, bad, topic, headers=[("trace", b"7")])
-    run_job(assignments)
+    mini_cluster.run("catalog", assignments)
 
     found = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert found.keys() == {"new", "new-2", removed, sold_out, "n", kept}
@@ -90,7 +87,7 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     assert kept in searched(after, title_of[kept])
 
     # A new job goes through the whole topic again, and nothing changes.
-    run_job(assignments)
+    mini_cluster.run("catalog", assignments)
     again = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert again == found
     assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2

@@ -24,7 +24,7 @@ PLANTED, SECRETS = (
 )
 
 
-def test_planted_ids_are_in_nothing_that_comes_out(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
     file, home = tmp_path / "keys", tmp_path / "home"
     file.write_text(f"k1 2026-01-01T00:00:00Z {SECRETS[0]}\nk2 2026-07-01T00:01:00Z {SECRETS[1]}\n")
     keys = read_keys(file)

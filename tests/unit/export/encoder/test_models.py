@@ -51,7 +51,7 @@ def vectors(source: SourceModel, texts: list[str]) -> npt.NDArray[np.float32]:
     return torch.nn.functional.normalize(torch.stack(made)).numpy()
 
 
-def test_what_the_multilingual_model_says_of_itself(multilingual: SourceModel):
+def test_multilingual_model_is_read_as_it_is(multilingual: SourceModel):
     assert (multilingual.layers, multilingual.heads, multilingual.hidden) == (12, 12, 384)
     assert (multilingual.pooling, multilingual.normalize) == ("mean", True)
     assert (multilingual.max_tokens, multilingual.prefix) == (512, "query: ")
@@ -64,7 +64,7 @@ def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Ex
     return export_bundle(options, Console(quiet=True))
 
 
-def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_together(
+def test_multilingual_model_matches_two_languages(
     multilingual: SourceModel, tmp_path: Path
 ):
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
@@ -76,7 +76,7 @@ def test_the_multilingual_model_passes_the_gate_and_ranks_both_languages_togethe
         assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
 
 
-def test_a_model_with_cls_pooling_passes_the_gate_in_every_variant(random: SourceModel, tmp_path: Path):
+def test_cls_pooling_passes_in_every_variant(random: SourceModel, tmp_path: Path):
     done = exported(random, tmp_path, tuple(VARIANTS))
     assert (done.layers, done.fused) == (12, {"attention": 12, "gelu": 12, "layer_norm": 25})
     assert set(done.bundle.manifest.encoder.variants) == set(VARIANTS)
@@ -84,7 +84,7 @@ def test_a_model_with_cls_pooling_passes_the_gate_in_every_variant(random: Sourc
     assert np.allclose(encoder.encode([*TITLES]), vectors(random, [*TITLES]), atol=1e-5)
 
 
-def test_the_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):
+def test_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):
     tokenizer = AutoTokenizer.from_pretrained(str(multilingual.folder))
     assert tokenizer("Hello world").input_ids == [0, 35378, 8999, 2]
     for text in ("蓝色斑点陶瓷马克杯", "كوب خزفي أزرق", "Tasse à café", "30～50 ml"):
@@ -92,20 +92,20 @@ def test_the_multilingual_tokenizer_reads_every_script(multilingual: SourceModel
     assert tokenizer("ＡＢＣ\t①\u0007").input_ids == tokenizer("ABC 1").input_ids
 
 
-def test_what_the_random_model_says_of_itself(random: SourceModel):
+def test_random_model_is_read_as_it_is(random: SourceModel):
     assert (random.layers, random.heads, random.hidden) == (12, 4, 128)
     assert (random.pooling, random.normalize) == ("cls", True)
     assert (random.max_tokens, random.prefix) == (128, "")
 
 
-def test_the_random_model_tells_texts_apart(random: SourceModel):
+def test_random_model_separates_texts(random: SourceModel):
     made = vectors(random, list(TITLES))
     cosines = made @ made.T
     assert cosines[~np.eye(len(TITLES), dtype=bool)].mean() < 0.8
     assert np.isfinite(made).all()
 
 
-def test_the_random_model_is_always_the_same(random: SourceModel, tmp_path: Path):
+def test_random_model_is_always_the_same(random: SourceModel, tmp_path: Path):
     again = models.random_cls_bert(tmp_path / "again")
     for file in (file for file in random.folder.rglob("*") if file.is_file()):
         assert (again / file.relative_to(random.folder)).read_bytes() == file.read_bytes(), file.name
