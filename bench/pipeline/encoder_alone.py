@@ -12,7 +12,7 @@ from bench.pipeline.sessions import Due, Shopper, sessions_of
 from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.ranking.model import open_ranker
 from udfs.ranking.options import RankOptions
 from udfs.ranking.ranker import RankRequest
@@ -37,7 +37,7 @@ def write_batches(file: Path, bundle: Bundle, records: Sequence[tuple[bytes, byt
             dues.append(due)
     dues = dues[:TRIGGERS]
     batches: list[list[str]] = []
-    encoder = Encoder(bundle)
+    encoder = open_encoder(bundle)
 
     def encode(texts: Sequence[str]) -> Any:
         batches.append(list(texts))

@@ -24,7 +24,7 @@ from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
 from udfs.core.arrays import Ints, position_in_group
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
@@ -63,8 +63,8 @@ class Texts:
         if not self._vectors:
             with TemporaryDirectory(prefix="shopstream-texts-") as folder:
                 bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
-                self._encode = CachedEncoder(Encoder(bundle), CACHE).encode
-                reference = Encoder(bundle, EncoderOptions(variant="fp32"))
+                self._encode = CachedEncoder(open_encoder(bundle), CACHE).encode
+                reference = open_encoder(bundle, EncoderOptions(variant="fp32"))
             vectors = reference.encode(catalog["title"].to_pylist())
             self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
         zero = np.zeros_like(next(iter(self._vectors.values())))

@@ -45,7 +45,7 @@ class CandidateGenerator:
         inputs = SourceInputs(bundle, items, past, recommend_seen, k)
         self.items = items
         self._recommend_seen = recommend_seen
-        self._shoppers = ShopperHistory(past, items.room)
+        self._shoppers = ShopperHistory(past, items.capacity)
         self._sources = [source(inputs) for source in all_sources()]
         self.feature_names = tuple(name for source in self._sources for name in source.feature_names)
         self.source_of = {name: source.name for source in self._sources for name in source.feature_names}
@@ -53,7 +53,7 @@ class CandidateGenerator:
         #: At most this many sessions in one context, which bounds memory.
         self.max_sessions = MAX_SESSIONS
         if items.index is None:
-            self.max_sessions = max(1, min(MAX_SESSIONS, SCORE_BUDGET // items.room))
+            self.max_sessions = max(1, min(MAX_SESSIONS, SCORE_BUDGET // items.capacity))
 
     def refresh(self) -> None:
         """Update the sources after the items have changed."""

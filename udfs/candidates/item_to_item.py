@@ -51,8 +51,8 @@ class ItemToItem(CandidateSource[_Entries]):
     order = 20
 
     def __init__(self, inputs: SourceInputs) -> None:
-        matrices = (inputs.bundle.co_visits(), inputs.bundle.beside(), inputs.bundle.follows())
-        rows = [matrix.with_rows(inputs.items.room).offsets for matrix in matrices]
+        matrices = (inputs.bundle.co_visits(), inputs.bundle.near(), inputs.bundle.follows())
+        rows = [matrix.with_rows(inputs.items.capacity).offsets for matrix in matrices]
         before = np.cumsum([0, *(len(matrix.columns) for matrix in matrices)])
         self._offsets = np.array(rows) + before[:-1, None]
         self._columns = np.concatenate([matrix.columns for matrix in matrices])

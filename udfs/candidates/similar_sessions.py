@@ -84,7 +84,7 @@ class SimilarSessions(CandidateSource[_Votes]):
     order = 10
 
     def __init__(self, inputs: SourceInputs) -> None:
-        past, capacity = inputs.past, inputs.items.room
+        past, capacity = inputs.past, inputs.items.capacity
         self._past = past
         lengths = np.diff(past.offsets)
         self._count = len(lengths)

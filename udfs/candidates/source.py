@@ -93,12 +93,12 @@ class SourceInputs:
     @cached_property
     def recent_popularity(self) -> Floats:
         """float64 [capacity]: past interactions, the recent ones counting most."""
-        return self.past.recent(self.items.room)
+        return self.past.recent(self.items.capacity)
 
     @cached_property
     def by_recent_popularity(self) -> Ints:
         """int64 [capacity]: rows of the catalog, the most popular of late first."""
-        return np.asarray(np.lexsort((np.arange(self.items.room), -self.recent_popularity)))
+        return np.asarray(np.lexsort((np.arange(self.items.capacity), -self.recent_popularity)))
 
 
 State = TypeVar("State")

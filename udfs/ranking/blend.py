@@ -40,7 +40,7 @@ class BlendRanker:
         self.candidates = 0  #: pairs of session and item scored so far
         self._options = options
         self._items = items
-        self._co_visits = bundle.co_visits().with_rows(items.room)
+        self._co_visits = bundle.co_visits().with_rows(items.capacity)
         popular = np.log1p(items.popularity)
         popular /= max(popular.max(initial=0.0), 1e-12)
         self._popularity = np.rint(popular * (options.popularity * SCORE_SCALE)).astype(np.float32)

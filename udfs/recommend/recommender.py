@@ -15,7 +15,7 @@ from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem, Recommendation
 from udfs.core.arrays import Scores
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, Stats
+from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.features.compute import compute_features
 from udfs.features.registry import load_modules
 from udfs.ranking.model import open_ranker
@@ -29,24 +29,27 @@ class _Model:
 
     def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
         self.id = bundle.id
-        self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
+        self.encoder = CachedEncoder(open_encoder(bundle, options.encoder), options.encoder.cache)
         self.items = LiveItems(bundle)
         self.ranker = open_ranker(bundle, self.items, options.rank)
         self._bundle = bundle
         self._rank_options = options.rank
         self._erased: ErasureList | None = None
+        self._outgrown = False  # the ranker's arrays are shorter than the items'
 
     def erase(self, erased: ErasureList) -> None:
         """Treat these users as unknown from now on."""
         self._erased = erased
         self.ranker.erase(erased)
 
-    def take_up(self, changes: pa.Table) -> None:
+    def apply_changes(self, changes: pa.Table) -> None:
         """Rank items as changed."""
-        if self.items.apply(changes, self.encoder.encode):  # arrays were replaced by larger ones
+        self._outgrown |= self.items.apply(changes, self.encoder.encode)
+        if self._outgrown:
             self.ranker = open_ranker(self._bundle, self.items, self._rank_options)
             if self._erased is not None:
                 self.ranker.erase(self._erased)
+            self._outgrown = False
         self.ranker.refresh()
 
 
@@ -69,18 +72,18 @@ class Recommender:
         self._max_events = options.max_events
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
-        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), forget=_Model.erase)
+        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), erase=_Model.erase)
         self.stats = RecommenderStats()
 
     @property
-    def encoder_stats(self) -> Stats:
-        """Counters of the encoder of the bundle in use."""
+    def encoder_stats(self) -> EncoderStats:
+        """The counters of the current bundle's encoder."""
         return self._model.used.encoder.stats
 
     @property
-    def followed(self) -> BundleStatus:
-        """Which bundle is in use, and what was reloaded or changed since."""
-        return self._model.followed
+    def bundle_status(self) -> BundleStatus:
+        """The bundle in use, and what was applied to it."""
+        return self._model.status
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
@@ -92,7 +95,7 @@ class Recommender:
         model = self._model.latest()
         sessions = sessions.own().last(self._max_events)
         ranked = self._rank(model, RankRequest(list(user_id), sessions))
-        features_of = compute_features(sessions, model.items.catalogue)
+        features_of = compute_features(sessions, model.items.catalog)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
         return [

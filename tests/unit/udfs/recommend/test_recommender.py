@@ -21,7 +21,7 @@ from udfs.bundles.changes import FOLDER, SCHEMA
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.encoder.encoder import WARM_UP, Encoder
+from udfs.encoder.encoder import WARM_UP, Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.features.registry import FEATURES
 from udfs.recommend.options import RecommendOptions
@@ -154,10 +154,10 @@ def test_a_broken_bundle_is_passed_over_and_said_once(
     with caplog.at_level(logging.ERROR):
         assert [answer(recommender) for _ in range(3)] == [before] * 3
     assert caplog.text.count("staying with bundle") == 1
-    assert recommender.followed.refused == 3
+    assert recommender.bundle_status.refused == 3
     set_current(folder, good)
     assert answer(recommender)["model"] == good
-    assert (recommender.followed.taken_up, recommender.followed.refused) == (1, 3)
+    assert (recommender.bundle_status.reloads, recommender.bundle_status.refused) == (1, 3)
 
 
 def test_items_change_while_a_new_bundle_is_broken(recommender: Recommender, folder: Path):
@@ -190,7 +190,7 @@ def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
     """A model that knows fewer tokens than its tokenizer, and one with a vector that is not finite."""
     bundle = open_bundle(folder)
     options = RecommendOptions(folder, EncoderOptions(variant="fp32", provider="cpu", threads=1))
-    encoder = Encoder(bundle, options.encoder)
+    encoder = open_encoder(bundle, options.encoder)
     token = max(encoder.token_ids(["beige"])[0])
     assert token > max(max(tokens) for tokens in encoder.token_ids(WARM_UP))
     model = onnx.load(bundle.variant_file("fp32"))
