@@ -73,7 +73,7 @@ class _AttributeAffinity(CandidateSource[_Affinity]):
         return _Affinity(context, here, newest, context.age[newest], before)
 
     def _shares(self, context: SessionContext, session: Ints, item: Ints, weight: Floats) -> _Shares:
-        """Return what N items of sessions are of, by their weights; [N] each."""
+        """Return the values that N items of sessions have, by the items' weights. session, item, weight: [N]."""
         code = self._codes()[item]
         index = np.flatnonzero(code >= 0)
         session, code, weight = session[index], code[index], weight[index]

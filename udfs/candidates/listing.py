@@ -107,6 +107,6 @@ class IdNeighbours(CandidateSource[_Slots]):
 
 
 def sort_key(item_id: str) -> bytes:
-    """Return what ids are ordered by: before each number, without its leading zeros, stands how many digits it has."""
+    """Return the key by which ids are ordered: each number has no leading zeros and follows its count of digits."""
     key = _NUMBER.sub(lambda found: f"{len(found[1]):02}{found[1]}", item_id)
     return key.encode("utf-8", "replace")[:KEY_BYTES]

@@ -76,7 +76,7 @@ class Pairs:
         return np.asarray(values / np.repeat(np.where(highest > 0, highest, 1), counts, axis=-1))
 
     def strongest(self, key: Ints, value: Floats, what: Ints) -> Ints:
-        """Return for each pair `what` the entry with its key and the highest value is, the latest on ties; or -1.
+        """Return for each pair the `what` of its entry with the highest value, the latest on ties, int64 [n]; or -1.
 
         key, value, what: [m] of entries, of which a pair may have several. Values are not negative.
         """

@@ -140,7 +140,7 @@ class CandidateSource(ABC, Generic[State]):
         """Compute what the other steps share for a batch of sessions."""
 
     def generate(self, _state: State) -> Ints:
-        """Return keys of pairs worth ranking, int64 [n], in any order and each as often as it comes."""
+        """Return keys of pairs worth ranking, int64 [n], in any order, repeats allowed."""
         return np.empty(0, dtype=np.int64)
 
     @abstractmethod
@@ -164,8 +164,8 @@ def all_sources() -> list[type[CandidateSource[Any]]]:
     A class whose name begins with an underscore is no source, but the base of some.
     """
     found: list[type[CandidateSource[Any]]] = []
-    for each in pkgutil.iter_modules(udfs.candidates.__path__, "udfs.candidates."):
-        module = import_module(each.name)
+    for entry in pkgutil.iter_modules(udfs.candidates.__path__, "udfs.candidates."):
+        module = import_module(entry.name)
         found += [
             value
             for name, value in vars(module).items()

@@ -110,7 +110,7 @@ def test_index_leads_to_the_same_items(learned: Bundle, indexed: Bundle, sofar: 
     exact, found = answers(learned, sofar), answers(indexed, sofar)
     ids = [[{item["item_id"] for item in ranked} for ranked in every] for every in (exact, found)]  # type: ignore[index]
     assert np.mean([len(one & other) / len(one) for one, other in zip(*ids, strict=True)]) > 0.97
-    assert not any("i007" in each for each in ids[1])
+    assert not any("i007" in ranked for ranked in ids[1])
     alone = [answers(indexed, sofar.part(number, number + 1))[0] for number in range(0, len(sofar), 7)]
     assert json.dumps(found[::7]) == json.dumps(alone)
 
