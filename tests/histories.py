@@ -94,4 +94,4 @@ def bundle_of(folder: Path, log: Interactions, **kinds: list[str | None]) -> Can
     items = {"item_id": log.items, "title": log.items, "price": price, "in_stock": [True] * len(log.items)}
     write_past(folder, log, pa.table(items | unknown), np.eye(len(log.items), dtype=np.float32))
     bundle = Bundle(folder, bare_manifest(len(log.items)))
-    return CandidateGenerator(bundle, LiveItems(bundle), repeats=False)
+    return CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=False)

@@ -11,11 +11,10 @@ from udfs.bundles.manifest import FORMAT, EncoderInfo, Manifest
 from udfs.candidates.generator import CandidateGenerator, Candidates
 from udfs.candidates.source import SessionContext
 from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
-from udfs.core.exact import to_grid
 from udfs.encoder.encoder import Vectors
 from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
 from udfs.sessions.columns import Sessions
-from udfs.sessions.signals import item_rows, signals_of
+from udfs.sessions.requests import RankInputs, RankRequest
 
 Encode = Callable[[Sequence[str]], Vectors]
 Progress = Callable[[float], None]
@@ -64,22 +63,24 @@ def sessions_of(log: Interactions) -> Sessions:
     )
 
 
-def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
+def request_of(sofar: Interactions) -> RankRequest:
+    """Return the job's request to rank items for these sessions."""
+    return RankRequest([sofar.users[number] for number in sofar.user], sessions_of(sofar))
+
+
+def candidates(generator: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
     """Return the candidates that the job would generate for these sessions."""
-    return finder.find(query_of(finder, sofar, encode))
+    return generator.generate(context_of(generator, sofar, encode))
 
 
-def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
+def context_of(generator: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
     """Return these sessions as the job's candidate sources would see them."""
-    sessions = sessions_of(sofar)
-    rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, SIGNALS, SIGNAL_DECAY)
-    users = [sofar.users[number] for number in sofar.user]
-    return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
+    request = request_of(sofar)
+    return generator.context(RankInputs.of(request, generator.items, encode, recent=SIGNALS, decay=SIGNAL_DECAY))
 
 
 def sample_groups(
-    finder: CandidateGenerator,
+    generator: CandidateGenerator,
     log: Interactions,
     encode: Encode,
     rng: np.random.Generator,
@@ -99,15 +100,16 @@ def sample_groups(
     if len(events) > count:
         events = np.sort(rng.choice(events, count, replace=False))
     parts: list[Candidates] = []
-    chunk = finder.most_sessions
+    chunk = generator.max_sessions
     for first in range(0, len(events), chunk):
-        parts.append(candidates(finder, prefixes(log, events[first : first + chunk]), encode))
+        parts.append(candidates(generator, prefixes(log, events[first : first + chunk]), encode))
         progress(min(1.0, (first + chunk) / len(events)))
     sizes = [len(part.item) for part in parts]
     position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
     position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
-    features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
+    no_features = np.empty((0, len(generator.feature_names)), np.float32)
+    features = np.concatenate([part.features for part in parts] or [no_features])
     # Candidates and interactions number items alike: by row of the catalog.
     return Groups(features, position, item, item == log.item[events][position], len(events))
 

@@ -10,7 +10,7 @@ from flink_jobs.brokers.clients import sending
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments, files
+from udfs.bundles.changes import change_files, read_changes
 from udfs.catalog.files import read_catalog
 
 
@@ -41,8 +41,8 @@ def remove_items(settings: Settings, item_ids: Iterable[str]) -> None:
 
 def catalog_changes(settings: Settings) -> CatalogChanges:
     """Counts what the catalog job has written next to the bundles."""
-    changes = Segments(settings.bundle_folder).new()
-    sizes = [file.stat().st_size for file in files(settings.bundle_folder / FOLDER)]
+    changes = read_changes(settings.bundle_folder)
+    sizes = [file.stat().st_size for file in change_files(settings.bundle_folder)]
     sold_out = sum(stock is False for stock in changes["in_stock"].to_pylist())
     return CatalogChanges(len(changes), changes["title"].null_count, sold_out, len(sizes), sum(sizes))
 
@@ -51,7 +51,7 @@ def item_titles(settings: Settings) -> dict[str, str]:
     """Returns titles by item id, of the bundle in use and of later changes; raises ShopstreamError without a bundle."""
     items = open_bundle(settings.bundle_folder).items()
     title_of = dict(zip(items.ids, items.titles, strict=True))
-    changes = Segments(settings.bundle_folder).new()
+    changes = read_changes(settings.bundle_folder)
     changed = zip(changes["item_id"].to_pylist(), changes["title"].to_pylist(), strict=True)
     return title_of | {item_id: title for item_id, title in changed if title is not None}
 

@@ -65,7 +65,7 @@ def expected_ids(
     left = limit
     for batch in read_events(file, mapping=mapping, preset=preset):
         rows = batch if left is None else batch.slice(0, left)
-        rows = keys.named(rows) if keys else rows
+        rows = keys.pseudonymize(rows) if keys else rows
         left = None if left is None else left - len(rows)
         parsed = parse_events([value for _, value, _ in event_messages(rows)])
         events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]

@@ -17,7 +17,7 @@ from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.kafka import MAX_RECORD_BYTES
 from flink_jobs.settings.settings import Settings
 from udfs.core.errors import ShopstreamError
-from udfs.privacy.pseudonyms import WITHHELD
+from udfs.privacy.masking import WITHHELD
 
 #: Prefix of the headers that describe the error, as Kafka Connect and our jobs write them.
 ERRORS = "__connect.errors."

@@ -21,7 +21,7 @@ from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.reading import ConsumerRecord, committed_offsets, read_topic
 from flink_jobs.brokers.topics import require_topics, retention_ms
 from flink_jobs.settings.settings import Settings
-from udfs.bundles.forgotten import ErasureList, hashes
+from udfs.bundles.forgotten import ErasureList, shopper_hashes
 from udfs.contracts.privacy import DeleteRequest, PrivacyAcknowledgement
 from udfs.core.arrays import Bools, Ints
 from udfs.core.clock import epoch_ms
@@ -120,7 +120,7 @@ def _handle(
     """Erases the users that these records name; returns an acknowledgement per record."""
     requests = [_read(record) for record in chunk]
     good = [request for request in requests if isinstance(request, DeleteRequest)]
-    names = {request.user_id: keys.every(request.user_id) if keys else [request.user_id] for request in good}
+    names = {request.user_id: keys.aliases(request.user_id) if keys else [request.user_id] for request in good}
     known_as = {user: list(map(shopper_hash, every)) for user, every in names.items()}
     now = _now()
     if good:
@@ -185,13 +185,13 @@ def _now() -> int:
 def sweep(settings: Settings) -> Counter[int]:
     """Removes erased users' rows that may still come into the lake; returns their number by the user's hash."""
     known, now = ErasureList.read(settings.bundle_folder), _now()
-    due = known.swept < known.at + settings.max_state_age_ms()
+    due = known.swept_at < known.at + settings.max_state_age_ms()
     if not due.any():
         return Counter()
     # The first sweep removes all rows, also those with a time in the future.
-    up_to = replace(known, at=np.where(known.swept, known.at, np.iinfo(np.int64).max))
-    rows = remove_rows(settings.lake_folder, up_to.part(due))
-    replace(known, swept=np.where(due, now, known.swept)).write(settings.bundle_folder)
+    up_to = replace(known, at=np.where(known.swept_at, known.at, np.iinfo(np.int64).max))
+    rows = remove_rows(settings.lake_folder, up_to.select(due))
+    replace(known, swept_at=np.where(due, now, known.swept_at)).write(settings.bundle_folder)
     return rows
 
 
@@ -216,7 +216,7 @@ def remove_rows(lake: Path, erased: ErasureList) -> Counter[int]:
 
 def _remove_from(file: Path, time_column: str, erased: ErasureList) -> Counter[int]:
     def erased_rows(batch: pa.RecordBatch) -> tuple[Ints, Bools]:
-        shopper = hashes(batch["user_id"])
+        shopper = shopper_hashes(batch["user_id"])
         return shopper, batch[time_column].to_numpy(zero_copy_only=False) <= erased.at_of(shopper)
 
     rows: Counter[int] = Counter()

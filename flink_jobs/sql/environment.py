@@ -11,7 +11,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 from flink_jobs.settings.flink import BROKERS_PARAMETER, PREFIX_PARAMETER
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import literal
-from udfs.functions.events import mask, parse
+from udfs.functions.events import mask_record, parse
 
 #: With checkpoint.backend=rocksdb. Most keys that a step looks up are absent; a Bloom filter shows that without a read.
 #: Filters and indexes that do not fit in memory are read in parts.
@@ -93,7 +93,7 @@ def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bo
     """Creates the function that reads events, packed or not, and with pseudonyms the one that masks records."""
     table_env.create_temporary_function("parse", parse(settings.privacy.keys_file, packed=packed))
     if settings.privacy.keys_file:
-        table_env.create_temporary_function("mask", mask(settings.privacy.keys_file))
+        table_env.create_temporary_function("mask", mask_record(settings.privacy.keys_file))
 
 
 def create_views(table_env: TableEnvironment, views: Mapping[str, str]) -> None:

@@ -12,8 +12,8 @@ from support import linked_bundles, read_all, send
 from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments
-from udfs.encoder.encoder import Encoder
+from udfs.bundles.changes import FOLDER, read_changes
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.recommend.recommender import Recommender
 from udfs.sessions.columns import Sessions
@@ -58,12 +58,12 @@ def test_items_come_change_and_go(
     send(settings, bad, topic, headers=[("trace", b"7")])
     mini_cluster.run("catalog", assignments)
 
-    found = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    found = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert found.keys() == {"new", "new-2", removed, sold_out, "n", kept}
     assert {name for name, row in found.items() if row["title"] is None} == {removed, "n"}
     assert {row["encoder"] for row in found.values()} == {bundle.space}
     assert (found["new"]["price"], found["new"]["category"], found["new"]["in_stock"]) == (12.5, "Lamps", True)
-    encoder = Encoder(bundle, EncoderOptions(provider="cpu", threads=1))
+    encoder = open_encoder(bundle, EncoderOptions(provider="cpu", threads=1))
     expected = encoder.encode([found["new"]["title"]])[0]
     assert np.frombuffer(found["new"]["vector"], "<f4").tolist() == expected.tolist()
     in_bundle = bundle.item_vectors()[known.row_of[kept]]
@@ -86,7 +86,7 @@ def test_items_come_change_and_go(
 
     # A new job goes through the whole topic again, and nothing changes.
     mini_cluster.run("catalog", assignments)
-    again = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    again = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert again == found
     assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2
     assert searched(Recommender(recommend_options(settings)), "tarnished brass lantern") == searched(

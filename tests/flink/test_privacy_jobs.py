@@ -12,7 +12,7 @@ from support import as_options, read_all, run_command, send
 from flink_jobs.settings.loading import load_settings
 from udfs.lake.files import read
 from udfs.privacy.keys_file import read_keys
-from udfs.privacy.pseudonyms import WITHHELD
+from udfs.privacy.masking import WITHHELD, masked_record
 
 pytestmark = pytest.mark.flink
 
@@ -78,8 +78,8 @@ def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path
     def letters(topic: str) -> list[tuple[bytes | None, bytes | None]]:
         return sorted(((each.key, each.value) for each in read_all(settings, topic)), key=repr)
 
-    assert letters(topics.late) == [keys.letter(*late[0], START)]
-    assert letters(topics.dlq) == sorted((keys.letter(*each, START) for each in bad), key=repr)
+    assert letters(topics.late) == [masked_record(keys, *late[0], START)]
+    assert letters(topics.dlq) == sorted((masked_record(keys, *each, START) for each in bad), key=repr)
     assert [value for _, value in letters(topics.dlq)].count(WITHHELD) == 2
 
     for name, topic in topics.model_dump().items():

@@ -77,7 +77,7 @@ def test_features_are_of_the_last_events_and_all_else_of_the_whole_session(
     start, end = own[0]["event_times"], own[-1]["event_times"]
     columns = [[each] for each in session(own[-MOST:])[4:]]
     last = Sessions.from_arrays([start], [end], [count], *columns)
-    (expected,) = compute_features(last, LiveItems(open_bundle(bundles)).catalogue)
+    (expected,) = compute_features(last, LiveItems(open_bundle(bundles)).catalog)
     record = json.loads(row["record"])
     assert record == {
         "session_id": f"u/{start}", "user_id": "u", "session_start": start, "session_end": end, "features": expected

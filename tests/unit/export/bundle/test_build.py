@@ -18,7 +18,7 @@ from export.encoder.source import open_source
 from export.encoder.variants import VARIANTS
 from udfs.bundles.bundle import current_id, open_bundle
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 
 KINDS = {
@@ -85,7 +85,7 @@ def titles(exported) -> list[str]:
 
 
 def encoder(exported: Exported, variant: str, threads: int = 0) -> Encoder:
-    return Encoder(exported.bundle, EncoderOptions(variant=variant, threads=threads))
+    return open_encoder(exported.bundle, EncoderOptions(variant=variant, threads=threads))
 
 
 def test_bundle_opens_and_is_current(exported):

@@ -3,22 +3,18 @@ from pathlib import Path
 import models
 import numpy as np
 import numpy.typing as npt
-import openvino
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
-from export.encoder import to_onnx
 from export.encoder.source import SourceModel, open_source
 from export.encoder.variants import VARIANTS
-from udfs.encoder.encoder import Encoder
-from udfs.encoder.loading import load
-from udfs.encoder.openvino import _for_short_texts
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 
 TITLES = {
@@ -72,7 +68,7 @@ def test_multilingual_model_matches_two_languages(multilingual: SourceModel, tmp
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
     assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
     for variant, provider in (("fp32", "cpu"), ("int8", "cpu"), ("fp32", "openvino"), ("int8", "openvino")):
-        encoder = Encoder(done.bundle, EncoderOptions(variant=variant, provider=provider))
+        encoder = open_encoder(done.bundle, EncoderOptions(variant=variant, provider=provider))
         cosines = encoder.encode([*TITLES.keys()]) @ encoder.encode([*TITLES.values()]).T
         assert np.array_equal(cosines.argmax(axis=0), range(len(TITLES)))
         assert np.array_equal(cosines.argmax(axis=1), range(len(TITLES)))
@@ -82,7 +78,7 @@ def test_cls_pooling_passes_in_every_variant(random: SourceModel, tmp_path: Path
     done = exported(random, tmp_path, tuple(VARIANTS))
     assert (done.layers, done.fused) == (12, {"attention": 12, "gelu": 12, "layer_norm": 25})
     assert set(done.bundle.manifest.encoder.variants) == set(VARIANTS)
-    encoder = Encoder(done.bundle, EncoderOptions(variant="fp32", provider="cpu"))
+    encoder = open_encoder(done.bundle, EncoderOptions(variant="fp32", provider="cpu"))
     assert np.allclose(encoder.encode([*TITLES]), vectors(random, [*TITLES]), atol=1e-5)
 
 
@@ -111,23 +107,3 @@ def test_random_model_is_always_the_same(random: SourceModel, tmp_path: Path):
     again = models.random_cls_bert(tmp_path / "again")
     for file in (file for file in random.folder.rglob("*") if file.is_file()):
         assert (again / file.relative_to(random.folder)).read_bytes() == file.read_bytes(), file.name
-
-
-@pytest.mark.filterwarnings("ignore")  # of the exporter's age
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
-def test_short_text_form_fits_each_model(kind: str):
-    sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = AutoConfig.for_model(kind, **sizes, intermediate_size=64)
-    model = AutoModel.from_config(config, attn_implementation="eager").eval()
-    ids = np.random.default_rng(0).integers(5, 100, (4, 7))
-    with to_onnx.exported(model) as file:
-        short = _for_short_texts(openvino.Core().read_model(file))
-        found = [
-            load(file, f"{kind} on {provider}", "fp32", provider, EncoderOptions(threads=1)).run(ids, np.ones_like(ids))
-            for provider in ("cpu", "openvino")
-        ]
-    assert "attention_mask" not in {node.any_name for node in short.inputs}
-    products = [node for node in short.get_ordered_ops() if node.get_type_name() == "MatMul"]
-    turned = [node for node in products if node.input_value(1).get_node().get_type_name() == "Transpose"]
-    assert sum(node.get_attributes()["transpose_b"] for node in turned) == 2  # layers
-    assert np.allclose(*found, atol=1e-5)

@@ -17,7 +17,7 @@ def test_report_has_chart_and_same_bytes(tmp_path: Path):
     assert written[0] == written[1]
     page, chart = written[0]
     assert "](<ranker.svg>)" in page
-    assert all(f"| {name} |" in page for name in trained().info.columns)
+    assert all(f"| {name} |" in page for name in trained().info.feature_names)
     assert f"| mrr_20 | {trained().info.quality['mrr_20']:g} |" in page
     assert all(name in chart for name, _ in most_important(trained())[:SHOWN])
     assert f"trees: {max(trained().mrr.values()):.4f}" in chart

@@ -14,18 +14,18 @@ def test_prefixes_are_what_the_job_sees(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """An item met twice stays twice in a prefix; without repeats it is asked for once."""
     seen: list[list[int]] = []
 
-    def spy(finder: CandidateGenerator, sofar: Interactions, encode: object) -> object:
+    def spy(generator: CandidateGenerator, sofar: Interactions, encode: object) -> object:
         seen.extend(
             sofar.item[first:last].tolist() for first, last in zip(sofar.offsets, sofar.offsets[1:], strict=False)
         )
-        return candidates(finder, sofar, encode)  # type: ignore[arg-type]
+        return candidates(generator, sofar, encode)  # type: ignore[arg-type]
 
     monkeypatch.setattr(positions, "candidates", spy)
-    finder = bundle_of(tmp_path, tiny(("u", "abc")))
+    generator = bundle_of(tmp_path, tiny(("u", "abc")))
     log = tiny(("u", "abac"))
     vectors = np.eye(6, dtype=np.float32)
     sample_groups(
-        finder,
+        generator,
         log,
         lambda texts: vectors[[ord(t) - 97 for t in texts]],
         np.random.default_rng(0),

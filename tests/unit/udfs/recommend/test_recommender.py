@@ -21,7 +21,7 @@ from udfs.bundles.changes import FOLDER, SCHEMA
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.encoder.encoder import WARM_UP, Encoder
+from udfs.encoder.encoder import WARM_UP, Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.features.registry import FEATURES
 from udfs.recommend.options import RecommendOptions
@@ -56,18 +56,18 @@ def answer(
 def answers(
     recommender: Recommender, triggers: Sequence[tuple[str, str | None, str]], user: str = "u"
 ) -> list[dict[str, Any]]:
-    """To triggers of one batch, each by its type, item and query, and of a session of its own."""
+    """Answers to triggers of one batch: a type, item and query each, and a session of its own."""
     count = len(triggers)
     unknown = [np.array([np.nan])] * count
     kinds, items, texts = ([np.array([value], object) for value in column] for column in zip(*triggers, strict=True))
     sessions = Sessions.from_arrays(
         [5] * count, [5] * count, [1] * count, [np.array([5])] * count, kinds, items, texts, *[unknown] * 4
     )
-    values = recommender.recommend([user] * count, [f"e{place}" for place in range(count)], [5] * count, sessions)
+    values = recommender.recommend([user] * count, [f"e{index}" for index in range(count)], [5] * count, sessions)
     return [json.loads(value) for value in values]
 
 
-def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
+def test_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     found = answer(recommender)
     assert found["recommendation_id"] == "u/e0"
     assert found["session_id"] == "u/5"
@@ -77,33 +77,33 @@ def test_an_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert len(found["items"]) == 10
 
 
-def test_forgotten_shoppers_become_strangers_without_a_restart(recommender: Recommender, folder: Path, shop: Path):
+def test_erased_users_become_unknown_without_restart(recommender: Recommender, folder: Path, shop: Path):
     def items(user: str) -> object:
         return answer(recommender, user=user)["items"]
 
     lines = (shop / "sessions.jsonl").read_text().splitlines()
     users = dict.fromkeys(json.loads(line)["user_id"] for line in lines)
-    stranger = items("nobody")
-    user = next(user for user in users if items(user) != stranger)
+    unknown = items("nobody")
+    user = next(user for user in users if items(user) != unknown)
     ErasureList.read(folder).with_more([shopper_hash(user)], 2**62).write(folder)
-    assert items(user) == stranger
+    assert items(user) == unknown
     set_current(folder, another_bundle(folder))
     assert items(user) == items("nobody")
 
 
-def test_features_know_the_bundles_items(recommender: Recommender, folder: Path):
+def test_features_use_the_bundles_items(recommender: Recommender, folder: Path):
     items = open_bundle(folder).items()
     found = answer(recommender, "view", items.ids[3])["session"]
     assert found["centre_cosine"] == pytest.approx(1)
     assert found["centre_spread"] == pytest.approx(0, abs=1e-12)
     assert found["distinct_categories"] == found["distinct_brands"] == found["top_category_share"] == 1
     assert found["category_entropy"] == 0
-    elsewhere = answer(recommender, "view", "unheard of")["session"]
+    elsewhere = answer(recommender, "view", "unknown")["session"]
     assert elsewhere["distinct_categories"] == 0
     assert elsewhere["centre_cosine"] is None
 
 
-def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_own_features_come_with_the_setting(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(FEATURES, "twice", None)  # removed again after the test
     del FEATURES["twice"]
@@ -119,7 +119,7 @@ def test_features_of_ones_own_come_with_the_setting(bundles: Path, tmp_path: Pat
         Recommender(missing)
 
 
-def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, folder: Path):
+def test_new_bundle_is_loaded_without_restart(recommender: Recommender, folder: Path):
     answer(recommender)
     new = another_bundle(folder)
     assert answer(recommender)["model"] != new
@@ -133,7 +133,7 @@ def test_a_new_bundle_is_taken_up_without_a_restart(recommender: Recommender, fo
     "broken",
     ["items.parquet", "manifest.json", "no manifest", "no folder", "encoder/int8.onnx", "../elsewhere", "", "\xff\0"],
 )
-def test_a_broken_bundle_is_passed_over_and_said_once(
+def test_broken_bundle_is_skipped_and_logged_once(
     recommender: Recommender, folder: Path, caplog: pytest.LogCaptureFixture, broken: str
 ):
     before = answer(recommender)
@@ -154,13 +154,13 @@ def test_a_broken_bundle_is_passed_over_and_said_once(
     with caplog.at_level(logging.ERROR):
         assert [answer(recommender) for _ in range(3)] == [before] * 3
     assert caplog.text.count("staying with bundle") == 1
-    assert recommender.followed.refused == 3
+    assert recommender.bundle_status.refused == 3
     set_current(folder, good)
     assert answer(recommender)["model"] == good
-    assert (recommender.followed.taken_up, recommender.followed.refused) == (1, 3)
+    assert (recommender.bundle_status.reloads, recommender.bundle_status.refused) == (1, 3)
 
 
-def test_items_change_while_a_new_bundle_is_broken(recommender: Recommender, folder: Path):
+def test_items_change_while_a_bundle_is_broken(recommender: Recommender, folder: Path):
     first = answer(recommender)["items"][0]["item_id"]
     (folder / CURRENT).write_text("broken")
     (folder / FOLDER).mkdir()
@@ -179,22 +179,20 @@ def test_no_batch_mixes_two_bundles(recommender: Recommender, folder: Path, monk
 
     monkeypatch.setattr(Encoder, "encode", encode_as_current_changes)
     batch = [("search", None, f"mug {number}") for number in range(300)]
-    assert {each["model"] for each in answers(recommender, batch)} == {old}
-    assert {each["model"] for each in answers(recommender, batch)} == {new}
+    assert {record["model"] for record in answers(recommender, batch)} == {old}
+    assert {record["model"] for record in answers(recommender, batch)} == {new}
 
 
 @pytest.mark.parametrize("fault", ["no row for its token", "not a number"])
-def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
-    folder: Path, fault: str, caplog: pytest.LogCaptureFixture
-):
-    """A model that knows fewer tokens than its tokenizer, and one with a vector that is not finite."""
+def test_failing_text_leaves_the_batch_whole(folder: Path, fault: str, caplog: pytest.LogCaptureFixture):
+    """A model with fewer tokens than its tokenizer, and one with a vector that is not finite."""
     bundle = open_bundle(folder)
     options = RecommendOptions(folder, EncoderOptions(variant="fp32", provider="cpu", threads=1))
-    encoder = Encoder(bundle, options.encoder)
+    encoder = open_encoder(bundle, options.encoder)
     token = max(encoder.token_ids(["beige"])[0])
     assert token > max(max(tokens) for tokens in encoder.token_ids(WARM_UP))
     model = onnx.load(bundle.variant_file("fp32"))
-    embeddings = max(model.graph.initializer, key=lambda each: math.prod(each.dims))  # of words, the largest by far
+    embeddings = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims))  # of words, the largest by far
     table = numpy_helper.to_array(embeddings).copy()
     if fault == "not a number":
         table[token] = np.nan
@@ -206,17 +204,15 @@ def test_a_text_that_the_model_fails_on_leaves_the_batch_whole(
     set_current(folder, another_bundle(folder, model.SerializeToString(), variant="fp32"))
     recommender = Recommender(options)
     found = answers(recommender, batch)
-    assert recommender.encoder_stats.failed == 1  # once for each text: what came of it is kept
+    assert recommender.encoder_stats.failed == 1  # once per text: the result is kept
     assert caplog.text.count("has no vector") == 1
-    for place, (before, after) in enumerate(zip(whole, found, strict=True)):
+    for index, (before, after) in enumerate(zip(whole, found, strict=True)):
         assert after.pop("model") != before.pop("model")
         assert len(after["items"]) == 10
-        assert (after == before) == (place % 3 != 1)
+        assert (after == before) == (index % 3 != 1)
 
 
-def test_a_bundle_that_was_mended_is_taken_up_later(
-    recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_repaired_bundle_is_loaded_on_retry(recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("udfs.bundles.watcher.RETRY_S", 0.0)
     new = another_bundle(folder)
     (folder / new).rename(folder / "on its way")

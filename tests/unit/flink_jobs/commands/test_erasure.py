@@ -1,6 +1,5 @@
-"""Shoppers who are forgotten: by the lake, by files of events and by the list itself."""
+"""Erased users in the lake."""
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,20 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flink_jobs.commands.lake import check_lake
 from flink_jobs.commands.privacy import remove_rows, sweep
 from flink_jobs.settings.loading import load_settings
-from udfs.bundles.forgotten import FILE, NEVER, ErasureFile, ErasureList, hashes
+from udfs.bundles.forgotten import FILE, ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS, read_events
 from udfs.lake.files import read as lake_read
 from udfs.lake.schema import ID_OF, TABLES, TIME_OF
-from udfs.privacy.filtering import without_erased
-from udfs.privacy.pseudonyms import Key, Keys
 
 DAY = 86_400_000
 START = 1_700_000_000_000 // DAY * DAY
@@ -32,67 +26,8 @@ NOBODY = ErasureList.read(Path("no-such-folder"))
 MOST = np.iinfo(np.int64).max
 
 
-def named(at: int, *users: str) -> ErasureList:
+def erase(at: int, *users: str) -> ErasureList:
     return NOBODY.with_more(map(shopper_hash, users), at)
-
-
-@given(st.lists(st.tuples(st.lists(st.integers(-3, 3), max_size=4), st.integers(0, 9)), max_size=5))
-def test_the_latest_time_of_each_is_known(rounds: list[tuple[list[int], int]]):
-    known, expected = NOBODY, dict[int, int]()
-    for shoppers, at in rounds:
-        known = known.with_more(shoppers, at)
-        expected |= dict.fromkeys(shoppers, at)
-    asked = np.arange(-5, 6)
-    assert known.at_of(asked).tolist() == [expected.get(number, NEVER) for number in asked.tolist()]
-    assert known.shopper.tolist() == sorted(expected)
-    assert not known.swept.any()
-
-
-def test_the_file_is_replaced_whole_and_read_as_it_changes(tmp_path: Path):
-    follower = ErasureFile(tmp_path)
-    assert follower.new() is None
-    known = named(5, "u", "v")
-    known.write(tmp_path)
-    found = follower.new()
-    assert found is not None
-    assert [column.tolist() for column in (found.shopper, found.at, found.swept)] == [
-        sorted(map(shopper_hash, "uv")), [5, 5], [0, 0]
-    ]  # fmt: skip
-    assert follower.new() is None
-    known.with_more([1], 6).write(tmp_path)
-    assert follower.new() is not None
-    assert [file.name for file in tmp_path.iterdir()] == [FILE]
-    (tmp_path / FILE).write_bytes(b"broken")
-    with pytest.raises(ShopstreamError, match=r"forgotten\.parquet cannot be read"):
-        follower.new()
-
-
-def test_ids_are_hashed_as_bundles_do():
-    assert hashes(pa.array(["u", "v", "u"])).tolist() == [shopper_hash(user) for user in "uvu"]
-    assert hashes(pa.array([], pa.string())).tolist() == []
-
-
-def test_files_are_used_without_what_is_forgotten(tmp_path: Path):
-    keys = Keys([Key("k1", 0, b"1" * 32), Key("k2", 50, b"2" * 32)])
-    rows = [("u", 40), ("u", 60), ("v", 40), ("u", 101), (keys.pseudonyms(["u"], [60])[0], 70)]
-    file = tmp_path / "events.jsonl"
-    fields = [
-        {"event_id": str(place), "event_type": "view", "user_id": user, "event_time": time, "item_id": "i"}
-        for place, (user, time) in enumerate(rows)
-    ]
-    file.write_text("\n".join(map(json.dumps, fields)))
-
-    def left(keys: Keys | None, forgotten: ErasureList) -> list[str]:
-        table = pa.Table.from_batches(without_erased(read_events(file), keys, forgotten), EVENTS)
-        return list(table["event_id"].to_pylist())
-
-    assert left(None, NOBODY) == left(keys, NOBODY) == list("01234")
-    assert left(None, named(100, "u")) == list("234")
-    assert left(keys, named(100, *keys.every("u"))) == list("23")
-    assert left(keys, named(60, *keys.every("u"))) == list("234")
-
-
-# --- the lake ---------------------------------------------------------------------------------------------------------
 
 
 def rows_of(table: str, *rows: tuple[str, int]) -> pa.Table:
@@ -128,9 +63,9 @@ def stamps(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_ino for file in folder.rglob("*") if file.is_file()}
 
 
-def test_rows_go_and_all_else_stays(folder: Path):
+def test_erased_rows_are_removed(folder: Path):
     before = stamps(folder)
-    removed = remove_rows(folder, named(MOST, "u", "x"))
+    removed = remove_rows(folder, erase(MOST, "u", "x"))
     assert removed == {shopper_hash("u"): 8}
     for table in TABLES:
         found = lake_read(folder, table)
@@ -144,18 +79,18 @@ def test_rows_go_and_all_else_stays(folder: Path):
         "from_the_future"
     ].to_pylist() == [f"v {START + 1}", f"w {START + 2}", f"v {START + 4}"]
     assert check_lake(folder).wrong == []
-    assert remove_rows(folder, named(MOST, "u", "x")) == {}
+    assert remove_rows(folder, erase(MOST, "u", "x")) == {}
     assert stamps(folder) == after
 
 
-def test_rows_from_after_their_time_stay(folder: Path):
-    assert remove_rows(folder, named(START + 3, "u")) == {shopper_hash("u"): 4}
+def test_later_rows_are_kept(folder: Path):
+    assert remove_rows(folder, erase(START + 3, "u")) == {shopper_hash("u"): 4}
     found = lake_read(folder, "events")
     mine = found.filter(pc.equal(found["user_id"], "u"))
     assert sorted(mine["event_time"].to_pylist()) == [START + DAY, START + DAY + 1]
 
 
-def test_who_reads_meanwhile_finds_whole_files(tmp_path: Path):
+def test_concurrent_readers_see_whole_files(tmp_path: Path):
     users = [f"u{number}" for number in range(30)]
     for part in range(5):
         put(tmp_path, "events", f"part-{part}", *((user, START) for user in [*users, "w"]))
@@ -168,13 +103,13 @@ def test_who_reads_meanwhile_finds_whole_files(tmp_path: Path):
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
         for user in users:
-            assert remove_rows(tmp_path, named(MOST, user)) == {shopper_hash(user): 5}
+            assert remove_rows(tmp_path, erase(MOST, user)) == {shopper_hash(user): 5}
         done.set()
         reading.result()
     assert set(found) == {5}
 
 
-def test_a_removal_that_fails_leaves_the_file_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_removal_keeps_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch):
     before = stamps(folder)
 
     def broken(*_: Any) -> None:
@@ -182,21 +117,21 @@ def test_a_removal_that_fails_leaves_the_file_as_it_was(folder: Path, monkeypatc
 
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", broken)
     with pytest.raises(ShopstreamError, match="part-0: no space left"):
-        remove_rows(folder, named(MOST, "u"))
+        remove_rows(folder, erase(MOST, "u"))
     assert stamps(folder) == before
 
 
-def test_the_lake_is_swept_again_when_state_has_run_out(folder: Path):
+def test_lake_is_swept_after_state_expires(folder: Path):
     bundles = folder / "bundles"
     settings = load_settings(None, [f"lake.folder={folder}", f"bundles={bundles}"])
     assert sweep(settings) == {}
     at = START + DAY // 2
-    named(at, "u").write(bundles)
+    erase(at, "u").write(bundles)
     # The first time all there is goes, even by a clock that is ahead.
     put(folder, "events", "ahead", ("u", at + 3650 * DAY))
     assert sweep(settings) == {shopper_hash("u"): 9}
-    swept = ErasureList.read(bundles).swept[0]
-    assert swept > at + settings.max_state_age_ms()
+    swept_at = ErasureList.read(bundles).swept_at[0]
+    assert swept_at > at + settings.max_state_age_ms()
     put(folder, "events", "closed-late", ("u", at - 1))
     assert sweep(settings) == {}  # it is done with
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,11 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.manifest import EncoderInfo, Manifest
 from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem
-from udfs.core.arrays import top_k_rows
-from udfs.core.exact import SCORE_SCALE, VECTOR_SCALE, to_grid
+from udfs.core.exact import SCORE_SCALE
 from udfs.ranking.blend import BlendRanker
 from udfs.ranking.options import RankOptions
+from udfs.ranking.ranker import RankRequest
 from udfs.sessions.columns import Sessions
-from udfs.sessions.signals import Signals, item_rows, signals_of
 
 DIMENSIONS = 384
 
@@ -66,29 +66,35 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, np.ndarray]:
     return make_bundle(folder, vectors, pairs, popularity, sold_out=7), vectors
 
 
-def signals(*sessions: list[int]) -> Signals:
-    flat = [item for items in sessions for item in items]
-    return Signals(
-        session=np.repeat(np.arange(len(sessions)), [len(items) for items in sessions]),
-        weight=np.array([1024 - 100 * place for items in sessions for place in range(len(items))]),
-        item=np.array(flat, dtype=np.int64),
-        text=[f"title {item}" for item in flat],
+def request_of(*sessions: list[int]) -> RankRequest:
+    """One request per session of views; a session without items is one impression."""
+    items = [[f"i{item}" for item in session] or ["i0"] for session in sessions]
+    types = [["view"] * len(session) or ["impression"] for session in sessions]
+    times = [np.arange(len(session)) for session in items]
+    unknown = [[np.full(len(session), np.nan) for session in items]] * 4
+    none = [np.full(len(session), None) for session in items]
+    starts = [0] * len(sessions)
+    counts = [len(session) for session in items]
+    return RankRequest(
+        ["nobody"] * len(sessions), Sessions.from_arrays(starts, starts, counts, times, types, items, none, *unknown)
     )
 
 
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
     bundle, vectors = shop
-    given = signals(*sessions)
-    return BlendRanker(bundle, LiveItems(bundle), options).rank(
-        len(sessions), given, vectors[given.item].astype(np.float32), (given.session, given.item)
-    )
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        rows = [int(text.removeprefix("title ")) for text in texts]
+        return vectors[rows].astype(np.float32).reshape(-1, DIMENSIONS)
+
+    return BlendRanker(bundle, LiveItems(bundle), options).rank(request_of(*sessions), encode)
 
 
-def test_scores_are_those_of_the_formula(shop: tuple[Bundle, np.ndarray]):
+def test_scores_follow_the_formula(shop: tuple[Bundle, np.ndarray]):
     bundle, vectors = shop
     options = RankOptions(k=60)
     items = [3, 11, 40]
-    weight = np.array([1024, 924, 824])
+    weight = np.rint(1024 * 0.8 ** np.array([2, 1, 0]))
     centre = weight @ vectors[items]
     cosine = vectors @ (centre / np.linalg.norm(centre))
     co_visits = bundle.co_visits()
@@ -102,7 +108,7 @@ def test_scores_are_those_of_the_formula(shop: tuple[Bundle, np.ndarray]):
         assert item.score == pytest.approx(expected[int(item.item_id[1:])], abs=5e-4)
 
 
-def test_reasons_add_up_to_the_score_and_name_the_sessions_own_things(shop: tuple[Bundle, np.ndarray]):
+def test_reasons_add_up_and_quote_the_session(shop: tuple[Bundle, np.ndarray]):
     for item in ranked(shop, RankOptions(), [3, 11, 40])[0]:
         assert round(sum(reason.weight for reason in item.reasons) * SCORE_SCALE) == round(item.score * SCORE_SCALE)
         assert [reason.weight for reason in item.reasons] == sorted((r.weight for r in item.reasons), reverse=True)
@@ -110,7 +116,7 @@ def test_reasons_add_up_to_the_score_and_name_the_sessions_own_things(shop: tupl
             assert reason.because in ("title 3", "title 11", "title 40") or reason.source == "popularity"
 
 
-def test_a_co_visit_names_the_item_that_brought_it(tmp_path: Path):
+def test_co_visits_name_their_item(tmp_path: Path):
     vectors = unit(np.random.default_rng(2), 4)
     bundle = make_bundle(tmp_path, vectors, {(0, 3): 0.2, (1, 3): 0.9}, [0.0] * 4, sold_out=2)
     (row,) = ranked((bundle, vectors), RankOptions(content=0.0), [0, 1])
@@ -129,20 +135,15 @@ def test_sold_out_and_seen_items_are_left_out(shop: tuple[Bundle, np.ndarray]):
 def test_only_interactions_make_an_item_seen(shop: tuple[Bundle, np.ndarray], kind: str, seen: bool):
     bundle, vectors = shop
     sessions = Sessions.from_arrays([0], [0], [1], [[0]], [[kind]], [["i3"]], [["q"]], *[[[np.nan]]] * 4)
-    (answer,) = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60)).answer(
-        ["u"], sessions, lambda texts: vectors[[3] * len(texts)].astype(np.float32)
-    )
+    request = RankRequest(["u"], sessions)
+    ranker = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60))
+    (answer,) = ranker.rank(request, lambda texts: vectors[[3] * len(texts)].astype(np.float32))
     assert ("i3" in {item.item_id for item in answer}) != seen
 
 
-def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np.ndarray]):
-    bundle, _ = shop
-    nothing = Signals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
-    none = np.empty(0, np.int64)
-    (row,) = BlendRanker(bundle, LiveItems(bundle), RankOptions()).rank(
-        1, nothing, np.empty((0, DIMENSIONS), np.float32), (none, none)
-    )
-    popularity = bundle.items().popularity
+def test_sessions_without_signals_get_popular_items(shop: tuple[Bundle, np.ndarray]):
+    (row,) = ranked(shop, RankOptions(), [])
+    popularity = shop[0].items().popularity
     assert [item.rank for item in row] == list(range(1, 11))
     assert popularity[int(row[0].item_id[1:])] == popularity.max()
     assert {reason.source for item in row for reason in item.reasons} == {"popularity"}
@@ -150,9 +151,7 @@ def test_a_session_that_says_nothing_gets_what_is_popular(shop: tuple[Bundle, np
 
 @settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 59), min_size=0, max_size=12), min_size=1, max_size=8), st.integers(1, 20))
-def test_an_answer_does_not_depend_on_the_sessions_beside_it(
-    shop: tuple[Bundle, np.ndarray], sessions: list[list[int]], k: int
-):
+def test_answers_do_not_depend_on_the_batch(shop: tuple[Bundle, np.ndarray], sessions: list[list[int]], k: int):
     options = RankOptions(k=k)
     together = ranked(shop, options, *sessions)
     assert ranked(shop, options, *sessions) == together
@@ -164,49 +163,3 @@ def test_an_answer_does_not_depend_on_the_sessions_beside_it(
         assert not ids & {f"i{item}" for item in (*items, 7)}  # seen, or sold out
         scores = [item.score for item in answer]
         assert scores == sorted(scores, reverse=True)
-
-
-def test_grid_products_are_exact_in_float32():
-    rng = np.random.default_rng(3)
-    worst = np.zeros((2, DIMENSIONS))
-    worst[:, 0] = 1.0  # all of the norm in one component
-    grid = to_grid(np.vstack([unit(rng, 300), np.full((1, DIMENSIONS), DIMENSIONS**-0.5), worst]))
-    exact = grid.astype(np.int64) @ grid.astype(np.int64).T
-    assert np.array_equal((grid @ grid.T).astype(np.int64), exact)
-    assert exact.max() <= 2**24
-    cosine = grid.astype(np.float64) @ grid.T.astype(np.float64) / VECTOR_SCALE**2
-    true = np.vstack([unit(np.random.default_rng(3), 300)])
-    assert np.abs(cosine[:300, :300] - true @ true.T).max() < 1e-3
-
-
-@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6), st.integers(1, 7))
-def test_best_is_a_full_sort_cut_at_k(rows: list[list[int]], k: int):
-    score = np.array(rows, dtype=np.float64)
-    score[score == -3] = -np.inf
-    row, column = top_k_rows(score, k)
-    for number, values in enumerate(score):
-        order = sorted(range(5), key=lambda place: (-values[place], place))
-        assert column[row == number].tolist() == [place for place in order if np.isfinite(values[place])][:k]
-
-
-def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
-    def nan() -> list[np.ndarray]:
-        return [np.full(len(types), np.nan)]
-
-    return Sessions.from_arrays(
-        [0], [0], [len(types)], [np.arange(len(types))], [np.array(types, object)],
-        [np.array(items, object)], [np.array(queries, object)], nan(), nan(), nan(), nan(),
-    )  # fmt: skip
-
-
-def test_signals_are_the_recent_titles_and_queries(shop: tuple[Bundle, np.ndarray]):
-    items, options = shop[0].items(), RankOptions(recent=3, decay=0.5)
-    sessions = event_columns(
-        ["view", "click", "impression", "view", "search", "add_to_cart"],
-        ["i1", "i2", "i3", "unheard of", None, "i5"],
-        [None, None, None, None, "blue mug", None],
-    )
-    signals = signals_of(sessions, item_rows(sessions, items.row_of), items.titles, options.recent, options.decay)
-    assert signals.text == ["title 2", "blue mug", "title 5"]
-    assert signals.item.tolist() == [2, -1, 5]
-    assert signals.weight.tolist() == [256, 768, 2048]
