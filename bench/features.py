@@ -25,7 +25,7 @@ from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import concat_ranges, position_in_group
 from udfs.core.exact import to_grid
-from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.columns import EVENT_COLUMNS, PACKED
 from udfs.events.parsing import parse_events
 from udfs.features.activity import PLURAL
 from udfs.features.compute import compute_columns
@@ -137,9 +137,7 @@ def as_sessions(frame: pd.DataFrame) -> Sessions:
     def arrays(name: str) -> list[Any]:
         return np.split(frame[name].to_numpy(), cuts)
 
-    names = ["event_time", "event_type", "item_id", "query", "price", "quantity", "rating", "dwell_ms"]
-    names += ["event_id", "device", "timezone", "returning", "locale"]
-    return Sessions.from_arrays(whole["min"], whole["max"], whole["size"], *(arrays(name) for name in names))
+    return Sessions.from_arrays(whole["min"], whole["max"], whole["size"], **{name: arrays(name) for name in PACKED})
 
 
 def must_agree(ours: dict[str, Any], theirs: pd.DataFrame) -> None:

@@ -18,14 +18,16 @@ from flink_jobs.sql.ddl import literal
 from flink_jobs.sql.environment import flink_configuration
 from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
 from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
-from udfs.events.columns import PACKED, PROPERTIES
+from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES
+from udfs.events.columns import PACKED
 from udfs.recommend.options import RecommendOptions
 
 #: Epoch ms of an event_time: a number, or RFC 3339 in UTC with milliseconds; the simulated shop writes both.
 FLOOR_TIME = """COALESCE(TRY_CAST(event_time AS BIGINT),
   1000 * UNIX_TIMESTAMP(OVERLAY(SUBSTRING(event_time, 1, 19) PLACING ' ' FROM 11 FOR 1))
   + TRY_CAST(SUBSTRING(event_time, 21, 3) AS BIGINT))"""
-#: The recommendation id that our job gives, as SQL. `identity` writes it for itself, since its function is pickled.
+#: The recommendation id that our job gives (udfs.contracts.rankings.answer_id), as SQL, for ids without a slash: the
+#: simulated shop has no others. `identity` writes it for itself, since its function is pickled.
 ID_SQL = "user_id || '/' || event_id"
 
 
@@ -43,9 +45,10 @@ def floor(settings: Settings) -> StatementSet:
     configuration = flink_configuration(settings, "shopstream-floor")
     environment = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration)
     table_env = TableEnvironment.create(environment.build())
+    types = {field.name: field.sql for field in EVENT_FIELDS if not field.in_properties} | {"event_time": "STRING"}
+    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
     table_env.execute_sql(f"""CREATE TEMPORARY TABLE clickstream (
-  event_id STRING, event_type STRING, user_id STRING, event_time STRING, item_id STRING, query STRING, price DOUBLE,
-  quantity BIGINT, rating DOUBLE, dwell_ms BIGINT, properties MAP<STRING, STRING>, arrival AS PROCTIME()
+  {columns}, properties MAP<STRING, STRING>, arrival AS PROCTIME()
 ) WITH (
   'connector' = 'kafka', 'topic' = {literal(settings.topics.clickstream)},
   'properties.bootstrap.servers' = {literal(settings.kafka.bootstrap)},
@@ -57,9 +60,9 @@ def floor(settings: Settings) -> StatementSet:
     del views["parsed"]
     fields = [f"CAST({name} AS STRING)" for name in PACKED if name not in PROPERTIES]
     properties = [f"properties['{name}']" for name in PROPERTIES]
-    columns = {name: name for name in PACKED_FIELDS}
-    columns |= {"event_time": FLOOR_TIME, "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})"}
-    selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    sources = {name: name for name in PACKED_FIELDS}
+    sources |= {"event_time": FLOOR_TIME, "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})"}
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in sources.items())
     views["events"] = f"SELECT {selected}, arrival FROM clickstream"  # noqa: S608
     opening = f"""'{{"recommendation_id":"' || {ID_SQL} || '","events":'"""
     answer = f"{opening} || CAST(CARDINALITY(events) AS STRING) || '}}'"

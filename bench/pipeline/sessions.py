@@ -21,7 +21,7 @@ from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_event
 from udfs.recommend.options import RecommendOptions
 from udfs.recommend.recommender import Recommender
-from udfs.sessions.columns import TYPE_CODE, Sessions
+from udfs.sessions.columns import COLUMN_DTYPES, TYPE_CODE, Sessions
 
 #: A user's latest events: ids to find repeats by, and events kept besides the newest one.
 LAST = 72
@@ -30,14 +30,6 @@ TRIGGERS = frozenset(TYPE_CODE) - {"rate", "impression"}
 #: Seconds between two reports of the encoder's counters.
 STATS_S = 0.5
 
-#: The columns of Sessions that are kept of an event, in order.
-_EVENT = (
-    "event_time", "type_code", "item_id", "query", "price", "quantity", "rating", "dwell_ms",
-    "event_id", "device", "timezone", "returning", "locale",
-)  # fmt: skip
-_DTYPES = {"event_time": np.int64, "type_code": np.int8} | dict.fromkeys(
-    ("price", "quantity", "rating", "dwell_ms"), np.float64
-)
 _COLUMN = {name: number for number, name in enumerate(EVENT_COLUMNS)}
 #: A due answer: user_id, event_id, event_time, the session's start, end and count, its latest events, oldest first.
 Due: TypeAlias = tuple[str, str, int, int, int, int, list[tuple[Any, ...]]]
@@ -64,7 +56,7 @@ class Shopper(msgspec.Struct, array_like=True):
         event_id, event_type, user, time_ms = (
             row[_COLUMN[name]] for name in ("event_id", "event_type", "user_id", "event_time")
         )
-        event = tuple(TYPE_CODE[event_type] if name == "type_code" else row[_COLUMN[name]] for name in _EVENT)
+        event = tuple(TYPE_CODE[event_type] if name == "type_code" else row[_COLUMN[name]] for name in COLUMN_DTYPES)
         repeated = event_id in self.ids
         self.ids = [*self.ids[1 - LAST :], event_id]
         if not repeated and (not self.count or time_ms - self.end >= GAP_MS):
@@ -86,14 +78,14 @@ class Shopper(msgspec.Struct, array_like=True):
 def sessions_of(dues: Sequence[Due]) -> Sessions:
     """The sessions of due answers, as columns."""
     *_, start, end, count, events = zip(*dues, strict=True)
-    columns = zip(_EVENT, zip(*chain.from_iterable(events), strict=True), strict=True)
+    columns = zip(COLUMN_DTYPES, zip(*chain.from_iterable(events), strict=True), strict=True)
     lengths: Ints = np.fromiter(map(len, events), np.int64, len(events))
     return Sessions(
         offsets=np.concatenate(([0], np.cumsum(lengths))),
         start=np.array(start, dtype=np.int64),
         end=np.array(end, dtype=np.int64),
         count=np.array(count, dtype=np.int64),
-        **{name: np.array(column, dtype=_DTYPES.get(name, object)) for name, column in columns},
+        columns={name: np.array(column, dtype=COLUMN_DTYPES[name]) for name, column in columns},
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Ints, factorize
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.sessions.columns import TYPE_CODE
 from udfs.sessions.sessionize import GAP_MS, sessionize
 

@@ -12,7 +12,8 @@ from export.history.interactions import COLUMNS, Interactions, cut_sessions, int
 from udfs.bundles.forgotten import ErasureList
 from udfs.catalog.files import CATALOG, read_catalog
 from udfs.core.errors import ShopstreamError
-from udfs.events.files import EVENTS, read_events
+from udfs.events.columns import EVENTS
+from udfs.events.files import read_events
 from udfs.events.formats import column_names
 from udfs.lake.history import past_events
 from udfs.privacy.filtering import without_erased

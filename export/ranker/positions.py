@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from udfs.candidates.source import SessionContext
 from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
 from udfs.encoder.encoder import Vectors
 from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
-from udfs.sessions.columns import Sessions
+from udfs.sessions.columns import Sessions, unknown_columns
 from udfs.sessions.requests import RankInputs, RankRequest
 
 Encode = Callable[[Sequence[str]], Vectors]
@@ -48,19 +49,10 @@ def prefixes(log: Interactions, events: Ints) -> Interactions:
 
 def sessions_of(log: Interactions) -> Sessions:
     """Return the sessions as the job would hand them over, with prices and the like unknown."""
-    ids, count = np.array(log.items, dtype=object), len(log.item)
-    unknown, nothing = np.full(count, np.nan), np.full(count, None)
-    return Sessions(
-        offsets=log.offsets,
-        start=log.start,
-        end=log.end,
-        count=np.diff(log.offsets),
-        event_time=log.time,
-        type_code=log.type_code,
-        item_id=ids[log.item],
-        **dict.fromkeys(("price", "quantity", "rating", "dwell_ms"), unknown),
-        **dict.fromkeys(("query", "event_id", "device", "timezone", "returning", "locale"), nothing),
-    )
+    item_id = np.array(log.items, dtype=object)[log.item]
+    known: dict[str, npt.NDArray[Any]] = {"event_time": log.time, "type_code": log.type_code, "item_id": item_id}
+    columns = unknown_columns(len(log.item)) | known
+    return Sessions(log.offsets, log.start, log.end, np.diff(log.offsets), columns)
 
 
 def request_of(sofar: Interactions) -> RankRequest:

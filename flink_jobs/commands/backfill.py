@@ -1,8 +1,5 @@
 """`shopstream backfill`: writes recorded events into the lake with the batch job, a file by way of a Parquet copy."""
 
-import functools
-import operator
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +9,6 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flink_jobs.settings.settings import Settings
@@ -20,11 +16,8 @@ from flink_jobs.sql.lake import LAKE
 from flink_jobs.submit.command import check_ready, flink_run, job_arguments, run_embedded, submit_command
 from flink_jobs.submit.registry import BACKFILL
 from udfs.bundles.forgotten import ErasureList
-from udfs.contracts.clickstream import EVENT_TYPES
-from udfs.contracts.fields import MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME_MS
 from udfs.core.errors import ShopstreamError
-from udfs.events.columns import PROPERTIES
-from udfs.events.files import read_events
+from udfs.events.files import in_contract, read_events
 from udfs.lake.schema import events_schema
 from udfs.privacy.filtering import without_erased
 
@@ -90,7 +83,7 @@ def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset:
 
 
 def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, int]:
-    """Writes batches of udfs.datasets.EVENTS as Parquet with the columns of the lake's events.
+    """Writes batches of udfs.events.columns.EVENTS as Parquet with the columns of the lake's events.
 
     Returns the number of rows written, and of rows refused.
     """
@@ -98,7 +91,7 @@ def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, 
     copied = refused = 0
     with pq.ParquetWriter(file, pa.schema(columns)) as writer:
         for batch in batches:
-            fits = pa.Table.from_batches([batch]).filter(_fits())
+            fits = pa.Table.from_batches([batch]).filter(in_contract())
             present = set(batch.schema.names)
             arrays = [
                 fits[field.name] if field.name in present else pa.nulls(len(fits), field.type) for field in columns
@@ -107,36 +100,6 @@ def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, 
             copied += len(fits)
             refused += len(batch) - len(fits)
     return copied, refused
-
-
-def _fits() -> pc.Expression:
-    """Selects the rows of udfs.datasets.EVENTS that udfs.events.parse_event would read if they came as JSON."""
-
-    def length(name: str, least: int, most: int) -> pc.Expression:
-        return (pc.utf8_length(pc.field(name)) >= least) & (pc.utf8_length(pc.field(name)) <= most)
-
-    def within(name: str, low: float, high: float) -> pc.Expression:
-        return (pc.field(name) >= low) & (pc.field(name) <= high)
-
-    def unknown_or(name: str, holds: pc.Expression) -> pc.Expression:
-        return pc.field(name).is_null() | holds
-
-    searches = pc.field("event_type") == "search"
-    properties = [unknown_or(name, length(name, 0, MAX_ID)) for name in PROPERTIES]
-    return functools.reduce(operator.and_, properties) & (
-        length("event_id", 1, MAX_ID)
-        & length("user_id", 1, MAX_ID)
-        & pc.field("event_type").isin(EVENT_TYPES)
-        & within("event_time", MIN_TIME_MS, MAX_TIME_MS)
-        & (searches | pc.field("item_id").is_valid())
-        & (~searches | length("query", 1, MAX_QUERY))
-        & unknown_or("query", length("query", 0, MAX_QUERY))
-        & unknown_or("item_id", length("item_id", 1, MAX_ID))
-        & unknown_or("price", within("price", 0, sys.float_info.max))
-        & unknown_or("quantity", within("quantity", 1, 2**63 - 1))
-        & unknown_or("rating", within("rating", 1, 5))
-        & unknown_or("dwell_ms", within("dwell_ms", 0, 2**63 - 1))
-    )
 
 
 def check_days(first: str | None, last: str | None) -> None:

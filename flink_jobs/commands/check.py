@@ -14,7 +14,7 @@ from flink_jobs.brokers.topics import require_topics
 from flink_jobs.commands.catalog import item_titles
 from flink_jobs.commands.replay import event_messages
 from flink_jobs.settings.settings import Settings
-from udfs.contracts.rankings import Recommendation
+from udfs.contracts.rankings import Recommendation, answer_id
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.files import read_events
 from udfs.events.parsing import parse_events
@@ -48,11 +48,6 @@ class Outcome:
         return self.missing == 0 and not any(wrong) and self.recommendations == self.triggers
 
 
-def answer_id(user_id: str, event_id: str) -> str:
-    """Returns the id of the recommendation that a trigger is due."""
-    return f"{user_id}/{event_id}"
-
-
 def expected_ids(
     settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str, limit: int | None
 ) -> set[str]:
@@ -70,7 +65,7 @@ def expected_ids(
         parsed = parse_events([value for _, value, _ in event_messages(rows)])
         events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]
         expected.update(
-            answer_id(str(event["user_id"]), str(event["event_id"]))
+            answer_id("recommend", str(event["user_id"]), str(event["event_id"]))
             for event in events
             if event["event_type"] in settings.triggers
         )

@@ -7,7 +7,7 @@ import msgspec
 from flink_jobs.brokers.reading import read_topic
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
-from udfs.contracts.rankings import Recommendation
+from udfs.contracts.rankings import Recommendation, user_of
 from udfs.core.errors import ShopstreamError
 
 
@@ -21,7 +21,7 @@ def find_recommendation(settings: Settings, recommendation_id: str) -> Recommend
             found = msgspec.json.decode(record.value, type=Recommendation)
             if found.recommendation_id == recommendation_id:
                 return found
-    user = recommendation_id.partition("/")[0]
+    user = user_of(recommendation_id)
     raise ShopstreamError(
         f"topic {topic} has no recommendation {recommendation_id!r}; ids are USER/EVENT, and `shopstream watch "
         f"--from-beginning --json` shows those there are{f' of {user}' if user else ''}"

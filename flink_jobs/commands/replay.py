@@ -12,7 +12,7 @@ import pyarrow as pa
 from flink_jobs.brokers.clients import sending
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
-from udfs.events.columns import PROPERTIES
+from udfs.contracts.clickstream import PROPERTIES
 from udfs.events.files import read_events
 
 #: At a recorded speed, events that are due within this time are sent without another sleep.

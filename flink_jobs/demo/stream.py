@@ -8,12 +8,12 @@ from itertools import islice
 import msgspec
 
 from flink_jobs.brokers.clients import open_consumer, open_producer
-from flink_jobs.commands.check import answer_id
 from flink_jobs.demo.screen import live, step
 from flink_jobs.demo.seen import Seen, count_bad, read_topics
 from flink_jobs.settings.settings import Settings
 from flink_jobs.simulation.records import Record
 from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.contracts.rankings import answer_id
 from udfs.core.clock import epoch_ms
 from udfs.privacy.pseudonyms import Keys
 
@@ -76,7 +76,7 @@ def trigger_of(settings: Settings, keys: Keys | None, record: Record) -> str | N
         return None
     event = msgspec.json.decode(record.value, type=ClickstreamEvent)
     user = keys.pseudonyms([event.user_id], [epoch_ms(event.event_time)])[0] if keys else event.user_id
-    return answer_id(user, event.event_id) if event.event_type in settings.triggers else None
+    return answer_id("recommend", user, event.event_id) if event.event_type in settings.triggers else None
 
 
 def _until(done: Callable[[], bool], timeout_s: float) -> None:

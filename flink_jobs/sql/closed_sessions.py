@@ -5,23 +5,8 @@ from flink_jobs.sql.ddl import FIELDS, epoch_ms_of, event_fields, literal, milli
 from flink_jobs.sql.dead_letters import masked_records
 from flink_jobs.sql.sessions import clickstream_table
 from udfs.contracts.fields import MIN_TIME_MS
+from udfs.events.columns import PACKED
 
-#: The arrays of a closed session, by the event's column that each collects.
-ARRAYS = {
-    "event_time": "event_times",
-    "event_type": "event_types",
-    "item_id": "item_ids",
-    "query": "queries",
-    "price": "prices",
-    "quantity": "quantities",
-    "rating": "ratings",
-    "dwell_ms": "dwell_times",
-    "event_id": "event_ids",
-    "device": "devices",
-    "timezone": "timezones",
-    "returning": "returnings",
-    "locale": "locales",
-}
 _RFC_3339 = r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]|[+-]\d\d:?\d\d)$"
 
 
@@ -104,7 +89,7 @@ FROM gaps""",
 
 def _collected() -> str:
     """Aggregates a session's events to the columns of CLOSING_COLUMNS."""
-    arrays = ",\n  ".join(f"ARRAY_AGG({column}) AS {array}" for column, array in ARRAYS.items())
+    arrays = ",\n  ".join(f"ARRAY_AGG({name}) AS {name}" for name in PACKED)
     return f"""MIN(event_time) AS session_start, MAX(event_time) AS session_end, COUNT(*) AS session_events,
   {arrays}"""
 

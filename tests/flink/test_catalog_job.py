@@ -27,9 +27,8 @@ def item(item_id: str, title: str, **more: object) -> tuple[bytes, bytes]:
 
 def searched(recommender: Recommender, query: str) -> list[str]:
     """The items recommended after a search alone."""
-    unknown = [[None]]
     sessions = Sessions.from_arrays(
-        [0], [0], [1], [[0]], [["search"]], unknown, [[query]], *[[[np.nan]]] * 4, event_id=[["e"]]
+        [0], [0], [1], event_time=[[0]], event_type=[["search"]], query=[[query]], event_id=[["e"]]
     )
     (record,) = recommender.recommend(["nobody"], ["e"], [0], sessions)
     return [each["item_id"] for each in json.loads(record)["items"]]

@@ -1,11 +1,12 @@
-"""Records of `clickstream` and the headers of its dead letters."""
+"""Records of `clickstream` and the headers of its dead letters; the one declaration of an event's fields."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
-from udfs.contracts.fields import MAX_QUERY, Count, EpochMs, Id, NonNegative, PositiveCount, Text, ZonedTime
+from udfs.contracts.fields import MAX_ID, MAX_QUERY, Count, EpochMs, Id, NonNegative, PositiveCount, Text, ZonedTime
 
 EventType = Literal["view", "click", "search", "add_to_cart", "remove_from_cart", "purchase", "rate", "impression"]
 
@@ -14,7 +15,11 @@ EVENT_TYPES: tuple[str, ...] = EventType.__args__  # type: ignore[attr-defined]
 #: What a shopper does with an item. An impression only shows it, and a search only asks for it: neither makes it seen.
 INTERACTIONS = frozenset(EVENT_TYPES) - {"impression", "search"}
 
+#: Keys of an event's `properties` that become columns; all others are ignored.
+PROPERTIES = ("device", "timezone", "returning", "locale")
 
+
+# A field is declared here alone. EVENT_FIELDS, and with it parsing, files, SQL, the lake and sessions, follow.
 class ClickstreamEvent(Struct):
     """One record of `clickstream`, keyed by user_id. Unknown fields are ignored."""
 
@@ -24,12 +29,50 @@ class ClickstreamEvent(Struct):
     event_time: EpochMs | ZonedTime
     item_id: Id | None = None
     query: Annotated[str, Meta(max_length=MAX_QUERY)] | None = None
-    price: NonNegative | None = None
-    quantity: PositiveCount | None = None
-    rating: Annotated[float, Meta(ge=1, le=5)] | None = None
+    price: NonNegative | None = None  # currency units
+    quantity: PositiveCount | None = None  # pieces
+    rating: Annotated[float, Meta(ge=1, le=5)] | None = None  # stars
     dwell_ms: Count | None = None
     session_id: str | None = None
     properties: dict[str, str] | None = None
+
+
+class EventField(NamedTuple):
+    """A field of an event as a column, and which values it may have. Times are epoch ms."""
+
+    name: str
+    sql: str  #: STRING, BIGINT or DOUBLE
+    required: bool = False
+    in_properties: bool = False
+    least: float | None = None  #: of a number, or of a text's characters
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _event_fields() -> Iterator[EventField]:
+    record = inspect.type_info(ClickstreamEvent)
+    assert isinstance(record, inspect.StructType)  # noqa: S101 - for mypy
+    for field in record.fields:
+        for kind in field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,):
+            match kind:
+                case inspect.StrType():
+                    yield EventField(field.name, "STRING", field.required, least=kind.min_length, most=kind.max_length)
+                case inspect.LiteralType():
+                    yield EventField(field.name, "STRING", field.required, choices=tuple(map(str, kind.values)))
+                case inspect.IntType():
+                    yield EventField(field.name, "BIGINT", field.required, least=kind.ge, most=kind.le)
+                case inspect.FloatType():
+                    yield EventField(field.name, "DOUBLE", field.required, least=kind.ge, most=kind.le)
+                case inspect.DateTimeType() | inspect.NoneType() | inspect.DictType():  # an epoch ms, null, properties
+                    pass
+                case _:
+                    raise TypeError(f"ClickstreamEvent.{field.name}: {kind} is neither a text nor a number")
+    for name in PROPERTIES:
+        yield EventField(name, "STRING", in_properties=True, most=MAX_ID)
+
+
+#: Every field of an event: those of ClickstreamEvent, then PROPERTIES.
+EVENT_FIELDS = tuple(_event_fields())
 
 
 class DeadLetterHeaders(Struct, rename=lambda name: f"__connect.errors.{name}"):

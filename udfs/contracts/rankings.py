@@ -1,6 +1,6 @@
-"""Records of `recommendations`."""
+"""Records of `recommendations`, and the ids of answers and sessions."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -38,3 +38,34 @@ class Recommendation(Struct, gc=False):
     model: Text
     session: dict[str, float | int | str | None]
     items: list[RankedItem]
+
+
+#: What answers an event or a request.
+Surface = Literal["recommend", "search", "ad"]
+
+
+def answer_id(surface: Surface, user_id: str, event_id: str) -> str:
+    """Return the id of a surface's answer to an event or a request; no two different answers share one.
+
+    A recommendation's is `<user_id>/<event_id>` where neither has a slash. Any other id has three parts,
+    `<surface>/<user_id>/<event_id>`, in which a slash is `%2F` and a percent sign `%25`, as in URLs.
+    """
+    if surface == "recommend" and "/" not in user_id and "/" not in event_id:
+        return f"{user_id}/{event_id}"
+    user, event = (text.replace("%", "%25").replace("/", "%2F") for text in (user_id, event_id))
+    return f"{surface}/{user}/{event}"
+
+
+def user_of(answer: str) -> str | None:
+    """Return the user_id in an answer's id; None for a text that is no such id."""
+    match answer.split("/"):
+        case [user, _]:
+            return user
+        case [_, user, _]:
+            return user.replace("%2F", "/").replace("%25", "%")
+    return None
+
+
+def session_id(user_id: str, start_ms: int) -> str:
+    """Return the id of a user's session by its start, epoch ms: what comes after the last slash."""
+    return f"{user_id}/{start_ms}"

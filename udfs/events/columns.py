@@ -1,29 +1,24 @@
-"""Columns of parsed and packed events."""
+"""Columns of parsed, packed and recorded events; all follow from the fields of an event."""
 
-#: What an event's `properties` may say that features read; all else in them is left behind.
-PROPERTIES = ("device", "timezone", "returning", "locale")
+import pyarrow as pa
 
-#: Columns of a parsed event, in order, and their SQL types. Both errors are null for a readable record.
-EVENT_COLUMNS: dict[str, str] = {
-    "error": "STRING",
-    "error_class": "STRING",
-    "event_id": "STRING",
-    "event_type": "STRING",
-    "user_id": "STRING",
-    "event_time": "BIGINT",
-    "item_id": "STRING",
-    "query": "STRING",
-    "price": "DOUBLE",
-    "quantity": "BIGINT",
-    "rating": "DOUBLE",
-    "dwell_ms": "BIGINT",
-    **dict.fromkeys(PROPERTIES, "STRING"),
+from udfs.contracts.clickstream import EVENT_FIELDS
+
+ARROW_TYPES = {"STRING": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
+
+#: Columns of events in files. The values of PROPERTIES are columns like any other.
+EVENTS = pa.schema([(field.name, ARROW_TYPES[field.sql]) for field in EVENT_FIELDS])
+
+#: Columns of a parsed event, in order, and their SQL types. Both errors are null for a readable record. The shop's own
+#: session_id is left out: sessions are cut by time.
+EVENT_COLUMNS = {"error": "STRING", "error_class": "STRING"} | {
+    field.name: field.sql for field in EVENT_FIELDS if field.name != "session_id"
 }
 
-#: What an event is packed from, in order: all that says something of it but whose it is.
+#: Columns of an event that its session keeps, in order: all but the user_id, which is the session's.
 PACKED = tuple(name for name in EVENT_COLUMNS if name not in ("error", "error_class", "user_id"))
 
 #: Columns of a parsed event that is packed for its session, and their SQL types.
-PACKED_COLUMNS: dict[str, str] = {
+PACKED_COLUMNS = {
     name: EVENT_COLUMNS[name] for name in ("error", "error_class", "event_id", "event_type", "user_id", "event_time")
 } | {"packed": "STRING"}

@@ -1,5 +1,8 @@
 """Click events from CSV, TSV, JSON lines and Parquet files, in batches of bounded size."""
 
+import functools
+import operator
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -7,28 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from udfs.contracts.clickstream import EVENT_FIELDS
 from udfs.events.casting import cast, refuse_nulls
-from udfs.events.columns import PROPERTIES
+from udfs.events.columns import EVENTS
 from udfs.events.formats import TEXT, column_names, file_kind, raw_batches
 from udfs.events.mapping import columns_of
 from udfs.events.presets import PRESETS, recognise
-
-EVENTS = pa.schema(
-    [
-        ("event_id", TEXT),
-        ("event_type", TEXT),
-        ("user_id", TEXT),
-        ("event_time", pa.int64()),  # epoch ms
-        ("item_id", TEXT),
-        ("query", TEXT),
-        ("price", pa.float64()),
-        ("quantity", pa.int64()),
-        ("rating", pa.float64()),
-        ("dwell_ms", pa.int64()),
-        ("session_id", TEXT),
-        *((name, TEXT) for name in PROPERTIES),  # in JSON lines in an object `properties`
-    ]
-)
 
 RETAIL_CLEAN = ("InvoiceNo", "Quantity", "CustomerID")
 
@@ -79,6 +66,21 @@ def _event_batches(
         refuse_nulls(path, batch, ["event_id", "event_type", "user_id", "event_time"], columns, first)
         if batch.num_rows:
             yield batch
+
+
+def in_contract() -> pc.Expression:
+    """Select the rows of EVENTS that parse_event would read if they came as JSON."""
+    searches = pc.field("event_type") == "search"
+    rules = [pc.if_else(searches, pc.utf8_length(pc.field("query")) >= 1, pc.field("item_id").is_valid())]
+    for field in EVENT_FIELDS:
+        column = pc.field(field.name)
+        size = pc.utf8_length(column) if field.sql == "STRING" else column
+        most = sys.float_info.max if field.most is None and field.sql == "DOUBLE" else field.most
+        own = [column.isin(field.choices)] if field.choices else []
+        own += [] if field.least is None else [size >= field.least]
+        own += [] if most is None else [size <= most]
+        rules += own if field.required else [column.is_null() | rule for rule in own]
+    return functools.reduce(operator.and_, rules)
 
 
 def clean_retail(path: Path, raw: pa.RecordBatch, first: int) -> pa.Array:

@@ -14,8 +14,8 @@ import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
+from udfs.contracts.clickstream import PROPERTIES
 from udfs.core.errors import ShopstreamError
-from udfs.events.columns import PROPERTIES
 
 BATCH_ROWS = 65_536
 
@@ -87,7 +87,9 @@ def _json(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    yield from pq.ParquetFile(path).iter_batches(batch_size=BATCH_ROWS, columns=columns)
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_ROWS, columns=columns):
+        batch.validate(full=True)  # Arrow's Parquet reader lets invalid UTF-8 through
+        yield batch
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

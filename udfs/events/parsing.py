@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from udfs.contracts.clickstream import ClickstreamEvent
+from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES, ClickstreamEvent
 from udfs.contracts.fields import MAX_ID, MAX_TIME_MS, MIN_TIME_MS
 from udfs.core.clock import epoch_ms
-from udfs.events.columns import EVENT_COLUMNS, PROPERTIES
+from udfs.events.columns import EVENT_COLUMNS
 
 ERROR = list(EVENT_COLUMNS).index("error")
 
@@ -20,7 +21,13 @@ _TIME = list(EVENT_COLUMNS).index("event_time")
 
 _QUOTED = re.compile("'.*'", re.DOTALL)
 
+_UNREADABLE = (None,) * (len(EVENT_COLUMNS) - 2)
+
 _decoder = msgspec.json.Decoder(ClickstreamEvent)
+
+_values = attrgetter(*(name for name in EVENT_COLUMNS if name in ClickstreamEvent.__struct_fields__))
+
+_unbounded = [field.name for field in EVENT_FIELDS if field.sql == "DOUBLE" and field.most is None]
 
 
 def parse_event(value: bytes | None) -> tuple[object, ...]:
@@ -38,28 +45,16 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
         time = epoch_ms(event.event_time)
         if not MIN_TIME_MS <= time <= MAX_TIME_MS:
             raise ValueError("`event_time` is not within the years 1 to 9999 UTC")
-        if event.price is not None and math.isinf(event.price):
-            raise ValueError("`price` is too large for a double")
+        event.event_time = time
+        for name in _unbounded:
+            if getattr(event, name) == math.inf:
+                raise ValueError(f"`{name}` is too large for a double")
         properties = list(map((event.properties or {}).get, PROPERTIES))
         if any(text is not None and len(text) > MAX_ID for text in properties):
             raise ValueError(f"of `properties`, {', '.join(PROPERTIES)} have at most {MAX_ID} characters")
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        return (str(error), type(error).__qualname__, *(None,) * (len(EVENT_COLUMNS) - 2))
-    return (
-        None,
-        None,
-        event.event_id,
-        event.event_type,
-        event.user_id,
-        time,
-        event.item_id,
-        event.query,
-        event.price,
-        event.quantity,
-        event.rating,
-        event.dwell_ms,
-        *properties,
-    )
+        return (str(error), type(error).__qualname__, *_UNREADABLE)
+    return (None, None, *_values(event), *properties)
 
 
 def parse_events(

@@ -1,41 +1,44 @@
-"""Session features, each declared once: a function from the events of sessions to one value per session.
+'''Session features: a feature is one function from the events of sessions to one value per session.
 
-Under `@feature` with its type and unit; its name is the feature's, its docstring the description:
+Usage:
 
-    @feature("float64", "currency")
-    def price_mean(e: EventFrame) -> Floats:
-        \"\"\"Mean price of the events that have one.\"\"\"
-        return e.mean_of(e.price)
+    @feature("float64", "currency")          # type and unit; the function's name is the feature's
+    def price_mean(frame: EventFrame) -> Floats:
+        """Mean price of the events that have one."""  # the description
+        return frame.mean_of(frame.price)
 
-`python -m udfs.features > docs/features.md` writes the page of them all, `python -m udfs.schemas` the schemas.
-"""
+    load_modules(["our_features"])           # the setting features.modules
+    compute_features(sessions, catalog)      # a dict of plain values per session
+    compute_batch(sessions, catalog)         # Arrow columns
 
-# isort: off
-# Records list the features in the order in which their modules are imported.
-from udfs.features import activity, timing, prices, items, shopper
-# isort: on
+`python -m udfs.features > docs/features.md` writes the page of all features, `python -m udfs.schemas` the JSON Schemas.
+'''
+
+import importlib
+import pkgutil
 
 from udfs.core.arrays import Floats, Ints, Texts
 from udfs.features.compute import compute_batch, compute_columns, compute_features
-from udfs.features.registry import FEATURES, Feature, feature, load_modules, shared
+from udfs.features.registry import Feature, feature, load_modules, shared
 from udfs.sessions.frame import EventFrame
 
 __all__ = [
-    "FEATURES",
     "EventFrame",
     "Feature",
     "Floats",
     "Ints",
     "Texts",
-    "activity",
     "compute_batch",
     "compute_columns",
     "compute_features",
     "feature",
-    "items",
     "load_modules",
-    "prices",
     "shared",
-    "shopper",
-    "timing",
 ]
+
+# Records list features in this order, then those of any other module in this folder, which need not be named here.
+_ORDER = ("activity", "timing", "prices", "items", "shopper")
+
+for _name in dict.fromkeys((*_ORDER, *sorted(module.name for module in pkgutil.iter_modules(__path__)))):
+    if not _name.startswith("_"):
+        importlib.import_module(f"{__name__}.{_name}")

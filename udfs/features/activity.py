@@ -1,4 +1,4 @@
-"""Features of what happened."""
+"""Features of the events in a session, by type."""
 
 import numpy as np
 
@@ -7,8 +7,6 @@ from udfs.core.arrays import Floats, Ints
 from udfs.features.registry import feature
 from udfs.sessions.columns import TYPE_CODE
 from udfs.sessions.frame import EventFrame
-
-# --- what happened ----------------------------------------------------------------------------------------------------
 
 PLURAL = {
     "view": "views",
@@ -22,42 +20,42 @@ PLURAL = {
 }
 for _type in EVENT_TYPES:
     feature("int64", "events", name=PLURAL[_type], doc=f"Events of type {_type}.")(
-        lambda e, code=TYPE_CODE[_type]: e.type_counts[:, code]  # type: ignore[misc]
+        lambda frame, code=TYPE_CODE[_type]: frame.type_counts[:, code]  # type: ignore[misc]
     )
 
 
 @feature("int64", "events")
-def events(e: EventFrame) -> Ints:
-    """Events of the whole session so far, all types: the place of its latest one."""
-    return e.count
+def events(frame: EventFrame) -> Ints:
+    """Events of the whole session so far, of any type: the position of its latest one."""
+    return frame.count
 
 
 @feature("int64", "events")
-def position(e: EventFrame) -> Ints:
-    """Place of the latest event among what the shopper did: all events but impressions."""
-    return e.count_of(~e.is_type("impression"))
+def position(frame: EventFrame) -> Ints:
+    """Position of the latest event among all events but impressions."""
+    return frame.count_of(~frame.is_type("impression"))
 
 
 @feature("int64", "items")
-def depth(e: EventFrame) -> Ints:
-    """Different items viewed or clicked."""
-    return e.distinct(e.item, e.is_type("view", "click"))
+def depth(frame: EventFrame) -> Ints:
+    """Distinct items viewed or clicked."""
+    return frame.distinct(frame.item, frame.is_type("view", "click"))
 
 
 @feature("int64", "0 or 1")
-def converted(e: EventFrame) -> Ints:
+def converted(frame: EventFrame) -> Ints:
     """1 after a purchase."""
-    return np.minimum(e.type_counts[:, TYPE_CODE["purchase"]], 1)
+    return np.minimum(frame.type_counts[:, TYPE_CODE["purchase"]], 1)
 
 
 @feature("int64", "events")
-def repeat_views(e: EventFrame) -> Ints:
-    """Views of items that the session had viewed before."""
-    views = e.is_type("view")
-    return e.count_of(views & (e.item.of >= 0)) - e.distinct(e.item, views)
+def repeat_views(frame: EventFrame) -> Ints:
+    """Views of items already viewed in the session."""
+    views = frame.is_type("view")
+    return frame.count_of(views & (frame.item.of >= 0)) - frame.distinct(frame.item, views)
 
 
 @feature("float64", "stars")
-def rating_mean(e: EventFrame) -> Floats:
-    """Mean of the ratings given."""
-    return e.mean_of(np.where(e.is_type("rate"), e.rating, np.nan))
+def rating_mean(frame: EventFrame) -> Floats:
+    """Mean rating."""
+    return frame.mean_of(np.where(frame.is_type("rate"), frame.rating, np.nan))

@@ -13,16 +13,16 @@ from udfs.features.registry import FEATURES, Column, Feature, Value, arrow_schem
 from udfs.sessions.columns import Sessions
 from udfs.sessions.frame import EventFrame
 
-#: Events computed at once: more would leave the processor's cache, fewer would spend the time on calls.
+#: Events per block: more would not fit in the processor's cache, with fewer the overhead of calls dominates.
 BLOCK = 131_072
 
 
-def compute_columns(sessions: Sessions, catalogue: Catalog | None = None) -> dict[str, Column]:
-    """Every declared feature by name, a column of one value a session each: int64, float64 or object (str) [S].
+def compute_columns(sessions: Sessions, catalog: Catalog | None = None) -> dict[str, Column]:
+    """Return every declared feature by name, one value per session: int64, float64 or object (str) [S].
 
-    NaN and None mean unknown; an int64 feature with unknown values is float64. Without a catalogue, what needs it is
-    unknown. The columns are not to be written to. A session's values depend on its events alone, to the bit: on no
-    other session, on no order of the events and on no repeat of them (Sessions.canonical).
+    NaN and None mean unknown; an int64 feature with unknown values is float64. Without a catalog, features that need it
+    are unknown. Do not write to the columns. A session's values depend on its events alone, to the bit: not on other
+    sessions, the order of events or duplicates (Sessions.canonical).
     """
     parts: dict[str, list[Column]] = {
         name: [np.empty(0, np.object_ if declared.dtype == "string" else declared.dtype)]
@@ -30,46 +30,46 @@ def compute_columns(sessions: Sessions, catalogue: Catalog | None = None) -> dic
     }
     with np.errstate(all="ignore"):
         for block in _blocks(sessions):
-            events = EventFrame.of(block, catalogue)
-            computed = {name: _column(declared, events) for name, declared in FEATURES.items()}
-            for name, column in _one_nan(computed).items():
+            frame = EventFrame.of(block, catalog)
+            computed = {name: _column(declared, frame) for name, declared in FEATURES.items()}
+            for name, column in _normalised(computed).items():
                 parts[name].append(column)
     return {name: _whole(*columns) for name, columns in parts.items()}
 
 
-def compute_features(sessions: Sessions, catalogue: Catalog | None = None) -> list[dict[str, Value]]:
-    """The same as a dict of plain Python values a session; unknown ones are None."""
-    columns = [_plain(FEATURES[name], column) for name, column in compute_columns(sessions, catalogue).items()]
+def compute_features(sessions: Sessions, catalog: Catalog | None = None) -> list[dict[str, Value]]:
+    """Return the same as one dict of plain Python values per session; None means unknown."""
+    columns = [_plain(FEATURES[name], column) for name, column in compute_columns(sessions, catalog).items()]
     return [dict(zip(FEATURES, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def compute_batch(sessions: Sessions, catalogue: Catalog | None = None) -> pa.RecordBatch:
-    """The same as Arrow columns of arrow_schema(), a row a session; unknown values are null."""
+def compute_batch(sessions: Sessions, catalog: Catalog | None = None) -> pa.RecordBatch:
+    """Return the same as Arrow columns of arrow_schema(), one row per session; null means unknown."""
     schema = arrow_schema()
-    columns = compute_columns(sessions, catalogue)
+    columns = compute_columns(sessions, catalog)
     arrays = [pa.array(columns[field.name], from_pandas=True).cast(field.type) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _blocks(sessions: Sessions) -> Iterator[Sessions]:
-    """Sessions of about BLOCK events at a time, one at least."""
+    """Yield blocks of about BLOCK events, at least one session each."""
     if 0 < sessions.offsets[-1] <= BLOCK:
         yield sessions
         return
     cuts = np.searchsorted(sessions.offsets, np.arange(0, sessions.offsets[-1], BLOCK))
     for first, last in pairwise(np.unique([*cuts, len(sessions)]).tolist()):
-        yield sessions.part(first, last)
+        yield sessions.slice(first, last)
 
 
-def _column(declared: Feature, events: EventFrame) -> Column:
-    column = declared.compute(events)
-    if column.shape != (len(events),):
-        raise ValueError(f"feature {declared.name!r} gives an array of shape {column.shape} for {len(events)} sessions")
+def _column(declared: Feature, frame: EventFrame) -> Column:
+    column = declared.compute(frame)
+    if column.shape != (len(frame),):
+        raise ValueError(f"feature {declared.name!r} returns shape {column.shape} for {len(frame)} sessions")
     return column
 
 
-def _one_nan(columns: dict[str, Column]) -> dict[str, Column]:
-    """The same with one NaN for what is not finite, and one zero. All at once, as most of the time goes into calls."""
+def _normalised(columns: dict[str, Column]) -> dict[str, Column]:
+    """Normalise non-finite values to NaN and -0.0 to 0.0, in one pass because call overhead dominates."""
     floats = [name for name, column in columns.items() if column.dtype.kind == "f"]
     values = np.array([columns[name] for name in floats], dtype=np.float64)
     values += 0.0
@@ -78,7 +78,7 @@ def _one_nan(columns: dict[str, Column]) -> dict[str, Column]:
 
 
 def _whole(kind: Column, *parts: Column) -> Column:
-    """Parts of a column as one; kind: an empty column of the declared type, which whole numbers take on."""
+    """Concatenate parts of a column. kind: an empty column of the declared type, which integers are cast to."""
     return parts[0] if len(parts) == 1 and parts[0].dtype == kind.dtype else np.concatenate((kind, *parts))
 
 

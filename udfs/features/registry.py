@@ -2,10 +2,12 @@
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -29,7 +31,7 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {"int64": pa.int64(), "float64": pa.floa
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature's declaration. compute gives one value a session ([S]); NaN and None mean unknown.
+    """A feature's declaration. compute returns one value per session ([S]); NaN and None mean unknown.
 
     An int64 feature that may be unknown is computed as float64.
     """
@@ -45,13 +47,13 @@ FEATURES: dict[str, Feature] = {}
 
 
 def shared(compute: Callable[[EventFrame], _T]) -> Callable[[EventFrame], _T]:
-    """Compute a function of Events once for each of them, however many features ask."""
+    """Compute a function of an EventFrame once per frame, however many features call it."""
 
     @functools.wraps(compute)
-    def once(e: EventFrame) -> _T:
-        if compute not in e.memo:
-            e.memo[compute] = compute(e)
-        found: _T = e.memo[compute]
+    def once(frame: EventFrame) -> _T:
+        if compute not in frame.memo:
+            frame.memo[compute] = compute(frame)
+        found: _T = frame.memo[compute]
         return found
 
     return once
@@ -60,41 +62,67 @@ def shared(compute: Callable[[EventFrame], _T]) -> Callable[[EventFrame], _T]:
 def feature(
     dtype: Dtype, unit: str = "", *, name: str | None = None, doc: str | None = None
 ) -> Callable[[Callable[[EventFrame], _C]], Callable[[EventFrame], _C]]:
-    """Declare a function as a feature, by default with its own name and the first paragraph of its docstring.
+    """Declare a function as a feature.
 
-    Other features may call it: it is `shared`. A second feature of one name is a ValueError.
+    dtype: "int64", "float64" or "string".
+    unit: of its values, as the documentation shows it.
+    name: the function's name by default.
+    doc: the first paragraph of its docstring by default.
+
+    Other features may call the function: it is `shared`. ValueError for a name that is taken, a dtype that does not
+    exist, or a return annotation that contradicts the dtype.
     """
 
     def declare(compute: Callable[[EventFrame], _C]) -> Callable[[EventFrame], _C]:
-        called = name or compute.__name__
-        if called in FEATURES:
-            raise ValueError(f"feature {called!r} is declared twice")
+        declared = name or compute.__name__
+        if declared in FEATURES:
+            raise ValueError(f"feature {declared!r} is declared twice")
+        if dtype not in ARROW_TYPES:
+            raise ValueError(f"feature {declared!r} has dtype {dtype!r}; use {', '.join(ARROW_TYPES)}")
+        _check_annotation(declared, dtype, compute)
         text = doc or (compute.__doc__ or "").partition("\n\n")[0]
         once = shared(compute)
-        FEATURES[called] = Feature(called, dtype, unit, " ".join(text.split()), once)
+        FEATURES[declared] = Feature(declared, dtype, unit, " ".join(text.split()), once)
         return once
 
     return declare
 
 
+def _check_annotation(name: str, dtype: Dtype, compute: Callable[..., object]) -> None:
+    """Raise ValueError where a function's return annotation is no array, or one of another kind than the dtype."""
+    try:
+        returned = inspect.signature(compute, eval_str=True).return_annotation
+    except NameError:  # a name that only type checkers import
+        return
+    if returned is inspect.Signature.empty:
+        return
+    if returned is not np.ndarray and get_origin(returned) is not np.ndarray:
+        raise ValueError(f"feature {name!r} returns {returned}; it should return an array: Ints, Floats or Texts")
+    # Floats is ndarray[Any, dtype[float64]]; a Column of any type may be what was declared.
+    elements = [element for argument in get_args(returned)[1:] for element in get_args(argument)]
+    is_text = np.object_ in elements
+    if elements not in ([], [Any]) and is_text != (dtype == "string"):
+        raise ValueError(f"feature {name!r} is declared {dtype!r} but returns {'Texts' if is_text else 'numbers'}")
+
+
 def load_modules(names: Iterable[str]) -> None:
-    """Import modules that declare features of their own (features.modules); ShopstreamError names one that fails."""
+    """Import modules with features of the user's own (features.modules); ShopstreamError names one that fails."""
     for name in names:
         before = dict(FEATURES)
         try:
             importlib.import_module(name)
         except Exception as error:
-            FEATURES.clear()  # what it had declared would be declared twice by the next try
+            FEATURES.clear()  # else the next try would declare some of them twice
             FEATURES.update(before)
             reason = f"{type(error).__name__}: {error}"
             raise ShopstreamError(f"features.modules names {name!r}, which cannot be imported: {reason}") from error
 
 
 def arrow_schema() -> pa.Schema:
-    """A field a feature, with its unit and description."""
+    """Return one field per feature, with its unit and description."""
     return pa.schema(
         [
-            pa.field(each.name, ARROW_TYPES[each.dtype], metadata={"unit": each.unit, "description": each.doc})
-            for each in FEATURES.values()
+            pa.field(name, ARROW_TYPES[declared.dtype], metadata={"unit": declared.unit, "description": declared.doc})
+            for name, declared in FEATURES.items()
         ]
     )

@@ -17,35 +17,36 @@ from udfs.sessions.frame import EventFrame
 
 
 @shared
-def local_ms(e: EventFrame) -> Ints:
-    """int64 [S]: the latest event's time on the shopper's clock, ms since 1970-01-01T00:00 there."""
-    time: Ints = e.event_time[e.offsets[1:] - 1]
-    return np.add(time, utc_offset_ms(e.last_text(e.timezone), time))
+def local_ms(frame: EventFrame) -> Ints:
+    """int64 [S]: the latest event's time on the shopper's clock, ms since 1970-01-01T00:00 local time."""
+    time: Ints = frame.event_time[frame.offsets[1:] - 1]
+    return np.add(time, utc_offset_ms(frame.last_text(frame.timezone), time))
 
 
 def utc_offset_ms(zones: Texts, time: Ints) -> Ints:
-    """What clocks in zones (str or None [n]) are ahead of UTC at times (int64 [n], epoch ms): int64 [n].
+    """int64 [n]: how far clocks in zones (str or None [n]) are ahead of UTC at times (int64 [n], epoch ms).
 
-    A zone is an IANA name or ±HH:MM, all else is UTC. Names and rules are those of the package tzdata, so that all
-    workers know the same.
+    A zone is an IANA name or ±HH:MM; anything else is UTC. Names and rules come from the package tzdata, so that all
+    workers agree.
     """
     code, names = factorize(zones)
-    first, last = MIN_TIME_MS // DAY_MS, MAX_TIME_MS // DAY_MS
+    first = MIN_TIME_MS // DAY_MS
+    last = MAX_TIME_MS // DAY_MS
     days = last - first + 1
-    # One look-up for each zone and day. Longer than 64 characters is no zone's name, and need not stay in the cache.
-    at, pairs = factorize(code * days + np.clip(time // DAY_MS, first, last) - first)
+    # One look-up per zone and day. No zone's name is longer than 64 characters: longer texts need not fill the cache.
+    index, pairs = factorize(code * days + np.clip(time // DAY_MS, first, last) - first)
     looked_up = [
         _offsets_of_day(names[zone][:64] if zone >= 0 else "UTC", first + day)
         for zone, day in (divmod(pair, days) for pair in pairs.tolist())
     ]
-    before, change, after = np.array(looked_up, dtype=np.int64)[at].T
+    before, change, after = np.array(looked_up, dtype=np.int64)[index].T
     offset: Ints = np.where(time < change, before, after)
     return offset
 
 
 @functools.lru_cache(maxsize=100_000)
 def _offsets_of_day(zone: str, day: int) -> tuple[int, int, int]:
-    """UTC offset as a UTC day begins, the time of its change (epoch ms; the day's end without one), and that after."""
+    """Return a UTC day's first offset, when it changes (epoch ms; the day's end if it does not), and the last one."""
     seconds = range(day * 86_400, (day + 1) * 86_400)
     info = _zone(zone)
 
@@ -54,7 +55,8 @@ def _offsets_of_day(zone: str, day: int) -> tuple[int, int, int]:
         ahead = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=inside)).astimezone(info).utcoffset()
         return (ahead or timedelta()) // timedelta(milliseconds=1)
 
-    before, after = offset(seconds[0]), offset(seconds[-1])
+    before = offset(seconds[0])
+    after = offset(seconds[-1])
     change = len(seconds) if before == after else bisect_left(seconds, True, key=lambda at: offset(at) != before)
     return before, (seconds[0] + change) * 1000, after
 

@@ -9,6 +9,7 @@ import pandas as pd
 from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
+from udfs.contracts.rankings import answer_id
 from udfs.functions.metrics import BundleMetrics, CounterDeltas, EncoderMetrics, LatencyHistogram
 from udfs.recommend.columns import recommend_columns
 from udfs.recommend.options import RecommendOptions
@@ -56,7 +57,11 @@ class _Recommend(ScalarFunction):
             "took_us": round(took * 1e6),
         }
         for user, event, when in zip(*columns[:3], strict=True):
-            answer = {"recommendation_id": f"{user}/{event}", "trigger_event_id": event, "event_time": int(when)}
+            answer = {
+                "recommendation_id": answer_id("recommend", user, event),
+                "trigger_event_id": event,
+                "event_time": int(when),
+            }
             log.debug("answered %s", msgspec.json.encode(answer | shared).decode())
 
 

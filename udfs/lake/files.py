@@ -14,14 +14,15 @@ from udfs.lake.schema import DAY, VERSION, VERSION_COLUMN, columns_of
 def read(
     folder: Path | str, table: str, *, days: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Rows of a table (`sessions` or `events`) with today's columns and `day`.
+    """Read rows of a table with the columns of today's schema and `day`, in no particular order.
 
-    days are YYYY-MM-DD, all by default; columns are names of the result's, all by default. What an old file lacks is
-    null; columns of files that today's schema does not have, such as features of a module that is not loaded, are left
-    out. Rows are in no particular order.
+    folder: the lake's.
+    table: "sessions" or "events".
+    days: YYYY-MM-DD, all by default.
+    columns: names, all by default. A column that an old file lacks is null. A column that today's schema lacks, such as
+        a feature of a module that is not loaded, is left out.
 
-    Raises ShopstreamError for a table or a column that is not there, a file that cannot be read, and rows of a newer
-    version.
+    Raises ShopstreamError for an unknown table or column, an unreadable file, and rows of a newer version.
     """
     schema = columns_of(table).append(DAY)
     wanted = schema.names if columns is None else list(columns)
@@ -43,7 +44,7 @@ def read(
 
 
 def data_files(folder: Path | str, table: str) -> dict[str, list[Path]]:
-    """The files of a table by day, both in order; ShopstreamError without the table's folder."""
+    """Return the files of a table by day, both in order; ShopstreamError without the table's folder."""
     if not Path(folder, table).is_dir():
         raise ShopstreamError(f"there is no folder {Path(folder, table)}; a job or a backfill makes it")
     return {

@@ -1,4 +1,4 @@
-"""Past events from the lake."""
+"""Reads past events from the lake."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,15 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from udfs.core.errors import ShopstreamError
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.lake.files import data_files, read
 
 
 def past_events(folder: Path | str) -> Iterator[pa.RecordBatch]:
-    """The events (schema udfs.datasets.EVENTS) of all sessions but those of bots, day by day, by time and id.
+    """Yield the events (schema udfs.events.columns.EVENTS) of all sessions but those of bots, by day, time and id.
 
-    A bot's are those that were written with the session_id of a session that is called one. Raises ShopstreamError as
-    `read` does, and for events without what every event has.
+    An event belongs to the session whose session_id it was written with. Raises ShopstreamError as `read` does, and for
+    events without a required value.
     """
     sessions = read(folder, "sessions", columns=["session_id", "bot"])
     bots = sessions["session_id"].filter(pc.fill_null(sessions["bot"], False)).combine_chunks()

@@ -1,11 +1,11 @@
 """The lake: closed sessions and their events as Parquet files by UTC day, and the one declaration of their columns.
 
-    <lake>/sessions/day=YYYY-MM-DD/   Parquet files, a row a closed session, on the day of its start
-    <lake>/events/day=YYYY-MM-DD/     Parquet files, a row a cleaned event, on its own day
+    <lake>/sessions/day=YYYY-MM-DD/   Parquet files, one row per closed session, on the day of its start
+    <lake>/events/day=YYYY-MM-DD/     Parquet files, one row per cleaned event, on the event's day
 
-A file whose name begins with `.` or `_` is no data; any other is, whatever its name ends in.
-A column is only ever added, never renamed, removed or given another type: what an old file lacks is null. What a column
-means changes with VERSION only, which every row carries in `schema_version`.
+A file whose name begins with `.` or `_` is ignored; any other is data, whatever its suffix.
+Columns are only added, never renamed, removed or given another type: a column that an old file lacks is null. The
+meaning of a column changes with VERSION only, which every row carries in `schema_version`.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,9 @@ _ARROW_OF = {sql: arrow for arrow, sql in _SQL_OF.items()}
 
 
 def sessions_schema() -> pa.Schema:
-    """Columns of `sessions`, the declared features last; times are epoch ms UTC.
+    """Return the columns of `sessions`, the declared features last; times are epoch ms UTC.
 
-    ShopstreamError for a feature that has the name of another column.
+    ShopstreamError for a feature with the name of another column.
     """
     own = pa.schema(
         [
@@ -47,10 +47,10 @@ def sessions_schema() -> pa.Schema:
             ("user_id", pa.string()),
             ("session_start", pa.int64()),
             ("session_end", pa.int64()),
-            ("session_events", pa.int64()),  # of the whole session, repeats not counted
-            ("repeats", pa.int64()),
+            ("session_events", pa.int64()),  # of the whole session, without duplicates
+            ("repeats", pa.int64()),  # duplicates that were dropped
             ("repaired", pa.int64()),  # values that cleaning made unknown
-            ("unknown_items", pa.int64()),  # events whose item is not in the catalogue
+            ("unknown_items", pa.int64()),  # events whose item is not in the catalog
             ("bot", pa.bool_()),
             ("model", pa.string()),  # the bundle's id
         ]
@@ -62,7 +62,7 @@ def sessions_schema() -> pa.Schema:
 
 
 def events_schema() -> pa.Schema:
-    """Columns of `events`: those of a parsed event, and the session that it is in."""
+    """Return the columns of `events`: those of a parsed event, and its session_id."""
     columns = {name: kind for name, kind in EVENT_COLUMNS.items() if not name.startswith("error")}
     return pa.schema(
         [
@@ -78,17 +78,17 @@ TABLES: dict[str, Callable[[], pa.Schema]] = {"sessions": sessions_schema, "even
 
 TIME_OF = {"sessions": "session_start", "events": "event_time"}
 
-#: The column that tells its rows apart.
+#: The column that identifies a row.
 ID_OF = {"sessions": "session_id", "events": "event_id"}
 
 
 def flink_columns(schema: pa.Schema) -> str:
-    """The columns as Flink's DDL lists them, one a line; the partition column is not among them."""
+    """Return columns as Flink's DDL lists them, one per line, without the partition column."""
     return ",\n".join(f"  `{field.name}` {_SQL_OF[field.type]}" for field in schema)
 
 
 def columns_of(table: str) -> pa.Schema:
-    """A table's columns; ShopstreamError for a name that is no table's."""
+    """Return a table's columns; ShopstreamError for an unknown table."""
     if table not in TABLES:
         raise ShopstreamError(f"the lake has no table {table!r}, only {' and '.join(TABLES)}")
     return TABLES[table]()

@@ -12,7 +12,7 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.items import LiveItems
-from udfs.contracts.rankings import RankedItem, Recommendation
+from udfs.contracts.rankings import RankedItem, Recommendation, answer_id, session_id
 from udfs.core.arrays import Scores
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import EncoderStats, open_encoder
@@ -93,7 +93,7 @@ class Recommender:
         user_id, event_id, time_ms: [S], of the triggers. sessions: S of them, each up to and including its trigger.
         """
         model = self._model.latest()
-        sessions = sessions.own().last(self._max_events)
+        sessions = sessions.within_bounds().tail(self._max_events)
         ranked = self._rank(model, RankRequest(list(user_id), sessions))
         features_of = compute_features(sessions, model.items.catalog)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
@@ -101,9 +101,9 @@ class Recommender:
         return [
             encode(
                 Recommendation(
-                    recommendation_id=f"{user}/{event}",
+                    recommendation_id=answer_id("recommend", user, event),
                     user_id=user,
-                    session_id=f"{user}/{start}",
+                    session_id=session_id(user, start),
                     trigger_event_id=event,
                     event_time=int(when),
                     model=model.id,

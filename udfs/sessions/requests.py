@@ -31,7 +31,7 @@ class RankRequest:
 
     def slice(self, first: int, last: int) -> "RankRequest":
         """Return the requests from `first` up to but not including `last`."""
-        return RankRequest(self.user_id[first:last], self.sessions.part(first, last))
+        return RankRequest(self.user_id[first:last], self.sessions.slice(first, last))
 
 
 @dataclass(frozen=True)

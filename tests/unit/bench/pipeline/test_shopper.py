@@ -9,7 +9,7 @@ from flink_jobs.jobs.recommend import options
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.sessions import DEDUP_ROWS, HEADROOM
 from udfs.recommend.options import RecommendOptions
-from udfs.sessions.columns import Sessions
+from udfs.sessions.columns import COLUMN_DTYPES, Sessions
 
 START = 1_767_225_600_000
 
@@ -21,7 +21,7 @@ def event(event_id: str, minutes: float, event_type: str = "view", **more: Any) 
 
 def ids(due: Due | None) -> list[str]:
     assert due is not None
-    return sessions_of([due]).own().last(64).event_id.tolist()
+    return sessions_of([due]).within_bounds().tail(64).event_id.tolist()
 
 
 def test_rules_match_default_settings():
@@ -86,15 +86,15 @@ def test_columns_match_those_of_job():
         shopper.add(event("c", 40, "purchase", quantity=2, properties={"timezone": "UTC"})),
     ]
     ours = sessions_of([due for due in dues if due is not None])
-    arrays: list[list[Any]] = [[START], [START, START + 60_000], [START + 2_400_000]]
-    nothing: list[list[Any]] = [[None], [None, None], [None]]
     job = Sessions.from_arrays(
-        [START, START, START + 2_400_000], [START, START + 60_000, START + 2_400_000], [1, 2, 1], arrays,
-        [["view"], ["view", "search"], ["purchase"]], [["i1"], ["i1", None], ["i1"]], [[None], [None, "mug"], [None]],
-        [[2.5], [2.5, None], [None]], [[None], [None, None], [2]], nothing, nothing, [["a"], ["a", "b"], ["c"]],
-        [["phone"], ["phone", None], [None]], [[None], [None, None], ["UTC"]], nothing, nothing,
+        [START, START, START + 2_400_000], [START, START + 60_000, START + 2_400_000], [1, 2, 1],
+        event_time=[[START], [START, START + 60_000], [START + 2_400_000]],
+        event_type=[["view"], ["view", "search"], ["purchase"]], event_id=[["a"], ["a", "b"], ["c"]],
+        item_id=[["i1"], ["i1", None], ["i1"]], query=[[None], [None, "mug"], [None]],
+        price=[[2.5], [2.5, None], [None]], quantity=[[None], [None, None], [2]],
+        device=[["phone"], ["phone", None], [None]], timezone=[[None], [None, None], ["UTC"]],
     )  # fmt: skip
-    for name in Sessions.__dataclass_fields__:
+    for name in ("offsets", "start", "end", "count", *COLUMN_DTYPES):
         mine, theirs = getattr(ours, name), getattr(job, name)
         assert mine.dtype == theirs.dtype, name
         np.testing.assert_array_equal(mine, theirs, err_msg=name)

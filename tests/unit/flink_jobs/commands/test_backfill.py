@@ -10,10 +10,10 @@ import pytest
 
 from flink_jobs.commands.backfill import check_days, write_recorded
 from flink_jobs.sql.lake import recorded_schema
+from udfs.contracts.clickstream import PROPERTIES
 from udfs.contracts.fields import MAX_ID, MAX_QUERY, MAX_TIME_MS, MIN_TIME_MS
 from udfs.core.errors import ShopstreamError
-from udfs.events.columns import PROPERTIES
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.events.parsing import parse_event
 
 GOOD = {"event_id": "e", "event_type": "view", "user_id": "u", "event_time": 1, "item_id": "i"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flink_jobs.commands.check import Outcome, answer_id, expected_ids, judge
+from flink_jobs.commands.check import Outcome, expected_ids, judge
 from flink_jobs.settings.settings import Settings
 
 
@@ -73,7 +73,3 @@ def test_judge_counts_each_fault(values: list[bytes | None], wrong: dict[str, in
     outcome = judge(values, {"u/1", "u/2"}, {"a", "b", "c"}, 3, set())
     assert outcome == Outcome(2, len(values), **wrong)
     assert outcome.holds == (not wrong)
-
-
-def test_answer_ids_name_user_and_event():
-    assert answer_id("u", "e") == "u/e"

@@ -71,13 +71,10 @@ def request_of(*sessions: list[int]) -> RankRequest:
     items = [[f"i{item}" for item in session] or ["i0"] for session in sessions]
     types = [["view"] * len(session) or ["impression"] for session in sessions]
     times = [np.arange(len(session)) for session in items]
-    unknown = [[np.full(len(session), np.nan) for session in items]] * 4
-    none = [np.full(len(session), None) for session in items]
     starts = [0] * len(sessions)
     counts = [len(session) for session in items]
-    return RankRequest(
-        ["nobody"] * len(sessions), Sessions.from_arrays(starts, starts, counts, times, types, items, none, *unknown)
-    )
+    columns = {"event_time": times, "event_type": types, "item_id": items}
+    return RankRequest(["nobody"] * len(sessions), Sessions.from_arrays(starts, starts, counts, **columns))
 
 
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
@@ -134,7 +131,9 @@ def test_sold_out_and_seen_items_are_left_out(shop: tuple[Bundle, np.ndarray]):
 @pytest.mark.parametrize(("kind", "seen"), [("view", True), ("rate", True), ("search", False), ("impression", False)])
 def test_only_interactions_make_an_item_seen(shop: tuple[Bundle, np.ndarray], kind: str, seen: bool):
     bundle, vectors = shop
-    sessions = Sessions.from_arrays([0], [0], [1], [[0]], [[kind]], [["i3"]], [["q"]], *[[[np.nan]]] * 4)
+    sessions = Sessions.from_arrays(
+        [0], [0], [1], event_time=[[0]], event_type=[[kind]], item_id=[["i3"]], query=[["q"]]
+    )
     request = RankRequest(["u"], sessions)
     ranker = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60))
     (answer,) = ranker.rank(request, lambda texts: vectors[[3] * len(texts)].astype(np.float32))

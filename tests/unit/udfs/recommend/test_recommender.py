@@ -58,10 +58,9 @@ def answers(
 ) -> list[dict[str, Any]]:
     """Answers to triggers of one batch: a type, item and query each, and a session of its own."""
     count = len(triggers)
-    unknown = [np.array([np.nan])] * count
     kinds, items, texts = ([np.array([value], object) for value in column] for column in zip(*triggers, strict=True))
     sessions = Sessions.from_arrays(
-        [5] * count, [5] * count, [1] * count, [np.array([5])] * count, kinds, items, texts, *[unknown] * 4
+        [5] * count, [5] * count, [1] * count, event_time=[[5]] * count, event_type=kinds, item_id=items, query=texts
     )
     values = recommender.recommend([user] * count, [f"e{index}" for index in range(count)], [5] * count, sessions)
     return [json.loads(value) for value in values]

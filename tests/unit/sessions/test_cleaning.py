@@ -2,37 +2,37 @@
 
 import math
 from dataclasses import fields, replace
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
 from bench.features import as_sessions, make_events, make_items
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
 from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.events.columns import PACKED
 from udfs.features.compute import compute_features
 from udfs.sessions.cleaning import BOT_EVENTS, BOT_MS, BOUNDS, BY_HAND, Cleaned, clean, unknown_items
-from udfs.sessions.columns import Sessions
+from udfs.sessions.columns import COLUMN_DTYPES, Sessions
+from udfs.sessions.frame import EventFrame
 
 Event = dict[str, object]
 NUMBERS = ("price", "quantity", "rating", "dwell_ms")
-TEXTS = ("event_id", "device", "timezone", "returning", "locale")
 CATALOGUE = Catalog({"a": 0, "b": 1}, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones((2, 4), np.float32))
 
 
 def sessions(*events_of: list[Event]) -> Sessions:
-    def column(name: str, missing: object = None) -> list[np.ndarray]:
-        return [np.array([event.get(name, missing) for event in events], dtype=object) for events in events_of]
+    def column(name: str) -> list[np.ndarray]:
+        return [np.array([event.get(name) for event in events], dtype=object) for events in events_of]
 
     times = [np.array([event["event_time"] for event in events]) for events in events_of]
     return Sessions.from_arrays(
-        [min(time) for time in times], [max(time) for time in times], [len(time) for time in times], times,
-        *(column(name) for name in ("event_type", "item_id", "query")),
-        *(column(name, math.nan) for name in NUMBERS), *(column(name) for name in TEXTS),
+        [min(time) for time in times], [max(time) for time in times], [len(time) for time in times],
+        **{name: column(name) for name in PACKED},
     )  # fmt: skip
 
 
@@ -42,13 +42,24 @@ def view(time: int, **more: object) -> Event:
 
 def plain(found: Sessions) -> dict[str, list[object]]:
     """Every column, NaN as None."""
-    columns = {each.name: getattr(found, each.name).tolist() for each in fields(Sessions)}
+    columns = {name: getattr(found, name).tolist() for name in ("offsets", "start", "end", "count", *COLUMN_DTYPES)}
     return {name: [None if value != value else value for value in column] for name, column in columns.items()}
 
 
 def counts(found: Cleaned) -> dict[str, list[int]]:
     repairs = {name: column.tolist() for name, column in found.repairs.items()}
-    return repairs | {"repeats": found.repeats.tolist(), "repaired": found.repaired.tolist(), "bot": found.bot.tolist()}
+    return repairs | {
+        "duplicates": found.duplicates.tolist(),
+        "repaired": found.repaired.tolist(),
+        "bot": found.bot.tolist(),
+    }
+
+
+def test_columns_hide_no_attribute():
+    attributes = {name for kind in EventFrame.__mro__ for name in vars(kind)} | {
+        each.name for each in fields(EventFrame)
+    }
+    assert attributes.isdisjoint(COLUMN_DTYPES)
 
 
 # --- by hand ----------------------------------------------------------------------------------------------------------
@@ -60,7 +71,7 @@ def test_a_value_out_of_bounds_becomes_unknown_and_one_at_the_bound_stays(name: 
     values = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf), -math.inf, math.inf, math.nan]
     found, counted = clean(sessions([view(place, **{name: value}) for place, value in enumerate(values)], [view(1)]))
     assert plain(found)[name] == [low, high, *[None] * 6]
-    assert counts(counted) == {each: [0, 0] for each in (*BOUNDS, "repeats", "bot")} | {
+    assert counts(counted) == {each: [0, 0] for each in (*BOUNDS, "duplicates", "bot")} | {
         name: [4, 0],
         "repaired": [4, 0],
     }
@@ -88,7 +99,7 @@ def test_features_are_computed_from_cleaned_values():
 def test_repeats_are_counted_and_the_first_stays():
     found, counted = clean(sessions([view(5), view(9, event_id="e5", price=-1.0), view(6)], [view(5), view(6)]))
     assert plain(found)["event_time"] == [5, 6, 5, 6]
-    assert (found.count.tolist(), counted.repeats.tolist(), counted.repaired.tolist()) == ([2, 2], [1, 0], [0, 0])
+    assert (found.count.tolist(), counted.duplicates.tolist(), counted.repaired.tolist()) == ([2, 2], [1, 0], [0, 0])
 
 
 def test_items_that_the_catalogue_lacks_are_counted_and_stay():
@@ -133,8 +144,8 @@ def test_simulated_shoppers_are_people_with_sound_events():
     assert not counted.repaired.any()
     assert not unknown_items(found, make_items(catalog, 8)[0]).any()
     ids = [each.event_id[first:last] for first, last in zip(each.offsets, each.offsets[1:], strict=False)]
-    assert counted.repeats.tolist() == [len(own) - len(set(own)) for own in ids]
-    assert counted.repeats.sum() > 20
+    assert counted.duplicates.tolist() == [len(own) - len(set(own)) for own in ids]
+    assert counted.duplicates.sum() > 20
 
 
 def test_no_sessions_are_clean():
@@ -143,7 +154,7 @@ def test_no_sessions_are_clean():
 
 
 def test_the_page_names_every_rule():
-    page = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
+    page = (ROOT / "docs" / "lake.md").read_text()
     for name, bound in BOUNDS.items():
         assert f"| `{name}` | {bound.low:,.0f} to {bound.high:,.0f} {bound.unit} | unknown | {bound.why} |" in page
     assert f"more than {BOT_EVENTS} events of type {', '.join(BY_HAND)} within {BOT_MS // 1000} s" in page
@@ -165,7 +176,7 @@ def test_cleaning_twice_is_cleaning_once(every: list[list[Event]]):
     once, _ = clean(sessions(*every))
     twice, counted = clean(once)
     assert plain(twice) == plain(once)
-    assert not counted.repeats.any()
+    assert not counted.duplicates.any()
     assert not counted.repaired.any()
 
 
@@ -174,19 +185,19 @@ def test_nothing_out_of_bounds_is_left_and_nothing_else_changes(every: list[list
     found, counted = clean(sessions(*every))
     before = sessions(*every).canonical()
     for name, bound in BOUNDS.items():
-        values = getattr(found, name)
+        values = found.columns[name]
         assert np.all(np.isnan(values) | ((values >= bound.low) & (values <= bound.high)))
-        lost = np.isnan(values).sum() - np.isnan(getattr(before, name)).sum()
+        lost = np.isnan(values).sum() - np.isnan(before.columns[name]).sum()
         assert lost == counted.repairs[name].sum()
     assert found.count.tolist() == before.count.tolist()
-    assert counted.repeats.tolist() == [len(each) - count for each, count in zip(every, before.count, strict=True)]
+    assert counted.duplicates.tolist() == [len(each) - count for each, count in zip(every, before.count, strict=True)]
 
 
 @given(many_sessions, st.randoms())
 def test_the_order_of_events_and_sessions_does_not_matter(every: list[list[Event]], random: Random):
     found, counted = clean(sessions(*every))
     assert [plain(clean(sessions(each))[0])["price"] for each in every] == [
-        plain(found.part(place, place + 1))["price"] for place in range(len(every))
+        plain(found.slice(place, place + 1))["price"] for place in range(len(every))
     ]
     mixed = [random.sample(each, len(each)) for each in every]
     other, other_counted = clean(sessions(*mixed))
@@ -202,8 +213,8 @@ def test_repeats_change_their_own_count_only(every: list[list[Event]], random: R
     other, other_counted = clean(sessions(*again))
     assert plain(other) == plain(found)
     added = [len(more) - len(each) for more, each in zip(again, known, strict=True)]
-    assert (other_counted.repeats - counted.repeats).tolist() == added
-    assert counts(other_counted) | {"repeats": []} == counts(counted) | {"repeats": []}
+    assert (other_counted.duplicates - counted.duplicates).tolist() == added
+    assert counts(other_counted) | {"duplicates": []} == counts(counted) | {"duplicates": []}
 
 
 @given(many_sessions, st.integers(0, 3), st.integers(0, 3))
@@ -223,5 +234,5 @@ def test_a_sessions_own_events_are_within_its_bounds_and_each_there_once(every: 
 
     every = [[view(start), *each] for each in every]  # some event always is: the trigger
     columns = {"start": np.full(len(every), start), "end": np.full(len(every), end), "count": np.arange(len(every))}
-    found = replace(sessions(*every), **columns).own()
+    found = replace(sessions(*every), **columns).within_bounds()
     assert plain(found) == plain(replace(sessions(*map(own, every)), **columns))

@@ -3,12 +3,15 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,10 +21,11 @@ from hypothesis import strategies as st
 from bench.features import as_sessions, in_progress, make_events, make_items, must_agree, with_pandas
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES
-from udfs.core.arrays import FEW, Floats, factorize
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
+from udfs.core.arrays import FEW, Floats, Ints, Texts, factorize
 from udfs.core.errors import ShopstreamError
 from udfs.core.exact import to_grid
+from udfs.events.columns import PACKED
 from udfs.features.activity import PLURAL
 from udfs.features.compute import compute_batch, compute_columns, compute_features
 from udfs.features.items import CENTRE_WEIGHT
@@ -45,20 +49,15 @@ CATALOGUE = Catalog(
 
 
 def sessions(*events_of: list[Event], counts: list[int] | None = None) -> Sessions:
-    def column(name: str, missing: object = None) -> list[np.ndarray]:
-        return [np.array([event.get(name, missing) for event in events], dtype=object) for events in events_of]
+    def column(name: str) -> list[np.ndarray]:
+        return [np.array([event.get(name) for event in events], dtype=object) for events in events_of]
 
     times = [np.array([event["event_time"] for event in events]) for events in events_of]
     return Sessions.from_arrays(
         [min(time) for time in times],
         [max(time) for time in times],
         counts or [len(events) for events in events_of],
-        times,
-        column("event_type"),
-        column("item_id"),
-        column("query"),
-        *(column(name, math.nan) for name in ("price", "quantity", "rating", "dwell_ms")),
-        *(column(name) for name in ("event_id", "device", "timezone", "returning", "locale")),
+        **{name: column(name) for name in PACKED},
     )
 
 
@@ -426,7 +425,7 @@ def by_loop(session: list[Event]) -> dict[str, object]:
         {name: value for name, value in row.items() if name not in BOUNDS or in_bounds(name, value)}
         for row in known.values()
     ]
-    met = [row for row in rows if row["event_type"] not in ("impression", "search") and row.get("item_id") is not None]
+    met = [row for row in rows if row["event_type"] in INTERACTIONS and row.get("item_id") is not None]
     views = [row["item_id"] for row in rows if row["event_type"] == "view" and row.get("item_id") is not None]
     queries = [row["query"] for row in rows if row["event_type"] == "search"]
     dwell = [row["dwell_ms"] for row in rows if "dwell_ms" in row]
@@ -545,7 +544,7 @@ def test_few_values_are_numbered_as_many_are(length: int):
 @pytest.mark.usefixtures("own")
 def test_a_feature_of_the_wrong_shape_is_named():
     feature("float64", name="all_prices", doc="Not one value a session.")(lambda e: e.price)
-    with pytest.raises(ValueError, match="'all_prices' gives an array of shape"):
+    with pytest.raises(ValueError, match="'all_prices' returns shape"):
         computed(SHOPPING)
 
 
@@ -567,3 +566,32 @@ def test_own_modules_are_loaded_and_what_fails_is_one_line(tmp_path: Path, monke
             load_modules([name])
     assert "begun" not in FEATURES
     assert "our_features" in sys.modules
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("dtype", "returned", "says"),
+    [
+        ("string", Floats, "feature 'mine' is declared 'string' but returns numbers"),
+        ("int64", Texts, "feature 'mine' is declared 'int64' but returns Texts"),
+        ("float64", float, "feature 'mine' returns .*float.*; it should return an array"),
+        ("float64", list[float], "feature 'mine' returns .*; it should return an array"),
+        ("bool", Ints, "feature 'mine' has dtype 'bool'; use int64, float64, string"),
+        ("int64", Floats, None),
+        ("float64", Ints, None),
+        ("string", Texts, None),
+        ("string", "Texts", None),
+        ("string", "OnlyForTypeCheckers", None),
+        ("string", np.ndarray, None),
+        ("string", npt.NDArray[Any], None),
+    ],
+)
+def test_annotation_agrees_with_dtype(dtype: Any, returned: object, says: str | None):
+    def mine(frame: EventFrame) -> object:
+        """Of the test."""
+        return frame.count
+
+    mine.__annotations__["return"] = returned
+    with pytest.raises(ValueError, match=says) if says else nullcontext():
+        feature(dtype)(mine)
+    assert ("mine" in FEATURES) == (says is None)

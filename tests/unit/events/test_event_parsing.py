@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.contracts.clickstream import EVENT_TYPES
-from udfs.events.columns import EVENT_COLUMNS, PACKED, PACKED_COLUMNS, PROPERTIES
+from udfs.contracts.clickstream import EVENT_TYPES, PROPERTIES
+from udfs.events.columns import EVENT_COLUMNS, PACKED, PACKED_COLUMNS
 from udfs.events.packing import packed_events, unpacked_events
 from udfs.events.parsing import parse_event, parse_events
-from udfs.sessions.columns import Sessions
+from udfs.sessions.columns import COLUMN_DTYPES, Sessions
 
 GOOD = b'{"event_id":"e1","event_type":"view","user_id":"u1","event_time":1700000000000,"item_id":"i1"}'
 
@@ -165,11 +165,10 @@ def test_sessions_of_packed_events_are_those_of_their_columns():
     rows = parse_events([event(), event(event_type="search", query="q"), event(quantity=3, price=2.5)])
     parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
     packed = [str(row[-1]) for row in packed_events(rows)]
-    names = ("event_time", "event_type", "item_id", "query", "price", "quantity", "rating", "dwell_ms", "event_id")
-    columns = [[[row[name] for row in part] for part in (parsed[:1], parsed)] for name in (*names, *PROPERTIES)]
-    arrays = Sessions.from_arrays([1, 2], [3, 4], [5, 6], *columns)
+    columns = {name: [[row[name] for row in part] for part in (parsed[:1], parsed)] for name in PACKED}
+    arrays = Sessions.from_arrays([1, 2], [3, 4], [5, 6], **columns)
     of_packed = Sessions.from_packed([1, 2], [3, 4], [5, 6], [packed[:1], packed])
-    for name in Sessions.__dataclass_fields__:
+    for name in ("offsets", "start", "end", "count", *COLUMN_DTYPES):
         mine, theirs = getattr(of_packed, name), getattr(arrays, name)
         assert mine.dtype == theirs.dtype, name
         np.testing.assert_array_equal(mine, theirs, err_msg=name)

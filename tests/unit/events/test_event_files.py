@@ -13,7 +13,8 @@ from support import data_file
 
 from udfs.catalog.files import CATALOG, read_catalog
 from udfs.core.errors import ShopstreamError
-from udfs.events.files import EVENTS, read_events
+from udfs.events.columns import EVENTS
+from udfs.events.files import read_events
 from udfs.events.formats import BATCH_ROWS
 
 HEADER = "event_id,event_type,user_id,event_time,item_id,query,price,quantity"
@@ -295,3 +296,10 @@ def test_the_real_yoochoose_sample_has_70278_clicks() -> None:
     assert table.num_rows == 70_278
     assert pc.count_distinct(table["user_id"]).as_py() == 17_794
     assert pc.count_distinct(table["item_id"]).as_py() == 2_933
+
+
+def test_invalid_utf8_in_parquet_is_refused(tmp_path: Path) -> None:
+    names = pa.array([b"\xff"]).view(pa.string())
+    table = pa.table({"event_id": names, "event_type": ["view"], "user_id": ["u"], "event_time": [1], "item_id": ["i"]})
+    pq.write_table(table, tmp_path / "e.parquet")
+    assert "e.parquet cannot be read: " in complaint(tmp_path / "e.parquet")

@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from support import ROOT
 
 from udfs.features.page import page
 from udfs.features.registry import FEATURES, load_modules
 from udfs.sessions.columns import Sessions
 from udfs.sessions.frame import EventFrame
 
-PAGE = Path(__file__).parents[2] / "docs" / "features.md"
+PAGE = ROOT / "docs" / "features.md"
 
 
 def test_the_page_is_that_of_the_declarations():
@@ -23,16 +24,15 @@ def test_the_pages_own_example_works_and_is_documented(tmp_path: Path):
     (tmp_path / "example_features.py").write_text(code)
     shown = subprocess.run(
         [sys.executable, "-m", "udfs.features", "example_features"],
-        env={"PYTHONPATH": str(tmp_path)}, cwd=PAGE.parents[1], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "| `price_last` | float64 | currency | Latest known price. |" in shown.stdout
     before = dict(FEATURES)
     sys.path.insert(0, str(tmp_path))
     try:
         load_modules(["example_features"])
-        number = [np.array([4.0, np.nan])]
         events = Sessions.from_arrays(
-            [1], [2], [2], [[1, 2]], [["view", "view"]], [[None] * 2], [[None] * 2], *[number] * 4
+            [1], [2], [2], event_time=[[1, 2]], event_type=[["view", "view"]], price=[[4.0, np.nan]]
         )
         assert FEATURES["price_last"].compute(EventFrame.of(events)).tolist() == [4.0]
     finally:

@@ -26,7 +26,7 @@ from flink_jobs.simulation.catalog import make_catalog
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.hashing import shopper_hash
-from udfs.events.files import EVENTS
+from udfs.events.columns import EVENTS
 from udfs.features.compute import compute_batch
 from udfs.features.registry import FEATURES, feature
 from udfs.lake.files import read
@@ -50,8 +50,8 @@ def rows() -> dict[str, pa.Table]:
         "schema_version": np.full(len(whole), VERSION), "session_id": ids,
         "user_id": [f"u{n}" for n in range(len(whole))], "session_start": whole.start, "session_end": whole.end,
         "session_events": whole.count,
-        "repeats": found.repeats, "repaired": found.repaired, "unknown_items": found.repeats * 0, "bot": found.bot,
-        "model": ["m"] * len(whole), **{name: features[name] for name in features.schema.names},
+        "repeats": found.duplicates, "repaired": found.repaired, "unknown_items": found.duplicates * 0,
+        "bot": found.bot, "model": ["m"] * len(whole), **{name: features[name] for name in features.schema.names},
     }  # fmt: skip
     events = frame.drop_duplicates("event_id").assign(schema_version=VERSION, session_id=lambda e: ids[e["session"]])
     return {
