@@ -22,7 +22,8 @@ from bench.output import print_json
 from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.simulate import simulate
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
+from udfs.core.arrays import concat_ranges, position_in_group
 from udfs.core.exact import to_grid
 from udfs.events.columns import EVENT_COLUMNS, PACKED
 from udfs.events.parsing import parse_events
@@ -122,12 +123,10 @@ def make_events(catalog: list[dict[str, Any]], sessions: int) -> pd.DataFrame:
 
 def in_progress(frame: pd.DataFrame, answers: int) -> pd.DataFrame:
     """The first sessions once per event of theirs, up to and including it, as the job passes them."""
-    size = frame.groupby("session").size().to_numpy()
-    length = np.concatenate([np.arange(1, n + 1) for n in size[:answers]])[:answers]
-    first = np.repeat((np.cumsum(size) - size), size)[:answers]
-    session = np.repeat(np.arange(answers), length)
-    within = np.arange(len(session)) - np.repeat(np.cumsum(length) - length, length)
-    return frame.iloc[first[session] + within].assign(session=session).reset_index(drop=True)
+    position = position_in_group(frame["session"].to_numpy())[:answers]
+    first = np.arange(len(position)) - position
+    events, answer = concat_ranges(first, first + position + 1)
+    return frame.iloc[events].assign(session=answer).reset_index(drop=True)
 
 
 def as_sessions(frame: pd.DataFrame) -> Sessions:
@@ -202,7 +201,7 @@ def with_pandas(frame: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         priced["session"]
     ).sum()
     item_price = frame.groupby(["session", "item_id"])["price"].last().rename("item_price").reset_index()
-    interacted = frame[(kind != "impression") & frame["item_id"].notna()]
+    interacted = frame[kind.isin(INTERACTIONS) & frame["item_id"].notna()]
     current = interacted.groupby("session")[["item_id", "row"]].last().reset_index()
     out["price_current"] = current.merge(item_price, how="left").set_index("session")["item_price"]
     dwelt = frame.groupby(["session", "item_id"])["dwell_ms"].sum().rename("dwell_item").reset_index()

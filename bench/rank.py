@@ -20,7 +20,7 @@ from bench.output import print_json, progress_console
 from bench.pipeline.prepare import export_shop
 from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import prefixes, sessions_of
+from export.ranker.positions import prefixes, request_of
 from udfs.bundles.bundle import INDEX, Bundle, open_bundle
 from udfs.bundles.manifest import FileEntry
 from udfs.candidates.content import BY_CONTENT
@@ -122,10 +122,9 @@ def _measure(bundle: Bundle, size: int, index_from: int, folder: Path) -> Row:
 
     def milliseconds(first: int, last: int) -> float:
         part = drawn.part(first, last)
-        users = [log.users[number] for number in part.user]
-        sessions = sessions_of(part)
+        request = request_of(part)
         started = time.perf_counter()
-        ranker.answer(users, sessions, encode)
+        ranker.rank(request, encode)
         return 1000 * (time.perf_counter() - started)
 
     milliseconds(0, BATCH)  # warms up

@@ -1,1 +1,4 @@
-"""A model's life before it runs: to ONNX, optimised, quantised, verified, published as a bundle."""
+"""Makes model bundles from an encoder, a catalog and past sessions.
+
+A package imports only from those below it: `__main__` > `bundle` > `encoder`, `ranker` > `history`.
+"""

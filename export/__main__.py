@@ -117,7 +117,7 @@ def bundle(
     shared: Shared,
     sessions: Annotated[Path | None, typer.Option(help=f"{PAST}, for popularity and co-visits.")] = None,
 ) -> None:
-    """Export a model and a catalogue as a bundle: encoder variants, item vectors, popularity and co-visits."""
+    """Export a model and a catalog as a bundle: encoder variants, item vectors, popularity and co-visits."""
     shared.export(sessions)
 
 

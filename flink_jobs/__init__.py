@@ -1,1 +1,1 @@
-"""What is submitted to Flink, and the command line around it."""
+"""Shopstream on Flink: the jobs, their SQL and settings, and the command line around them."""

@@ -1,5 +1,6 @@
 """The real parts that tests share: one broker, one cluster, one exported bundle of one simulated shop."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from filelock import FileLock
+from mini_cluster import MiniCluster
 from support import run_command
 
 from deploy.local.flink import LocalFlink
@@ -20,9 +22,28 @@ from udfs.bundles.bundle import CURRENT
 
 SHOP_EVENTS = 20_000
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Every Java process of the tests lives for seconds or minutes: optimising its code thoroughly takes more of two cores
+# than it gives, half of the time that a job takes to start.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as export.ranker.train says, before a test module loads LightGBM
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings never decide a test
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that start brokers and clusters first, so that no worker is left with a long one at the end.
+
+    They go to whichever worker is free, one by one; the others file by file, for the sake of module fixtures.
+    """
+    for item in items:
+        if not starts_services(item):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: not starts_services(item))
+
+
+def starts_services(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("flink", "e2e", "chaos"))
 
 
 @pytest.fixture(scope="session")
@@ -73,18 +94,22 @@ def flink(tmp_path_factory: pytest.TempPathFactory, metrics_ports: tuple[int, in
         cluster.stop()
 
 
-@pytest.fixture
-def own(kafka: str, request: pytest.FixtureRequest) -> Callable[..., list[str]]:
-    """Assignments of settings for this test alone: topics, group and transactions of its own, on the shared broker.
+@pytest.fixture(scope="session")
+def mini_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniCluster]:
+    """PyFlink's mini-cluster, for one job at a time."""
+    cluster = MiniCluster(tmp_path_factory.mktemp("mini-cluster"))
+    yield cluster
+    cluster.close()
 
-    Call it with more assignments, and once for each job that must not meet the others; the topics are created.
+
+@pytest.fixture(scope="session")
+def assignments_of(kafka: str) -> Callable[..., list[str]]:
+    """Assignments of settings for one name: topics, group and transactions of its own, on the shared broker.
+
+    Call it with the name and more assignments; the topics are created.
     """
-    made = 0
 
-    def assignments(*more: str) -> list[str]:
-        nonlocal made
-        made += 1
-        name = f"{request.node.name.split('[')[0]}-{made}"
+    def assignments(name: str, *more: str) -> list[str]:
         own_names = [f"topics.{field}={name}.{topic}" for field, topic in Settings().topics.model_dump().items()]
         values = [f"kafka.bootstrap={kafka}", f"kafka.group={name}", f"sink.transactional_id_prefix={name}"]
         values += [*own_names, "encoder.provider=cpu", *more]
@@ -92,3 +117,13 @@ def own(kafka: str, request: pytest.FixtureRequest) -> Callable[..., list[str]]:
         return values
 
     return assignments
+
+
+@pytest.fixture
+def own(assignments_of: Callable[..., list[str]], request: pytest.FixtureRequest) -> Callable[..., list[str]]:
+    """Assignments of settings for this test alone.
+
+    Call it with more assignments, and once for each job that must not meet the others.
+    """
+    names = (f"{request.node.name.split('[')[0]}-{made}" for made in itertools.count(1))
+    return lambda *more: assignments_of(next(names), *more)

@@ -1,13 +1,15 @@
-"""What tests of real parts need again and again: running commands, sending and reading records, finding data."""
+"""What tests of real parts share: running commands, sending and reading records, finding data."""
 
 import gzip
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,17 @@ import pytest
 
 from flink_jobs.brokers.clients import open_producer
 from flink_jobs.brokers.reading import read_topic
+from flink_jobs.cli import main
 from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import MANIFEST, open_bundle
 from udfs.bundles.manifest import FileEntry
 from udfs.core.hashing import sha256
 
 ROOT = Path(__file__).parents[1]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["support", *(f"flink_jobs.commands.{each.stem}" for each in (ROOT / "flink_jobs" / "commands").glob("*.py"))]
+)
 
 
 def data_file(folder: str, name: str) -> Path:
@@ -59,14 +66,37 @@ class Ran:
 
 
 def run_command(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, timeout: float = 300) -> Ran:
-    """Run `shopstream ARGUMENTS`, or `python -m export …` when they begin with `export`."""
-    module = ["export"] if arguments[0] == "export" else ["flink_jobs.cli"]
-    rest = arguments[1:] if arguments[0] == "export" else arguments
-    done = subprocess.run(
-        [sys.executable, "-m", *module, *rest],
-        cwd=cwd, env=os.environ | dict(env or {}), capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-    return Ran(done.returncode, done.stdout, done.stderr)
+    """Run `shopstream ARGUMENTS`, or `python -m export …` when they begin with `export`, in a process of its own.
+
+    `shopstream` runs in a fork of a process that has imported it: that takes longer than most commands.
+    """
+    variables = os.environ | dict(env or {})
+    if arguments[0] == "export":
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(
+            command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        fork = FORKS.Process(target=_shopstream, args=(arguments, variables, cwd, out, err))
+        fork.start()
+        fork.join(timeout)
+        if fork.exitcode is None:
+            fork.kill()
+            raise TimeoutError(f"{' '.join(arguments)} has not ended within {timeout} s")
+        return Ran(fork.exitcode, out.read_text(), err.read_text())
+
+
+def _shopstream(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Path, err: Path) -> None:
+    """What the fork does."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    for number, file in enumerate((os.devnull, out, err)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+    sys.argv = ["shopstream", *arguments]
+    main()
 
 
 def as_options(assignments: list[str]) -> list[str]:
@@ -88,6 +118,11 @@ def send(
         producer.send(topic or settings.topics.clickstream, key=key, value=value, **extra)
     producer.flush()
     producer.close()
+
+
+def linked_bundles(bundles: Path, folder: Path) -> Path:
+    """The bundles again, to be changed: links, until a file is replaced."""
+    return Path(shutil.copytree(bundles, folder / "bundles", copy_function=os.link))
 
 
 def another_bundle(folder: Path, model: bytes | None = None, kept: int = 1, variant: str = "int8") -> str:

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from export.history.interactions import Interactions
 from udfs.core.arrays import Ints
+from udfs.core.clock import DAY_MS
 
-DAY_MS = 86_400_000
 LETTERS = "abcdefgh"
 
 

@@ -12,9 +12,10 @@ from bench.pipeline.sessions import Due, Shopper, sessions_of
 from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.ranking.model import open_ranker
 from udfs.ranking.options import RankOptions
+from udfs.ranking.ranker import RankRequest
 
 #: The texts are those of at most this many triggers, in batches as large as those of the job.
 TRIGGERS = 4096
@@ -36,7 +37,7 @@ def write_batches(file: Path, bundle: Bundle, records: Sequence[tuple[bytes, byt
             dues.append(due)
     dues = dues[:TRIGGERS]
     batches: list[list[str]] = []
-    encoder = Encoder(bundle)
+    encoder = open_encoder(bundle)
 
     def encode(texts: Sequence[str]) -> Any:
         batches.append(list(texts))
@@ -44,7 +45,7 @@ def write_batches(file: Path, bundle: Bundle, records: Sequence[tuple[bytes, byt
 
     for first in range(0, len(dues), batch_size):
         batch = dues[first : first + batch_size]
-        ranker.answer([due[0] for due in batch], sessions_of(batch), encode)
+        ranker.rank(RankRequest([due[0] for due in batch], sessions_of(batch)), encode)
     file.write_text(json.dumps(batches))
     return len(dues) / sum(len(set(batch)) for batch in batches)
 

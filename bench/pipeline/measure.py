@@ -136,7 +136,7 @@ def read_records(settings: Settings) -> tuple[dict[str, int], int]:
     digests: dict[str, int] = {}
     count = 0
     for message in read_topic(settings, settings.topics.recommendations):
-        digests[recommendation_id(message.value)] = hash(message.value)
+        digests[recommendation_id(message.value or b"")] = hash(message.value)
         count += 1
     return digests, count
 

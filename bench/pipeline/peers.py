@@ -249,10 +249,12 @@ def run_encoder(config: Config, process: int) -> None:
     """Encode the texts of config["batches"], a JSON file with lists of texts, again and again, without a cache."""
     from udfs.bundles.bundle import open_bundle
     from udfs.encoder.cache import CachedEncoder
-    from udfs.encoder.encoder import Encoder
+    from udfs.encoder.encoder import open_encoder
     from udfs.encoder.options import EncoderOptions
 
-    encoder = CachedEncoder(Encoder(open_bundle(Path(config["bundles"])), EncoderOptions(threads=config["threads"])), 0)
+    encoder = CachedEncoder(
+        open_encoder(open_bundle(Path(config["bundles"])), EncoderOptions(threads=config["threads"])), 0
+    )
     while True:
         for texts in json.loads(Path(config["batches"]).read_text())[process :: config["processes"]]:
             encoder.encode(texts)

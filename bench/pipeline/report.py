@@ -89,19 +89,19 @@ def rates_of(run: Run, prepared: Prepared) -> Rates | None:
 
 def row_of(name: str, runs: Sequence[Run], prepared: Prepared, ours: Run | None) -> Row:
     """The row of a contender from its rounds. ours: the run whose records are compared with its own."""
-    rates = [of_run for run in runs if (of_run := rates_of(run, prepared)) is not None]
+    rounds = [rates for run in runs if (rates := rates_of(run, prepared)) is not None]
     answering = [run for run in runs if name != "encoder"]
     all_finished = all(run.finished for run in answering)
     return Row(
         name=name,
         guarantee=GUARANTEES[name],
         events=min(_events_done(run, prepared) for run in runs),
-        events_per_s=_median([of_run.events_per_s for of_run in rates]),
-        recommendations_per_s=_median([of_run.recommendations_per_s for of_run in rates]),
-        texts_per_s=_median([of_run.texts_per_s for of_run in rates]),
-        cpu_s_per_100k=_median([of_run.cpu_s_per_100k for of_run in rates], digits=2),
+        events_per_s=_median([rates.events_per_s for rates in rounds]),
+        recommendations_per_s=_median([rates.recommendations_per_s for rates in rounds]),
+        texts_per_s=_median([rates.texts_per_s for rates in rounds]),
+        cpu_s_per_100k=_median([rates.cpu_s_per_100k for rates in rounds], digits=2),
         peak_rss_mb=round(max((sample.rss_mb for run in runs for sample in run.samples), default=0.0), 1),
-        startup_s=_median([of_run.startup_s for of_run in rates]),
+        startup_s=_median([rates.startup_s for rates in rounds]),
         state_mb=next((run.state_mb for run in reversed(runs) if run.state_mb is not None), None),
         ratio_ours_to_it=None,
         missing=sum(len(prepared.due - run.digests.keys()) for run in answering) if all_finished else None,

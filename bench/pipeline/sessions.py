@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from udfs.core.arrays import Ints
-from udfs.encoder.encoder import Stats
+from udfs.encoder.encoder import EncoderStats
 from udfs.encoder.options import EncoderOptions
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_event
@@ -109,7 +109,7 @@ class Answers:
         return answers
 
 
-def write_stats(file: Path, stats: Stats) -> None:
+def write_stats(file: Path, stats: EncoderStats) -> None:
     """Write how many texts an encoder was asked for; the file is replaced at once, as the benchmark reads it."""
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps({"texts": stats.texts + stats.cached}))

@@ -29,7 +29,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from export.history.interactions import Interactions
-from udfs.core.arrays import Floats, Ints
+from udfs.core.arrays import Floats, Ints, position_in_group
 
 #: Most cells of a dense array of prefixes × items; bounds memory.
 CELLS = 1 << 19
@@ -128,7 +128,7 @@ class Rules(Baseline):
         if self.pruning:
             row = np.repeat(np.arange(size), np.diff(rules.indptr))
             order = np.lexsort((-rules.indices, -rules.data, row))
-            kept = order[np.arange(len(row)) - rules.indptr[row] < self.pruning]
+            kept = order[position_in_group(row) < self.pruning]
             rules = sp.csr_array((rules.data[kept], (row[kept], rules.indices[kept])), shape=(size, size))
         self._weights = rules
 

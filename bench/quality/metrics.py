@@ -17,12 +17,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from bench.quality.data import Split
+from export.ranker.quality import MRR, NDCG, HitRate
 from udfs.core.arrays import Floats, Ints, factorize
 
 #: Lengths of the lists.
 CUTS = (5, 10, 20)
 LONGEST = max(CUTS)
-METRICS = tuple(f"{metric}_{cut}" for metric in ("hr", "mrr", "ndcg") for cut in CUTS)
+_METRICS = [metric(cut) for metric in (HitRate, MRR, NDCG) for cut in CUTS]
+METRICS = tuple(metric.name for metric in _METRICS)
 #: Prefixes, or lists, that are worked on at a time; bounds memory.
 CHUNK = 512
 RESAMPLES = 1000
@@ -39,10 +41,7 @@ def ranks(lists: Ints, target: Ints) -> Ints:
 
 def gains(rank: Ints) -> Floats:
     """float64 [P, METRICS]: the value of each rank (0: none) under each metric."""
-    found = np.maximum(rank, 1).astype(np.float64)
-    value = {"hr": np.ones(len(rank)), "mrr": 1 / found, "ndcg": 1 / np.log2(found + 1)}
-    columns = [np.where((rank > 0) & (rank <= cut), value[metric], 0) for metric in value for cut in CUTS]
-    return np.stack(columns, axis=1)
+    return np.stack([metric(rank) for metric in _METRICS], axis=1)
 
 
 def intervals(gain: Floats, session: Ints, seed: int) -> Floats:

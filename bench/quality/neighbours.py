@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from bench.quality.baselines import BY_STEPS, Baseline
 from export.history.interactions import Interactions
-from udfs.core.arrays import Bools, Floats, Ints
+from udfs.core.arrays import Bools, Floats, Ints, concat_ranges
 from udfs.core.clock import DAY_MS
 
 #: The lowest weight, so that sessions that share an item remain candidates.
@@ -98,7 +98,7 @@ class Neighbours(Baseline):
         at: int64 [items], the last position of each item in the prefix, 0 for none."""
         sizes = self._sizes[near]
         starts = np.cumsum(sizes) - sizes
-        events = np.arange(starts[-1] + sizes[-1]) + np.repeat(self._offsets[near] - starts, sizes)
+        events, _ = concat_ranges(self._offsets[near], self._offsets[near + 1])
         item = self._items[events]
         shared = at[item]
         latest = np.maximum.reduceat(shared, starts)

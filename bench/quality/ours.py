@@ -1,4 +1,4 @@
-"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.learn`, and its sources."""
+"""Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.ranker`, and its sources."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,14 +17,14 @@ from export.bundle.build import export_bundle
 from export.bundle.options import ExportOptions
 from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import Encode, bare_manifest, candidates, sessions_of
+from export.ranker.positions import Encode, bare_manifest, candidates, request_of
 from export.ranker.train import train_ranker
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
 from udfs.core.arrays import Ints, position_in_group
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
@@ -63,8 +63,8 @@ class Texts:
         if not self._vectors:
             with TemporaryDirectory(prefix="shopstream-texts-") as folder:
                 bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
-                self._encode = CachedEncoder(Encoder(bundle), CACHE).encode
-                reference = Encoder(bundle, EncoderOptions(variant="fp32"))
+                self._encode = CachedEncoder(open_encoder(bundle), CACHE).encode
+                reference = open_encoder(bundle, EncoderOptions(variant="fp32"))
             vectors = reference.encode(catalog["title"].to_pylist())
             self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
         zero = np.zeros_like(next(iter(self._vectors.values())))
@@ -101,7 +101,7 @@ class Ours:
         write_past(folder, train, items, vectors)
         bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
         if self.name in SOURCES:
-            self.finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=self._repeats)
+            self.generator = CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=self._repeats)
             return
         (folder / "learning").mkdir()
         learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
@@ -109,7 +109,7 @@ class Ours:
         manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
         options = RankOptions(k=20, exclude_seen=not self._repeats)
         self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
-        self.finder = self.ranker.finder
+        self.generator = self.ranker.generator
         by_importance = sorted(learned.importance.items(), key=lambda feature: -feature[1])
         self.parameters = {name: round(share, 3) for name, share in by_importance[:SHOWN_FEATURES]}
 
@@ -121,19 +121,18 @@ class Ours:
 
     def _by_source(self, prefixes: Interactions, k: int) -> Ints:
         lists = np.full((len(prefixes), k), -1)
-        for first in range(0, len(prefixes), self.finder.most_sessions):
-            part = prefixes.part(first, min(first + self.finder.most_sessions, len(prefixes)))
-            found = candidates(self.finder, part, self._encode)
-            score = found.columns[:, self.finder.columns.index(SOURCES[self.name])]
+        for first in range(0, len(prefixes), self.generator.max_sessions):
+            part = prefixes.part(first, min(first + self.generator.max_sessions, len(prefixes)))
+            found = candidates(self.generator, part, self._encode)
+            score = found.features[:, self.generator.feature_names.index(SOURCES[self.name])]
             session, item = best(found.session, found.item, score, k)
             lists[first + session, position_in_group(session)] = item
         return lists
 
     def _by_ranker(self, prefixes: Interactions, k: int) -> Ints:
         lists = np.full((len(prefixes), k), -1)
-        users = [prefixes.users[number] for number in prefixes.user]
-        row_of = self.finder.items.row_of
-        for number, ranked in enumerate(self.ranker.answer(users, sessions_of(prefixes), self._encode)):
+        row_of = self.generator.items.row_of
+        for number, ranked in enumerate(self.ranker.rank(request_of(prefixes), self._encode)):
             rows = [row_of[item.item_id] for item in ranked[:k]]
             lists[number, : len(rows)] = rows
         return lists

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from bench.quality.contenders import Contender
 from bench.quality.metrics import CHUNK, LONGEST
 from export.history.interactions import Interactions
-from udfs.core.arrays import Floats, Ints
+from udfs.core.arrays import Floats, Ints, concat_ranges, position_in_group
 
 #: Predictions made one at a time for the latency, after some to warm up.
 LATENCY_PREDICTIONS = 1000
@@ -30,8 +30,7 @@ class Positions:
         """Every position of every session; a session of one event has none."""
         counts = np.diff(sessions.offsets) - 1
         session = np.repeat(np.arange(len(sessions)), counts)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        return cls(sessions, session, np.arange(len(session)) - first + 1)
+        return cls(sessions, session, position_in_group(session) + 1)
 
     def __len__(self) -> int:
         return len(self.session)
@@ -57,7 +56,8 @@ class Positions:
     def prefixes(self) -> Interactions:
         """The events before each position, as P sessions in the same order."""
         offsets = np.concatenate(([0], np.cumsum(self.length)))
-        events = np.arange(offsets[-1]) + np.repeat(self.sessions.offsets[self.session] - offsets[:-1], self.length)
+        first = self.sessions.offsets[self.session]
+        events, _ = concat_ranges(first, first + self.length)
         columns = {name: getattr(self.sessions, name)[events] for name in ("item", "time", "type_code")}
         return replace(self.sessions, offsets=offsets, user=self.sessions.user[self.session], **columns)
 

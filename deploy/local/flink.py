@@ -25,7 +25,7 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
 JOB_MANAGER_MEMORY = "1024m"
 MARK = "SHOPSTREAM_LOCAL_FLINK"
-"""Set to a cluster's home in the environment of its processes, and so of the Python workers that they start."""
+"""Variable that is set to a cluster's home for its processes, and so for the Python workers that they start."""
 
 WHEEL = Path(pyflink.__file__).parent
 ANSWER = "BASH_JAVA_UTILS_EXEC_RESULT:"
@@ -33,7 +33,7 @@ ANSWER = "BASH_JAVA_UTILS_EXEC_RESULT:"
 
 @dataclass(frozen=True)
 class Daemon:
-    """One of Flink's processes: its logs' name, where it begins, how to ask for its memory, options for Java."""
+    """One of Flink's processes: its logs' name, main class, question for its memory, and options for Java."""
 
     log_name: str
     main_class: str
@@ -51,8 +51,8 @@ DAEMONS = {
         "taskexecutor",
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         "GET_TM_RESOURCE_PARAMS",
-        # What takes half a region goes to the heap's old part at once, and each time the collector looks whether that
-        # is full; with Java's 1 MB a region, batches of rows to and from Python made it do so several times a second.
+        # An object of half a region goes straight to the heap's old part, and the collector then checks whether that is
+        # full. With Java's regions of 1 MB, batches of rows to and from Python caused several checks per second.
         ("-XX:G1HeapRegionSize=8m",),
     ),
 }
@@ -60,7 +60,7 @@ DAEMONS = {
 
 @dataclass(frozen=True)
 class Status:
-    """The cluster as found: `url` is its REST address and web UI; a pid is None unless that process runs.
+    """The state of the cluster: `url` is its REST address and web UI; a pid is None unless that process runs.
 
     `running` is true while both processes run; `task_slots` and `free_slots` are 0 unless the job manager answers.
     """
@@ -76,7 +76,7 @@ class Status:
 
 
 def flink_command() -> list[str]:
-    """The wheel's `flink` program, to be run with the environment of LocalFlink.flink_env()."""
+    """Returns the wheel's `flink` program, which runs with the environment of LocalFlink.flink_env()."""
     return [str(WHEEL / "bin" / "flink")]
 
 
@@ -84,9 +84,9 @@ def flink_command() -> list[str]:
 class LocalFlink:
     """A cluster whose configuration, logs, pids, checkpoints and temporary files live in `home`, a folder of its own.
 
-    `port` is that of REST and the web UI, `slots` the task slots, `task_memory` what the task manager's JVM may take
-    in all; the Python workers' memory comes on top. `metrics_ports`, as in 9249-9250 or 9249,9260: where the two
-    processes answer Prometheus, on all of this machine's addresses; none: nowhere.
+    port: of REST and the web UI. slots: task slots. task_memory: total memory of the task manager's JVM; the Python
+    workers' memory comes on top. metrics_ports, as in 9249-9250 or 9249,9260: where the two processes serve metrics to
+    Prometheus, on all of this machine's addresses; None: nowhere.
     """
 
     home: Path
@@ -99,9 +99,9 @@ class LocalFlink:
         self.home = self.home.absolute()
 
     def start(self) -> Status:
-        """Starts both processes and waits until the slots are offered; a cluster that runs already is left alone.
+        """Starts both processes and waits for their slots; fine if the cluster runs already.
 
-        A lost task manager is started anew, with the settings that the cluster has, and the jobs go on.
+        A lost task manager is started again with the cluster's present settings, and the jobs go on.
 
         Raises:
             ShopstreamError: the port is taken, the cluster runs on another port, or it did not come up.
@@ -132,7 +132,7 @@ class LocalFlink:
             return self.status()
 
     def status(self) -> Status:
-        """What runs of this folder's cluster, and where: at the port it was started with."""
+        """Returns what runs of this folder's cluster, and on which port it was started."""
         records = {name: process.read_record(self._pid_file(name)) for name in DAEMONS}
         job_manager, task_manager = records["job manager"], records["task manager"]
         port = job_manager.port if job_manager else self.port
@@ -149,7 +149,7 @@ class LocalFlink:
         )
 
     def flink_env(self) -> dict[str, str]:
-        """The environment in which the wheel's programs find this cluster's configuration, Java and log folder."""
+        """Returns the environment in which the wheel's programs find this cluster's configuration, Java and logs."""
         return child_env(
             {
                 "FLINK_HOME": str(WHEEL),
@@ -176,7 +176,7 @@ class LocalFlink:
         return f"http://{process.HOST}:{port}"
 
     def _configure(self) -> None:
-        """Written anew at each start; what the last run left in its temporary folder goes."""
+        """Writes the configuration at each start, and empties the temporary folder."""
         for folder in ("conf", "tmp"):
             shutil.rmtree(self.home / folder, ignore_errors=True)
         for folder in ("conf", "tmp", "log", "checkpoints", "savepoints", "profiles"):
@@ -203,10 +203,10 @@ class LocalFlink:
             "taskmanager.bind-host": process.HOST,
             "taskmanager.numberOfTaskSlots": self.slots,
             "taskmanager.memory.process.size": self.task_memory,
-            # The Python workers live outside Flink's memory and need what the machine has; the jobs here keep their
-            # state on the heap unless told otherwise, so more managed memory would lie idle.
+            # The Python workers live outside Flink's memory and need what the machine has. By default jobs keep their
+            # state on the heap, so more managed memory would lie idle.
             "taskmanager.memory.managed.fraction": 0.1,
-            # A task manager that is up before the job manager asks again this soon, not after the default 10 s.
+            # A task manager that is up before the job manager tries again this soon; by default after 10 s.
             "cluster.registration.error-delay": "200 ms",
             "parallelism.default": 1,
             "rest.address": process.HOST,
@@ -214,10 +214,10 @@ class LocalFlink:
             "rest.port": self.port,
             "rest.bind-port": str(self.port),
             "rest.profiling.enabled": True,
-            "rest.profiling.dir": str(self.home / "profiles"),  # which has to be there
+            "rest.profiling.dir": str(self.home / "profiles"),  # which has to exist
             "execution.checkpointing.dir": (self.home / "checkpoints").as_uri(),
             "execution.checkpointing.savepoint-dir": (self.home / "savepoints").as_uri(),
-            # Where changes of state go, of jobs that write a log of them (checkpoint.changelog).
+            # For jobs with checkpoint.changelog: where changes of state are written.
             "state.changelog.storage": "filesystem",
             "dstl.dfs.base-path": (self.home / "changelog").as_uri(),
             "io.tmp.dirs": str(self.home / "tmp"),
@@ -226,7 +226,7 @@ class LocalFlink:
         }
 
     def _launch(self, *names: str) -> None:
-        """Starts these daemons and waits for the task manager to be taken on; what did not come up is stopped."""
+        """Starts these daemons and waits until the task manager is registered; on failure stops them."""
         env = {**self.flink_env(), MARK: str(self.home)}
         task_manager_id = f"task-manager-{uuid.uuid4()}"
         with ThreadPoolExecutor() as pool:
@@ -244,10 +244,10 @@ class LocalFlink:
             raise
 
     def _command(self, name: str, env: Mapping[str, str]) -> list[str]:
-        """The Java command of one daemon, as the wheel's jobmanager.sh and taskmanager.sh would have it.
+        """Builds the Java command of one daemon, equal to that of the wheel's jobmanager.sh and taskmanager.sh.
 
-        Those scripts run Java three times each, with some hundred sed and awk between, before their daemon: 7.2 s on
-        two busy cores. Asking Java only for what it alone knows, how memory is split, takes 0.9 to 2.0 s there.
+        Before their daemon, those scripts run Java three times each and sed and awk some hundred times: 7.2 s on two
+        busy cores. Asking Java only how memory is split, which it alone knows, takes 0.9 to 2.0 s there.
         """
         conf = self.home / "conf"
         jvm, dynamic = self._memory(DAEMONS[name].memory, env)
@@ -270,7 +270,7 @@ class LocalFlink:
         ]
 
     def _memory(self, question: str, env: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        """Flink's own split of a process's memory: JVM options, and settings for the command line."""
+        """Asks Flink how it splits a process's memory; returns JVM options, and settings for the command line."""
         (dist,) = (WHEEL / "lib").glob("flink-dist-*.jar")
         command = [str(java()), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         command += ["-classpath", f"{WHEEL / 'bin' / 'bash-java-utils.jar'}:{dist}"]
@@ -285,7 +285,7 @@ class LocalFlink:
         return answers[0], answers[1]
 
     def _wait_for(self, task_manager_id: str) -> None:
-        """The job manager may still count the slots of one that was killed, so the id has to be the new one's."""
+        """Waits for this task manager's slots, as the job manager may still count those of one that was killed."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._offers_slots(task_manager_id):
             for name in DAEMONS:
@@ -297,7 +297,7 @@ class LocalFlink:
 
     def _offers_slots(self, task_manager_id: str) -> bool:
         found = _rest(self.port, "taskmanagers").get("taskmanagers", [])
-        return any(each["id"] == task_manager_id and each["slotsNumber"] >= 1 for each in found)
+        return any(manager["id"] == task_manager_id and manager["slotsNumber"] >= 1 for manager in found)
 
     def _stop(self, *names: str) -> None:
         """Stops these daemons, or all, the task manager first, and the Python workers."""
@@ -309,7 +309,7 @@ class LocalFlink:
         self._end_strays()
 
     def _end_strays(self) -> None:
-        """Ends Python workers that outlived their task manager, and what an interrupted start left."""
+        """Ends Python workers that outlived their task manager, and processes of an interrupted start."""
         records = [process.read_record(self._pid_file(name)) for name in DAEMONS]
         kept = {record.pid for record in records if record is not None}
         for pid in process.with_variable(MARK, str(self.home)):
@@ -322,7 +322,7 @@ class LocalFlink:
 
 
 def _wheel_settings() -> dict[str, Any]:
-    """The wheel's own config.yaml as flat keys; among them the JVM options that Flink cannot do without."""
+    """Reads the wheel's config.yaml as flat keys; among them are JVM options that Flink needs."""
     settings: dict[str, Any] = {}
 
     def flatten(prefix: str, values: dict[str, Any]) -> None:
@@ -337,13 +337,13 @@ def _wheel_settings() -> dict[str, Any]:
 
 
 def _java_options() -> list[str]:
-    """The options that Flink needs of Java, less those for the compiler: this runtime has none, and would say so."""
+    """Returns Flink's Java options without those for the compiler, which this runtime does not have."""
     options = str(_wheel_settings()["env.java.opts.all"]).split()
     return [option for option in options if "=jdk.compiler/" not in option]
 
 
 def _rest(port: int, path: str) -> dict[str, Any]:
-    """What the job manager's REST interface answers; empty while it does not."""
+    """Returns what the job manager answers over REST; empty if it does not."""
     connection = http.client.HTTPConnection(process.HOST, port, timeout=5)
     try:
         connection.request("GET", f"/{path}")

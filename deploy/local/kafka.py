@@ -1,4 +1,4 @@
-"""A Kafka broker on this machine: one process in KRaft mode that is broker and controller."""
+"""A Kafka broker on this machine: one process in KRaft mode, broker and controller."""
 
 import base64
 import subprocess
@@ -33,7 +33,7 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,
   SASL_SSL:SASL_SSL
 log.dirs={data}
 
-# One broker holds every copy.
+# There is only one broker.
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
@@ -49,8 +49,8 @@ replica.fetch.max.bytes=16777216
 num.partitions=2
 group.initial.rebalance.delay.ms=0
 
-# Replayed events keep the time they happened, years ago: nothing may age by that time. Retention by it would delete
-# them at once, and rolling by it (default 7 days) would open a segment for every week of events.
+# Replayed events keep their time, years ago. Retention by that time would delete them at once, and rolling by it (by
+# default every 7 days) would open a segment for every week of events.
 log.retention.ms=-1
 log.roll.ms=315360000000
 """
@@ -78,7 +78,7 @@ appender.file.strategy.max = 3
 
 @dataclass(frozen=True)
 class Status:
-    """The broker as found: `bootstrap` is "127.0.0.1:PORT", `pid` is None unless it runs."""
+    """The state of the broker: `bootstrap` is "127.0.0.1:PORT", `pid` is None unless it runs."""
 
     running: bool
     bootstrap: str
@@ -91,8 +91,8 @@ class Status:
 class LocalKafka:
     """A broker whose data, configuration, log and pid live in `home`, a folder of its own.
 
-    `port` is that of the open listener. `secured`: ports of more listeners by protocol (SSL, SASL_PLAINTEXT, SASL_SSL).
-    `properties`: the broker's own settings, over ours; those that the secured listeners need among them.
+    port: of the open listener. secured: ports of further listeners by protocol (SSL, SASL_PLAINTEXT, SASL_SSL).
+    properties: the broker's own settings, which override ours; secured listeners need some.
     """
 
     home: Path
@@ -104,10 +104,10 @@ class LocalKafka:
         self.home = self.home.absolute()
 
     def start(self) -> Status:
-        """Starts the broker and waits until it answers; one that runs already is left alone. Data is kept.
+        """Starts the broker and waits until it answers; fine if it runs already. Keeps its data.
 
         Raises:
-            ShopstreamError: the port is taken, it runs on another port, or it did not come up (its last error is told).
+            ShopstreamError: the port is taken, it runs on another port, or it did not come up (with its last error).
         """
         with exclusive(self.home / "lock"):
             status = self.status()
@@ -126,7 +126,7 @@ class LocalKafka:
             return self.status()
 
     def stop(self) -> Status:
-        """Stops the broker and waits until it is gone; fine if it does not run. Data is kept."""
+        """Stops the broker and waits until it is gone; fine if it does not run. Keeps its data."""
         with exclusive(self.home / "lock"):
             record = process.read_record(self._pid_file)
             if record is not None:
@@ -135,7 +135,7 @@ class LocalKafka:
             return self.status()
 
     def status(self) -> Status:
-        """Whether the broker of this folder runs, and where: at the port it was started with."""
+        """Returns whether the broker of this folder runs, and on which port it was started."""
         record = process.read_record(self._pid_file)
         return Status(
             running=record is not None,
@@ -170,7 +170,7 @@ class LocalKafka:
         return f"{process.HOST}:{port}"
 
     def _configure(self) -> None:
-        """Written anew at each start: the ports may have changed."""
+        """Writes the configuration at each start, as the ports may have changed."""
         for folder in ("conf", "data", "log"):
             (self.home / folder).mkdir(exist_ok=True)
         open_and_secured = {"PLAINTEXT": self.port, **self.secured}
@@ -182,7 +182,7 @@ class LocalKafka:
         process.set_aside(self._log)
 
     def _format(self, classpath: str) -> None:
-        """Gives the data folder its cluster id, once in its life."""
+        """Gives a new data folder its cluster id."""
         if (self.home / "data" / "meta.properties").exists():
             return
         arguments = ["format", "--cluster-id", _cluster_id(), "--config", str(self._properties)]
@@ -234,7 +234,7 @@ class LocalKafka:
 
 
 def _cluster_id() -> str:
-    """A random id as Kafka writes it: 16 bytes in URL-safe base64 without padding, not starting with a dash."""
+    """Makes a random id in Kafka's form: 16 bytes in URL-safe base64 without padding, not starting with a dash."""
     identity = "-"
     while identity.startswith("-"):
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them: spawned, recorded, found again, and stopped by pid alone.
+"""Processes that outlive the command that started them: spawned, recorded, found again, and stopped by pid only.
 
-A record holds the pid and when that process began, so that a pid which the system has given to another process
-since is never taken for ours.
+A record has the pid and the start of the process, so that a pid which the system has since given to another process is
+never taken for ours.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ HOST = "127.0.0.1"
 POLL_S = 0.05
 KILL_TIMEOUT_S = 5.0
 CLOCK_SLACK_S = 2.0
-"""How far two readings of one process's start may lie apart (the system clock may be set in between)."""
+"""Two readings of one process's start may differ this much, as the system clock may be set in between."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A process of ours: its pid, its start in epoch seconds, the port that it serves."""
+    """A process of ours: its pid, its start in epoch seconds, and its port."""
 
     pid: int
     created: float
@@ -35,7 +35,7 @@ class Record:
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], output: Path) -> int:
-    """Starts a program in a session of its own, its output going to a file that is emptied first; gives its pid.
+    """Starts a program in a session of its own, with its output in a file that is emptied first; returns its pid.
 
     Not subprocess.Popen: that object warns, and may wait, when it is dropped before its process ends.
     """
@@ -48,14 +48,14 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output: Path) -> int:
 
 
 def write_record(path: Path, pid: int, port: int) -> None:
-    """Remembers a running process; one that has ended already leaves no record."""
+    """Records a running process; does nothing if it has ended already."""
     with contextlib.suppress(psutil.NoSuchProcess):
         record = Record(pid, psutil.Process(pid).create_time(), port)
         path.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
 def read_record(path: Path) -> Record | None:
-    """The recorded process if it still runs; None if it ended, its pid is another process's, or there is no record."""
+    """Reads the record of a process; None if it ended, its pid is another process's, or there is no record."""
     try:
         record = Record(**json.loads(path.read_text(encoding="utf-8")))
         created = psutil.Process(record.pid).create_time()
@@ -66,7 +66,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs. One that has ended does not, even before its parent has waited for it; ours we do."""
+    """Returns whether the process runs; a zombie does not. Reaps it if it is a child of ours."""
     try:
         if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             return True
@@ -77,7 +77,7 @@ def alive(pid: int) -> bool:
 
 
 def terminate(pid: int, timeout: float) -> None:
-    """SIGTERM; SIGKILL if it still runs after `timeout` seconds; returns once it is gone.
+    """Sends SIGTERM, then SIGKILL if it still runs after `timeout` seconds; returns once it is gone.
 
     Raises:
         ShopstreamError: it is another user's, or not even SIGKILL ended it within 5 s.
@@ -106,7 +106,7 @@ def _gone(process: psutil.Process, timeout: float) -> bool:
 
 
 def with_variable(name: str, value: str) -> list[int]:
-    """The pids of this user's processes whose environment has that variable with that value; never the caller's."""
+    """Finds this user's processes whose environment has the variable with this value, except for the caller."""
     pids = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -116,14 +116,14 @@ def with_variable(name: str, value: str) -> list[int]:
 
 
 def port_open(host: str, port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Returns whether something accepts connections there."""
     with socket.socket() as client:
         client.settimeout(1.0)
         return client.connect_ex((host, port)) == 0
 
 
 def free_port() -> int:
-    """A port of this host that nothing uses at the moment."""
+    """Finds a port of this host that nothing uses at the moment."""
     with socket.socket() as server:
         server.bind((HOST, 0))
         return int(server.getsockname()[1])
@@ -133,12 +133,12 @@ def require_free(port: int, what: str) -> None:
     """Checks that a server can listen on the port.
 
     Raises:
-        ShopstreamError: it cannot; says who has the port, where the system tells.
+        ShopstreamError: it cannot; with the process that has the port, if the system tells.
     """
     if not 0 < port < 65536:
-        raise ShopstreamError(f"port {port}, given for {what}, is none; choose one from 1 to 65535 with --port")
+        raise ShopstreamError(f"port {port} for {what} is out of range; choose one from 1 to 65535 with --port")
     with socket.socket() as server:
-        # As Java binds: the last connections of a server that was just stopped do not count.
+        # Java binds in this way too: the last connections of a server that was just stopped do not matter.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind((HOST, port))
@@ -156,7 +156,7 @@ def _why(port: int, error: OSError) -> str:
 
 
 def _holder(port: int) -> str | None:
-    """Name and pid of what listens on the port; None where the system does not say."""
+    """Returns name and pid of the process that listens on the port; None if the system does not say."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             listening = connection.status == psutil.CONN_LISTEN and connection.pid is not None
@@ -166,13 +166,13 @@ def _holder(port: int) -> str | None:
 
 
 def set_aside(log: Path) -> None:
-    """Renames the last run's log to `NAME.1`, so that what the file says from now on is this run's."""
+    """Renames the last run's log to `NAME.1`, so that the file will have only this run's lines."""
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
 
 
 def last_error(*logs: Path) -> str:
-    """The line that tells why a program ended: its root cause, else its first exception or error, else the last."""
+    """Picks the line that says why a program ended: its root cause, its first exception or error, or the last line."""
     lines = [
         line.strip()
         for log in logs

@@ -1,1 +1,1 @@
-"""The steps from a model, a catalogue and past sessions to a published bundle."""
+"""The steps from a model, a catalog and past sessions to a published bundle."""

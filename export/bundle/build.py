@@ -1,4 +1,4 @@
-"""The steps from a model, a catalogue and past sessions to a published bundle."""
+"""Runs the steps of an export, one after the other."""
 
 from rich.console import Console
 

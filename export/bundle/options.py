@@ -1,4 +1,4 @@
-"""What an export is asked for, and what it gives back."""
+"""The options and the result of an export."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from udfs.core.errors import ShopstreamError
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `python -m export` was asked for. mapping: {contract field: column}, for both files."""
+    """The options of an export. mapping: {contract field: column}, for both files."""
 
     catalog: Path
     out: Path

@@ -70,9 +70,9 @@ class Draft:
 
 
 def read(draft: Draft) -> None:
-    """Open the model, read the catalogue and the past sessions, and split the texts."""
+    """Open the model, read the catalog and the past sessions, and split the texts."""
     options = draft.options
-    with draft.progress("read catalogue and sessions"):
+    with draft.progress("read catalog and sessions"):
         draft.source = open_source(options.model)
         draft.history = read_history(
             options.catalog,

@@ -14,8 +14,10 @@ from udfs.core.errors import ShopstreamError
 HELD_BACK = 500
 #: Texts of words from the model's vocabulary that calibrate as well.
 VOCABULARY_TEXTS = 256
-#: Long texts that calibrate as well, and the number of the shop's texts joined in each.
-JOINED_TEXTS, JOINED = 32, 24
+#: Long texts that calibrate as well.
+JOINED_TEXTS = 32
+#: The shop's texts that are joined in each of these.
+JOINED = 24
 
 
 def split_texts(texts: list[str], wanted: int, file: Path | None) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from export.encoder.parity import cosines
 from export.encoder.quantize import Activation, write_int8
 from export.encoder.source import SourceModel
 from udfs.bundles.manifest import EncoderInfo
-from udfs.encoder.encoder import Encoder, Vectors
+from udfs.encoder.encoder import Encoder, EncoderFiles, Vectors
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import Choice
 
@@ -38,7 +38,7 @@ def worst_layers(
         alone = fp32.with_name(f"alone-{number}.onnx")
         write_int8(fp32, alone, activations, symmetric=variant == "tensorrt-int8", only=[activation])
         choice = Choice(variant, "cpu", "one layer")
-        encoder = Encoder.from_files(alone, tokenizer, info, choice, "int8", EncoderOptions())
+        encoder = Encoder(EncoderFiles(alone, tokenizer, info, "int8", str(alone)), choice, EncoderOptions())
         cosine[activation] = float(cosines(encoder.encode(texts), reference).mean())
         alone.unlink()
     worst = sorted(cosine, key=cosine.__getitem__)[:WORST_LAYERS]

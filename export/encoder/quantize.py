@@ -1,6 +1,6 @@
 """Writes the int8 encoders: static, per channel, every dense MatMul, with outlier channels smoothed first.
 
-Static, since with dynamic quantisation a text's vector depends on the texts beside it. MatMuls only, with float
+Static, since with dynamic quantisation a text's vector depends on the rest of its batch. MatMuls only, with float
 outputs: CPU runtimes run DequantizeLinear → MatMul ← DequantizeLinear as one integer product.
 
 Weights are rounded by GPTQ (Frantar et al. 2022, https://arxiv.org/abs/2210.17323, algorithm 1): row by row, the rows

@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 from export.encoder.source import SourceModel
-from udfs.bundles.manifest import EncoderInfo
+from udfs.bundles.manifest import EncoderInfo, Provider
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.encoder import Encoder
-from udfs.encoder.options import EncoderOptions, Provider
+from udfs.encoder.encoder import Encoder, EncoderFiles
+from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import Choice
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def open_variant(file: Path, variant: str, tokenizer: Path, info: EncoderInfo) -
     for provider in providers:
         try:
             choice = Choice(variant, provider, "the export measures it")
-            return Encoder.from_files(file, tokenizer, info, choice, variant, EncoderOptions())
+            return Encoder(EncoderFiles(file, tokenizer, info, variant, str(file)), choice, EncoderOptions())
         except ShopstreamError as error:
             if provider == "cpu":
                 raise

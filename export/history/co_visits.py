@@ -1,4 +1,4 @@
-"""Past sessions as item-to-item weights, and how often each item was touched.
+"""Counts past sessions: item-to-item weights, and the interactions with each item.
 
 Item-to-item collaborative filtering with cosine normalisation (Linden, Smith, York 2003, "Amazon.com recommendations";
 Deshpande & Karypis 2004, "Item-based top-N recommendation algorithms", eq. 2), where what a session adds to a pair
@@ -8,40 +8,39 @@ recommendation algorithms", section 3.2):
     weight(a → b) = Σ over sessions with both, closeness(a, b) / √(sessions with a × sessions with b)
 
 closeness is 1 / distance when b comes after a, BACKWARD / distance when it comes before, and 1 in one basket. Distance
-counts steps, the distinct times of a session; an item counts where it was touched last. Each session adds at most 1, so
-weights lie in (0, 1].
+counts steps, the distinct times of a session; an item counts where the session interacted with it last. Each
+session adds at most 1, so weights lie in (0, 1].
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from export.history.interactions import Interactions
-from udfs.core.arrays import Ints
+from udfs.core.arrays import Floats, Ints, position_in_group
 
-#: Steps between two items of a session that still count as together.
+#: Two items of a session count as together if at most this many steps lie between them.
 WINDOW = 10
-#: What b before a says about a → b, compared with b after a.
+#: Weight of b before a for a → b, relative to b after a.
 BACKWARD = 0.5
-#: A session's last distinct items that count; bounds the pairs of very large baskets.
+#: At most this many of a session's latest distinct items count; bounds the pairs of very large baskets.
 MAX_ITEMS = 64
-#: Neighbours kept for an item.
+#: Neighbours kept per item.
 TOP = 50
 
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What past sessions say about N items, in catalogue order."""
+    """Statistics of N items from past sessions, in catalog order."""
 
-    popularity: npt.NDArray[np.float64]  #: float64 [N], interactions
+    popularity: Floats  #: float64 [N], interactions
     co_visits: Any  #: CSR float32 [N, N], columns sorted
 
     @classmethod
     def of(cls, log: Interactions) -> "ItemStatistics":
-        """Count a shop's interactions."""
+        """Compute the statistics of a shop's interactions."""
         popularity = np.bincount(log.item, minlength=len(log.items)).astype(np.float64)
         return cls(popularity, co_visits_of(log.session, log.time, log.item, len(log.items)))
 
@@ -50,7 +49,7 @@ def co_visits_of(session: Ints, time: Ints, item: Ints, size: int) -> Any:
     """Return CSR float32 [size, size] from int64 [E] columns sorted by session, then time."""
     order = np.lexsort((item, time, session))  # so that the order of events of one time does not matter
     session, time, item = session[order], time[order], item[order]
-    # The last event of each item in a session: np.unique finds the first place in the reversed array.
+    # The last event of each item in a session: np.unique finds the first one in the reversed array.
     _, first = np.unique((session * size + item)[::-1], return_index=True)
     keep = np.sort(len(item) - 1 - first)
     from_end = np.searchsorted(session[keep], session[keep], side="right") - np.arange(len(keep))
@@ -70,15 +69,14 @@ def co_visits_of(session: Ints, time: Ints, item: Ints, size: int) -> Any:
     sessions_with = np.maximum(np.bincount(item, minlength=size), 1)
     entries = total.tocoo()
     weight = entries.data / np.sqrt(sessions_with[entries.row].astype(np.float64) * sessions_with[entries.col])
-    return strongest(entries.row, entries.col, weight, size, TOP)
+    return top_k_per_row(entries.row, entries.col, weight, size, TOP)
 
 
-def strongest(row: Ints, column: Ints, weight: npt.NDArray[np.float64], size: int, count: int) -> Any:
-    """The `count` heaviest entries of each row, ties to the lower column, as CSR float32 with sorted columns."""
+def top_k_per_row(row: Ints, column: Ints, weight: Floats, size: int, k: int) -> Any:
+    """Return the k heaviest entries of each row, ties to the lower column, as CSR float32 with sorted columns."""
     weight = weight.astype(np.float32)
     order = np.lexsort((column, -weight, row))
-    place = np.arange(len(row)) - np.searchsorted(row[order], row[order])
-    top = order[place < count]
+    top = order[position_in_group(row[order]) < k]
     matrix = sp.csr_array((weight[top], (row[top], column[top])), shape=(size, size))
     matrix.sort_indices()
     return matrix

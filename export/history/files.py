@@ -1,4 +1,4 @@
-"""Writes the files of a bundle that hold the catalogue and what past sessions say about it."""
+"""Writes a bundle's files of the catalog and of past sessions."""
 
 from pathlib import Path
 

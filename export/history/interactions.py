@@ -1,4 +1,4 @@
-"""Past sessions as columns of whole numbers: what models are trained on and measured with."""
+"""Past sessions as columns of whole numbers, on which models are trained and measured."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ _SCHEMA = pa.schema([EVENTS.field(name) for name in COLUMNS])
 
 @dataclass(frozen=True)
 class Interactions:
-    """S sessions with N events that have an item. Sessions by their start, the events of one by time, then as read.
+    """S sessions with N interactions in all. Every session has at least one.
 
-    Impressions and searches are left out. Every session has at least one event.
+    Sessions are sorted by start; the events of a session by time, and at one time in the order in which they were read.
     """
 
-    items: list[str]  #: item ids; `item` counts them
-    users: list[str]  #: user ids; `user` counts them
+    items: list[str]  #: item ids, in the order of `item`
+    users: list[str]  #: user ids, in the order of `user`
     offsets: Ints  #: int64 [S + 1]: the events of session s are offsets[s]:offsets[s + 1]
     user: Ints  #: int64 [S], the user of each session
     item: Ints  #: int64 [N], the item of each event
     time: Ints  #: int64 [N], epoch ms
-    type_code: npt.NDArray[np.int8]  #: int8 [N], place in EVENT_TYPES
+    type_code: npt.NDArray[np.int8]  #: int8 [N], index in EVENT_TYPES
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,43 +53,43 @@ class Interactions:
 
     @property
     def first_of_item(self) -> Bools:
-        """bool [N]: an item's first event in each session."""
+        """bool [N]: the first event of each item in each session."""
         pair, _ = factorize(self.session * (len(self.items) + 1) + self.item)
         return np.diff(np.maximum.accumulate(pair), prepend=-1) > 0
 
     def part(self, first: int, last: int) -> "Interactions":
-        """The sessions from `first` up to `last`, which is left out; items and users keep their numbers."""
+        """Return the sessions from `first` up to but not including `last`; items and users keep their numbers."""
         events = slice(*self.offsets[[first, last]])
         offsets = self.offsets[first : last + 1] - self.offsets[first]
         columns = {name: getattr(self, name)[events] for name in ("item", "time", "type_code")}
         return replace(self, offsets=offsets, user=self.user[first:last], **columns)
 
     def split(self, share: float) -> tuple["Interactions", "Interactions"]:
-        """The earlier sessions, and the last `share` of them by start."""
+        """Return the earlier sessions, and the latest `share` of all sessions."""
         cut = len(self) - round(len(self) * share)
         return self.part(0, cut), self.part(cut, len(self))
 
     def without_repeats(self) -> "Interactions":
-        """The same with an item's first event in each session alone."""
+        """Return the first event of each item in each session."""
         return self._keep(self.first_of_item)
 
     def of_items(self, items: int) -> "Interactions":
-        """The same with the events of the first `items` items alone, which are then all there are."""
+        """Return the events of the first `items` items, and drop the other items."""
         return replace(self._keep(self.item < items), items=self.items[:items])
 
     def before(self, time: int) -> "Interactions":
-        """The same with the events before that time (epoch ms) alone."""
+        """Return the events before a time (epoch ms)."""
         return self._keep(self.time < time)
 
     def longer_than(self, events: int) -> "Interactions":
-        """The sessions with more than so many events."""
+        """Return the sessions with more than `events` events."""
         return self._keep((np.diff(self.offsets) > events)[self.session])
 
-    def _keep(self, stays: npt.NDArray[np.bool_]) -> "Interactions":
-        session = self.session[stays]
-        left, sizes = np.unique(session, return_counts=True)
-        columns = {name: getattr(self, name)[stays] for name in ("item", "time", "type_code")}
-        return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))), user=self.user[left], **columns)
+    def _keep(self, kept: Bools) -> "Interactions":
+        session = self.session[kept]
+        remaining, sizes = np.unique(session, return_counts=True)
+        columns = {name: getattr(self, name)[kept] for name in ("item", "time", "type_code")}
+        return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))), user=self.user[remaining], **columns)
 
 
 def interactions(

@@ -1,10 +1,10 @@
-"""What past sessions tell the candidate sources: the sessions themselves, and which items are met near each other."""
+"""Past sessions, and the items near each other in them, as the candidate sources read them."""
 
 from typing import Any
 
 import numpy as np
 
-from export.history.co_visits import strongest
+from export.history.co_visits import top_k_per_row
 from export.history.interactions import Interactions
 from udfs.bundles.contents import PastSessions
 from udfs.core.arrays import Floats, Ints, segment_sum, unique_inverse
@@ -30,7 +30,7 @@ def past_sessions(log: Interactions) -> PastSessions:
 
 
 def cooccurrence(log: Interactions) -> tuple[Any, Any]:
-    """Return two CSR float32 [items, items]: `near`, the items met near each item, and `follows`, those met after it.
+    """Return two CSR float32 [items, items]: `near`, items that occur near each item, and `follows`, after it.
 
     Each pair of events of a session counts 1 / events between them, up to WINDOW (Ludewig and Jannach 2018, "Evaluation
     of session-based recommendation algorithms", section 3.2, sequential rules). follows is that sum. near counts both
@@ -45,12 +45,12 @@ def cooccurrence(log: Interactions) -> tuple[Any, Any]:
         weight.append(np.full(len(first), 1 / distance))
     row, column, forward = (np.concatenate(parts) for parts in (before, after, weight))
     pair, total = _sum_by_pair(row * items + column, forward, items)
-    follows = strongest(pair // items, pair % items, total, items, TOP)
+    follows = top_k_per_row(pair // items, pair % items, total, items, TOP)
     both_ways = np.concatenate((pair, pair % items * items + pair // items))
     pair, total = _sum_by_pair(both_ways, np.concatenate((total, total)), items)
     row, column = np.divmod(pair, items)
     sessions_with = np.bincount(np.unique(session * items + item) % items, minlength=items).astype(np.float64)
-    near = strongest(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
+    near = top_k_per_row(row, column, total / np.sqrt(sessions_with[row] * sessions_with[column]), items, TOP)
     return near, follows
 
 

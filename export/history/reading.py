@@ -1,4 +1,4 @@
-"""Reads a shop's catalogue and its past events, from files or the lake, into one value."""
+"""Reads a shop's catalog and its past events, from files or the lake, into one value."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "in_stock")
 
 @dataclass(frozen=True)
 class ShopHistory:
-    """A shop's catalogue and its past sessions, read once."""
+    """A shop's catalog and its past sessions, read once."""
 
     items: pa.Table  #: ITEM_COLUMNS, one row per item, sorted by item_id
-    untitled: int  #: rows of the catalogue that were left out, as they have no title
+    untitled: int  #: rows of the catalog that were left out, as they have no title
     interactions: Interactions  #: with these items, numbered by row
     sessions: int  #: past sessions with any event but impressions
     queries: list[str]  #: the distinct queries, sorted
@@ -47,11 +47,11 @@ def read_history(
     keys_file: Path | None = None,
     bundles: Path,
 ) -> ShopHistory:
-    """Read a catalogue and past events: a file, the lake's folder, or none.
+    """Read a catalog and past events: a file, the lake's folder, or none.
 
     mapping: {contract field: column}, for both files. gap_ms: time without an event that ends a session. keys_file: the
     keys of the pseudonyms that the job knows shoppers by. bundles: the folder that lists the shoppers to be erased.
-    Raises ShopstreamError for what cannot be read, and for a catalogue without titles.
+    Raises ShopstreamError for what cannot be read, and for a catalog without titles.
     """
     items, untitled = read_items(catalog, mapping)
     ids = items["item_id"].to_pylist()
@@ -70,10 +70,10 @@ def read_history(
 
 
 def read_items(catalog: Path, mapping: Mapping[str, str]) -> tuple[pa.Table, int]:
-    """Return the catalogue, sorted by item_id, and the number of rows without a title."""
+    """Return the catalog, sorted by item_id, and the number of rows without a title."""
     table, untitled = read_catalog(catalog, mapping=_mapping_of(catalog, mapping, CATALOG))
     if not len(table):
-        raise ShopstreamError(f"{catalog}: no row has a title; a catalogue needs items with titles")
+        raise ShopstreamError(f"{catalog}: no row has a title; a catalog needs items with titles")
     return table.select(ITEM_COLUMNS).sort_by("item_id"), untitled
 
 
@@ -92,11 +92,11 @@ def read_past(
 
 
 def _mapping_of(path: Path, mapping: Mapping[str, str], schema: pa.Schema) -> dict[str, str]:
-    """Return the part of --map that fits a file: one mapping serves the catalogue and the sessions."""
+    """Return the part of --map that fits a file: one mapping serves the catalog and the sessions."""
     if not mapping:
         return {}
     for name in mapping:
         if name not in CATALOG.names + EVENTS.names:
-            raise ShopstreamError(f"--map {name}=…: there is no field {name!r} in a catalogue or in events")
+            raise ShopstreamError(f"--map {name}=…: there is no field {name!r} in a catalog or in events")
     columns = column_names(path)
     return {name: column for name, column in mapping.items() if name in schema.names and column in columns}

@@ -1,1 +1,1 @@
-"""The learned ranker: positions, trees, quality."""
+"""The learned ranker: trained on positions in past sessions, measured, written as ONNX."""

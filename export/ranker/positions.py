@@ -1,4 +1,4 @@
-"""Positions in past sessions: what the job would see there, and the candidates that it would choose from."""
+"""Positions in past sessions, with the candidates and features that the job would compute there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from udfs.bundles.manifest import FORMAT, EncoderInfo, Manifest
 from udfs.candidates.generator import CandidateGenerator, Candidates
 from udfs.candidates.source import SessionContext
 from udfs.core.arrays import Bools, Ints, concat_ranges, position_in_group
-from udfs.core.exact import to_grid
 from udfs.encoder.encoder import Vectors
-from udfs.ranking.options import RankOptions
+from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
 from udfs.sessions.columns import Sessions, unknown_columns
-from udfs.sessions.signals import item_rows, signals_of
+from udfs.sessions.requests import RankInputs, RankRequest
 
 Encode = Callable[[Sequence[str]], Vectors]
 Progress = Callable[[float], None]
 
 #: Candidates drawn per position, besides the target.
 OTHERS = 80
-#: A prefix keeps at most this many of a session's latest events.
+#: A prefix keeps at most this many of a session's latest events. Where session.max_events is larger, only the counts of
+#: events grow, and trees treat a count above all those they were trained on like the largest of these.
 PREFIX = 64
 
 
@@ -33,7 +33,7 @@ class Groups:
 
     features: Vectors  #: float32 [n, features]
     position: Ints  #: int64 [n]
-    item: Ints  #: int64 [n], row in the catalogue
+    item: Ints  #: int64 [n], row in the catalog
     is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
     positions: int  #: P
 
@@ -55,22 +55,24 @@ def sessions_of(log: Interactions) -> Sessions:
     return Sessions(log.offsets, log.start, log.end, np.diff(log.offsets), columns)
 
 
-def candidates(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
-    """Return what the job would choose from for these sessions."""
-    return finder.find(query_of(finder, sofar, encode))
+def request_of(sofar: Interactions) -> RankRequest:
+    """Return the job's request to rank items for these sessions."""
+    return RankRequest([sofar.users[number] for number in sofar.user], sessions_of(sofar))
 
 
-def query_of(finder: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
+def candidates(generator: CandidateGenerator, sofar: Interactions, encode: Encode) -> Candidates:
+    """Return the candidates that the job would generate for these sessions."""
+    return generator.generate(context_of(generator, sofar, encode))
+
+
+def context_of(generator: CandidateGenerator, sofar: Interactions, encode: Encode) -> SessionContext:
     """Return these sessions as the job's candidate sources would see them."""
-    sessions = sessions_of(sofar)
-    rows = item_rows(sessions, finder.items.row_of)
-    signals = signals_of(sessions, rows, finder.items.titles, RankOptions().recent, RankOptions().decay)
-    users = [sofar.users[number] for number in sofar.user]
-    return finder.query(users, sessions, rows, signals, to_grid(encode(signals.text)))
+    request = request_of(sofar)
+    return generator.context(RankInputs.of(request, generator.items, encode, recent=SIGNALS, decay=SIGNAL_DECAY))
 
 
 def sample_groups(
-    finder: CandidateGenerator,
+    generator: CandidateGenerator,
     log: Interactions,
     encode: Encode,
     rng: np.random.Generator,
@@ -90,16 +92,17 @@ def sample_groups(
     if len(events) > count:
         events = np.sort(rng.choice(events, count, replace=False))
     parts: list[Candidates] = []
-    chunk = finder.most_sessions
+    chunk = generator.max_sessions
     for first in range(0, len(events), chunk):
-        parts.append(candidates(finder, prefixes(log, events[first : first + chunk]), encode))
+        parts.append(candidates(generator, prefixes(log, events[first : first + chunk]), encode))
         progress(min(1.0, (first + chunk) / len(events)))
     sizes = [len(part.item) for part in parts]
     position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
     position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
     item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
-    features = np.concatenate([part.columns for part in parts] or [np.empty((0, len(finder.columns)), np.float32)])
-    # Candidates and interactions number items alike: by row of the catalogue.
+    no_features = np.empty((0, len(generator.feature_names)), np.float32)
+    features = np.concatenate([part.features for part in parts] or [no_features])
+    # Candidates and interactions number items alike: by row of the catalog.
     return Groups(features, position, item, item == log.item[events][position], len(events))
 
 

@@ -16,7 +16,7 @@ from export.ranker.positions import Groups
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP
 from udfs.core.arrays import Floats, Ints, position_in_group, top_k_per_group
 from udfs.core.exact import SCORE_SCALE
-from udfs.ranking.learned import shortlist
+from udfs.ranking.learned import shortlist_size
 
 #: The length of the lists that are measured.
 CUT = 20
@@ -88,7 +88,7 @@ def quality_by_trees(booster: Any, groups: Groups) -> dict[int, dict[str, float]
 def _shortlisted(booster: Any, groups: Groups) -> Ints:
     """Return int64 [m]: the candidates that the first trees leave to all trees, exactly as in the job."""
     first = np.rint(booster.predict(groups.features, num_iteration=FIRST_TREES) * SCORE_SCALE)
-    return top_k_per_group(groups.position, first, shortlist(CUT))
+    return top_k_per_group(groups.position, first, shortlist_size(CUT))
 
 
 def _scores(booster: Any, groups: Groups, shortlisted: Ints, trees: int) -> Floats:

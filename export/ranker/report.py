@@ -10,8 +10,9 @@ from udfs.core.errors import ShopstreamError
 
 #: The chart shows at most this many of the most important features.
 SHOWN = 20
-#: The colours of what is chosen and of the rest; they differ in lightness, too.
-CHOSEN, REST = "#0072B2", "#B0B0B0"
+#: Colours of the chosen number of trees and of the others; they differ in lightness, too.
+CHOSEN = "#0072B2"
+REST = "#B0B0B0"
 
 
 def chart_of(report: Path) -> Path:

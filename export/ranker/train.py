@@ -70,9 +70,9 @@ def train_ranker(
     *,
     recommend_seen: bool = False,
 ) -> TrainedRanker:
-    """Train a ranker on sessions with the catalogue's items.
+    """Train a ranker on sessions with the catalog's items.
 
-    items: the catalogue, one row per item, in the order of log.items. vectors: float32 [items, dimensions]. folder:
+    items: the catalog, one row per item, in the order of log.items. vectors: float32 [items, dimensions]. folder:
     where the files that the sources read are written. progress: is called with the share done. recommend_seen: the
     ranker may recommend items that the session has already seen. Raises ShopstreamError for too few sessions.
     """
@@ -81,26 +81,28 @@ def train_ranker(
         raise ShopstreamError(f"{len(log)} past sessions are too few to learn a ranker from")
     write_past(folder, earlier.before(int(latest.start[0])), items, vectors)
     bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
-    finder = CandidateGenerator(bundle, LiveItems(bundle), repeats=recommend_seen)
+    generator = CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=recommend_seen)
     trained, measured = latest.split(MEASURE_SHARE)
     rng = np.random.default_rng(1)
 
     def sample(part: Interactions, count: int, show: Callable[[float], None]) -> Groups:
-        return sample_groups(finder, part, encode, rng, count, show, recommend_seen=recommend_seen)
+        return sample_groups(generator, part, encode, rng, count, show, recommend_seen=recommend_seen)
 
-    booster = _fit(sample(trained, POSITIONS, lambda share: progress(0.7 * share)), finder.columns, rng)
+    booster = _fit(sample(trained, POSITIONS, lambda share: progress(0.7 * share)), generator.feature_names, rng)
     progress(0.85)
     rest = sample(measured, MEASURED, lambda share: progress(0.85 + 0.14 * share))
     qualities = quality_by_trees(booster, rest)
     mrr = {trees: quality[MRR(CUT).name] for trees, quality in qualities.items()}
     trees = max(mrr, key=mrr.__getitem__)  # more trees overfit on small shops
-    model, sources = to_onnx(booster.dump_model(num_iteration=trees)["tree_info"], finder.columns, finder.source_of)
+    model, sources = to_onnx(
+        booster.dump_model(num_iteration=trees)["tree_info"], generator.feature_names, generator.source_of
+    )
     gain = booster.feature_importance("gain", iteration=trees)
     progress(1.0)
     return TrainedRanker(
         model=model,
-        info=RankerInfo(finder.columns, sources, recommend_seen, qualities[trees]),
-        importance=dict(zip(finder.columns, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
+        info=RankerInfo(generator.feature_names, sources, recommend_seen, qualities[trees]),
+        importance=dict(zip(generator.feature_names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
         mrr=mrr,
     )
 
@@ -117,7 +119,7 @@ def _fit(groups: Groups, features: tuple[str, ...], rng: np.random.Generator) ->
     data = lgb.Dataset(groups.features[chosen], groups.is_target[chosen], group=sizes, feature_name=list(features))
     booster = lgb.train(PARAMETERS, data, TREES)
     if not booster.feature_importance("split").any():
-        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalogue")
+        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalog")
     return booster
 
 

@@ -1,1 +1,1 @@
-"""Kafka from outside Flink."""
+"""Kafka from outside Flink: clients, topics, records, security and errors."""

@@ -1,7 +1,7 @@
-"""TLS and SASL towards Kafka, from settings: options for kafka-python and for Flink's Kafka connector.
+"""TLS and SASL for Kafka, from settings: options of kafka-python and of Flink's Kafka connector.
 
-Secrets stay in files. kafka-python is given what they hold. Flink is given references, which Kafka's own provider of
-configuration resolves in the client on each machine: no plan, page, log or command line holds a secret.
+Secrets stay in files. kafka-python gets their content. Flink gets references, which Kafka's own configuration provider
+resolves in the client on each machine: no plan, page, log or command line holds a secret.
 """
 
 import re
@@ -21,7 +21,7 @@ _TLS_ALONE, _SASL_ALONE = FILES[1:], ("username", "password_file")
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
-    """What kafka-python's clients take; reads the files. ShopstreamError names the setting that is amiss."""
+    """Returns options of kafka-python's clients; reads the files. ShopstreamError names the setting that is wrong."""
     _check(kafka)
     options: dict[str, Any] = {"security_protocol": kafka.security}
     if kafka.tls:
@@ -39,12 +39,12 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def flink_options(kafka: KafkaSettings) -> dict[str, str]:
-    """Options of a Kafka table; the files are read by the job's processes alone."""
+    """Returns options of a Kafka table; only the job's processes read the files."""
     if kafka.security == "PLAINTEXT":
         return {}
     options: dict[str, str] = {"security.protocol": kafka.security}
     if kafka.ca_file:
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(kafka.ca_file.absolute())}
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(kafka.ca_file)}
     if kafka.certificate_file and kafka.key_file:
         options |= {
             "ssl.keystore.type": "PEM",
@@ -56,7 +56,7 @@ def flink_options(kafka: KafkaSettings) -> dict[str, str]:
     if kafka.username and kafka.password_file:
         login = f"{_SHADED}.security.{_LOGIN.get(kafka.sasl_mechanism, _SCRAM_LOGIN)}"
         username = kafka.username.replace("\\", r"\\").replace('"', r"\"")
-        # A string ends with its quote or its line: this one with its line, which the file may have ended already.
+        # A string ends at its quote or its line. This one ends at its line, which the file may have ended already.
         jaas = f'{login} required username="{username}" password="{_reference(kafka.password_file)}\n;'
         options |= {"sasl.mechanism": kafka.sasl_mechanism, "sasl.jaas.config": jaas}
     options |= {
@@ -67,12 +67,12 @@ def flink_options(kafka: KafkaSettings) -> dict[str, str]:
 
 
 def _reference(file: Path) -> str:
-    """To a file's whole content, as Kafka's DirectoryConfigProvider resolves it."""
-    return f"${{file:{file.absolute().parent}:{file.name}}}"
+    """Refers to a file's whole content in the form that Kafka's DirectoryConfigProvider resolves."""
+    return f"${{file:{file.parent}:{file.name}}}"
 
 
 def _check(kafka: KafkaSettings) -> None:
-    """ShopstreamError for settings that do not go together: nothing is sent less protected than it was meant."""
+    """Raises ShopstreamError for settings that do not go together, so that nothing is less protected than intended."""
     for name in (*(() if kafka.tls else _TLS_ALONE), *(() if kafka.sasl else _SASL_ALONE)):
         if getattr(kafka, name):
             raise ShopstreamError(f"setting kafka.{name} has no use with kafka.security={kafka.security}")
@@ -87,7 +87,7 @@ def _check(kafka: KafkaSettings) -> None:
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
-    """As Kafka's Java client checks: the broker's certificate and name, by the CA file or the system's CAs."""
+    """Checks what Kafka's Java client checks: the broker's certificate and name, by the CA file or the system's CAs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if kafka.ca_file:
         _read(kafka, "ca_file")
@@ -101,22 +101,23 @@ def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
         _read(kafka, "certificate_file")
         if not re.search("-----BEGIN (ENCRYPTED )?PRIVATE KEY-----", _read(kafka, "key_file")):
             raise ShopstreamError(
-                f"{kafka.key_file} (setting kafka.key_file) is no PKCS#8 key in PEM; `openssl pkcs8 -topk8` makes one"
+                f"{kafka.key_file} (setting kafka.key_file) is not a PKCS#8 key in PEM; "
+                "`openssl pkcs8 -topk8` makes one"
             )
-        # Without a password OpenSSL would ask on the terminal for that of an encrypted key.
+        # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
         password = _read(kafka, "key_password_file").strip() if kafka.key_password_file else ""
         try:
             context.load_cert_chain(kafka.certificate_file, kafka.key_file, lambda: password)
         except ssl.SSLError:
             raise ShopstreamError(
                 f"{kafka.certificate_file} and {kafka.key_file} (settings kafka.certificate_file and kafka.key_file) "
-                "are no PEM certificate with its key, or kafka.key_password_file is not the key's"
+                "are not a PEM certificate with its key, or kafka.key_password_file is not the key's"
             ) from None
     return context
 
 
 def _read(kafka: KafkaSettings, name: str) -> str:
-    """Text of the file of a setting; ShopstreamError when it cannot be read or is empty."""
+    """Reads the file of a setting; raises ShopstreamError if it is unreadable or empty."""
     file: Path = getattr(kafka, name)
     try:
         text = file.read_text(encoding="utf-8")

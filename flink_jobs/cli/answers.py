@@ -1,4 +1,4 @@
-"""`shopstream watch`, `explain` and `check`: recommendations as people and tests read them."""
+"""`shopstream watch`, `explain` and `check`: recommendations for people to read, and whether they are right."""
 
 import sys
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
-from flink_jobs.console import out, result
+from flink_jobs.console import notes, out, progress_bar, result
 from flink_jobs.settings.loading import load_settings
 from udfs.contracts.rankings import Recommendation
 from udfs.core.errors import ShopstreamError
@@ -21,13 +21,13 @@ app = typer.Typer()
 def watch(
     config: Config = None,
     assignments: Assignments = None,
-    from_beginning: Annotated[bool, typer.Option(help="Start with the oldest record, not with the next.")] = False,
+    from_beginning: Annotated[bool, typer.Option(help="Start with the oldest record, not the next one.")] = False,
     uncommitted: Annotated[bool, typer.Option(help="Show records of open transactions too.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    idle: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds without a record.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
+    idle: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds without a record.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show recommendations as they arrive; with --json the records themselves, one a line."""
+    """Show recommendations as they arrive; with --json the records themselves, one per line."""
     from flink_jobs.commands.watch import describe_recommendation, known_titles, watch_recommendations
 
     settings = load_settings(config, assignments or ())
@@ -40,14 +40,17 @@ def watch(
         else:
             out.print(describe_recommendation(record, title_of), markup=False)
 
+    def complain(line: str) -> None:
+        notes.print(line, markup=False)
+
     watch_recommendations(
-        settings, show, from_beginning=from_beginning, committed=not uncommitted, limit=limit, idle_s=idle
+        settings, show, complain, from_beginning=from_beginning, committed=not uncommitted, limit=limit, idle_s=idle
     )
 
 
 @app.command()
 def explain(
-    recommendation_id: Annotated[str, typer.Argument(help="USER/EVENT, as records carry it.")],
+    recommendation_id: Annotated[str, typer.Argument(help="USER/EVENT, as in the records.")],
     config: Config = None,
     assignments: Assignments = None,
     as_json: Json = False,
@@ -73,8 +76,8 @@ def check(
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many events were replayed.")] = None,
-    idle: Annotated[float, typer.Option(min=1, help="Give up after so many seconds without a record.")] = 60,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many events of the file were replayed.")] = None,
+    idle: Annotated[float, typer.Option(min=1, help="Give up after this many seconds without a record.")] = 60,
     as_json: Json = False,
 ) -> None:
     """Check that each trigger event of a replayed file has exactly one good recommendation; exit code 1 if not."""
@@ -83,7 +86,8 @@ def check(
     settings = load_settings(config, assignments or ())
     mapping = parse_mapping(columns or ())
     expected = expected_ids(settings, file, mapping=mapping, preset=preset, limit=limit)
-    outcome = check_recommendations(settings, expected, idle)
+    with progress_bar("recommendations", len(expected)) as progress:
+        outcome = check_recommendations(settings, expected, idle, progress)
     found = asdict(outcome)
     result(found, ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items()), as_json)
     if not outcome.holds:

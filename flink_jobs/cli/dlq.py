@@ -10,7 +10,7 @@ from flink_jobs.console import result
 from flink_jobs.settings.loading import load_settings
 
 app = typer.Typer()
-dlq_app = typer.Typer(help="Events that could not be read, with the reason.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Unreadable events, with the reason.", no_args_is_help=True)
 app.add_typer(dlq_app, name="dlq")
 
 
@@ -18,10 +18,10 @@ app.add_typer(dlq_app, name="dlq")
 def dlq_show(
     config: Config = None,
     assignments: Assignments = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many alone.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look at only this many of the first letters.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say why dead letters are there: reasons with counts and a few examples. Next: `shopstream dlq replay`."""
+    """Show why events became dead letters: reasons with counts and examples. Next: `shopstream dlq replay`."""
     from flink_jobs.commands.dlq import dead_letters_by_reason, describe_reasons
 
     found = dead_letters_by_reason(load_settings(config, assignments or ()), limit)
@@ -33,12 +33,14 @@ def dlq_show(
 def dlq_replay(
     config: Config = None,
     assignments: Assignments = None,
-    topic: Annotated[str | None, typer.Option(help="Only those that came from this topic.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only those whose reason, as `show` has it, says this.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only letters from this topic.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only letters whose reason, as `show` writes it, contains this.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters back to the topics they came from, each once. Mend first what they died of."""
+    """Send dead letters back to the topics they came from, each once. First fix what made them unreadable."""
     from flink_jobs.commands.dlq import replay_dead_letters
 
     done = replay_dead_letters(load_settings(config, assignments or ()), topic=topic, reason=reason, limit=limit)

@@ -1,4 +1,4 @@
-"""`shopstream submit` and `shopstream backfill`."""
+"""`shopstream submit` and `backfill`: jobs that run for ever, and the one that ends."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -23,7 +23,7 @@ def submit(
         bool, typer.Option(help="Run here on the embedded mini-cluster, until the job ends or Ctrl-C.")
     ] = False,
     restore: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Savepoint or checkpoint to go on from, a path or URI.")
+        str | None, typer.Option(metavar="PATH", help="Savepoint or checkpoint to resume from, a path or URI.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the command line and stop.")] = False,
     as_json: Json = False,
@@ -40,7 +40,7 @@ def submit(
     check_ready(chosen, settings)
     arguments = job_arguments(settings)
     if embedded and restore:
-        raise ShopstreamError("--restore needs a cluster: the embedded mini-cluster starts afresh")
+        raise ShopstreamError("--restore needs a cluster: the embedded mini-cluster always starts from nothing")
     if embedded:
         run_embedded(chosen, settings, arguments)
         return
@@ -57,20 +57,20 @@ def submit(
 
 @app.command()
 def backfill(
-    source: Annotated[str, typer.Argument(help="A file as for replay, or `lake`: the events that are there.")],
+    source: Annotated[str, typer.Argument(help="A file as for replay, or `lake` for the events in the lake.")],
     config: Config = None,
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
     first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="First UTC day to write.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last UTC day to write.")] = None,
-    cluster: Annotated[bool, typer.Option(help="Run on the cluster, not here on the embedded mini-cluster.")] = False,
+    cluster: Annotated[bool, typer.Option(help="Run on the cluster, not on the embedded mini-cluster.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compute the lake's days anew from recorded events, without Kafka. Next: `shopstream lake show`.
+    """Rewrite days of the lake from recorded events, without Kafka. Next: `shopstream lake show`.
 
-    A day is replaced whole, so a second run changes nothing; days without rows stay as they are. Leave out days that
-    a running job still writes. A file replaces events and sessions, `lake` the sessions only.
+    Whole days are replaced, so a second run changes nothing; days without rows stay as they are. Leave out days that
+    a running job still writes. A file replaces events and sessions, `lake` only the sessions.
     """
     from flink_jobs.commands.backfill import backfill as run_backfill
 

@@ -38,17 +38,18 @@ def demo(
     config: Config = None,
     assignments: Assignments = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long shoppers shop.")] = 30,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 100,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed makes the same shoppers.")] = 7,
     as_json: Json = False,
 ) -> None:
-    """Show it all on this machine: broker, cluster, model, shoppers, recommendations. Stops what it started."""
+    """Start a broker and a cluster, train a model, simulate shoppers, show recommendations, and stop it all."""
     from flink_jobs.brokers.errors import reachable
     from flink_jobs.demo.run import run_demo
 
     settings = load_settings(config, assignments or ())
     with reachable(settings):
-        run_demo(settings, seconds=seconds, rate=rate, seed=seed, as_json=as_json)
+        summary, report = run_demo(settings, seconds=seconds, rate=rate, seed=seed)
+    result(summary, report, as_json)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """`shopstream privacy`: pseudonyms, and requests for erasure."""
 
 import sys
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,24 +11,23 @@ from flink_jobs.console import result
 from flink_jobs.settings.loading import load_settings
 
 app = typer.Typer()
-privacy_app = typer.Typer(help="Pseudonyms for user ids, and requests to be forgotten.", no_args_is_help=True)
+privacy_app = typer.Typer(help="Pseudonyms of user ids, and requests for erasure.", no_args_is_help=True)
 app.add_typer(privacy_app, name="privacy")
-
-#: Seconds between two looks at what is to be forgotten.
-FOLLOW_S = 5.0
 
 
 @privacy_app.command("pseudonym")
 def privacy_pseudonym(
     user_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[USER_ID]...", help="None: one a line from standard input.")
+        list[str] | None, typer.Argument(metavar="[USER_ID]...", help="None: one per line from standard input.")
     ] = None,
     config: Config = None,
     assignments: Assignments = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="By the key of then (RFC 3339), not of now.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Use the key of this time (RFC 3339), not of now.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the pseudonym that each user id has in the records, one a line."""
+    """Print the pseudonym that each user id has in the records, one per line."""
     from flink_jobs.commands.privacy import pseudonyms
 
     settings = load_settings(config, assignments or ())
@@ -42,18 +40,15 @@ def privacy_pseudonym(
 def privacy_forget(
     config: Config = None,
     assignments: Assignments = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with requests as they come, until Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep handling requests as they come, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget the shoppers that `privacy-requests` names, and acknowledge each request once; see docs/privacy.md."""
-    from flink_jobs.commands.privacy import forget
+    """Erase the users that `privacy-requests` names, and acknowledge each request once; see docs/privacy.md."""
+    from flink_jobs.commands.privacy import erase, follow_erasures
 
     settings = load_settings(config, assignments or ())
-    while True:
-        done = forget(settings)
+    for done in follow_erasures(settings) if follow else [erase(settings)]:
         text = f"acknowledged {done.requests:,} requests, {done.refused:,} of them unreadable"
-        if not follow or done.requests:
-            result(asdict(done), f"{text}; removed {done.lake_rows:,} rows from the lake", as_json)
-        if not follow:
-            return
-        time.sleep(FOLLOW_S)
+        result(asdict(done), f"{text}; removed {done.lake_rows:,} rows from the lake", as_json)

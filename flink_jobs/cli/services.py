@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from deploy.local.flink import LocalFlink
 from deploy.local.flink import Status as FlinkStatus
-from deploy.local.kafka import LocalKafka
 from deploy.local.kafka import Status as KafkaStatus
 from flink_jobs.brokers.topics import DEFAULT_PARTITIONS, create_topics
 from flink_jobs.cli.options import Assignments, Config, Json
 from flink_jobs.console import result
 from flink_jobs.settings.loading import load_settings
-from flink_jobs.settings.settings import Settings
+from flink_jobs.submit.local import local_flink, local_kafka
 
 app = typer.Typer()
 kafka_app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
@@ -22,19 +20,6 @@ app.add_typer(kafka_app, name="kafka")
 app.add_typer(flink_app, name="flink")
 
 Port = Annotated[int | None, typer.Option(help="Port; by default that of the settings.")]
-
-
-def _port(address: str) -> int:
-    return int(address.split(",")[0].rpartition(":")[2])
-
-
-def _local_kafka(settings: Settings, port: int | None) -> LocalKafka:
-    return LocalKafka(settings.home / "kafka", port or _port(settings.kafka.bootstrap))
-
-
-def _local_flink(settings: Settings, port: int | None, slots: int = 2) -> LocalFlink:
-    address, ports = settings.flink.address, settings.flink.metrics_ports
-    return LocalFlink(settings.home / "flink", port or _port(address), slots, metrics_ports=ports)
 
 
 def _show_kafka(status: KafkaStatus, as_json: bool) -> None:
@@ -53,7 +38,7 @@ def kafka_start(
 ) -> None:
     """Start a broker and create the topics; fine if it runs already. Next: `shopstream flink start`."""
     settings = load_settings(config, assignments or ())
-    status = _local_kafka(settings, port).start()
+    status = local_kafka(settings, port).start()
     own = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap": status.bootstrap})})
     create_topics(own)
     _show_kafka(status, as_json)
@@ -62,13 +47,13 @@ def kafka_start(
 @kafka_app.command("stop")
 def kafka_stop(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
     """Stop the broker; its data stays. Fine if it does not run."""
-    _show_kafka(_local_kafka(load_settings(config, assignments or ()), None).stop(), as_json)
+    _show_kafka(local_kafka(load_settings(config, assignments or ())).stop(), as_json)
 
 
 @kafka_app.command("status")
 def kafka_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say whether the broker runs, and where."""
-    _show_kafka(_local_kafka(load_settings(config, assignments or ()), None).status(), as_json)
+    """Show whether the broker runs, and where."""
+    _show_kafka(local_kafka(load_settings(config, assignments or ())).status(), as_json)
 
 
 @kafka_app.command("topics")
@@ -78,9 +63,9 @@ def kafka_topics(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of new topics.")] = DEFAULT_PARTITIONS,
     as_json: Json = False,
 ) -> None:
-    """Create the topics of the settings that are missing, on any cluster. Next: `shopstream submit recommend`."""
+    """Create missing topics of the settings, on any cluster. Next: `shopstream submit recommend`."""
     created = create_topics(load_settings(config, assignments or ()), partitions)
-    result({"created": created}, f"created {', '.join(created)}" if created else "all topics are there", as_json)
+    result({"created": created}, f"created {', '.join(created)}" if created else "no topic is missing", as_json)
 
 
 @flink_app.command("start")
@@ -92,16 +77,16 @@ def flink_start(
     as_json: Json = False,
 ) -> None:
     """Start a job manager and a task manager; fine if they run already. Next: `shopstream submit recommend`."""
-    _show_flink(_local_flink(load_settings(config, assignments or ()), port, slots).start(), as_json)
+    _show_flink(local_flink(load_settings(config, assignments or ()), port, slots).start(), as_json)
 
 
 @flink_app.command("stop")
 def flink_stop(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
     """Stop the cluster and its jobs. Fine if it does not run."""
-    _show_flink(_local_flink(load_settings(config, assignments or ()), None).stop(), as_json)
+    _show_flink(local_flink(load_settings(config, assignments or ())).stop(), as_json)
 
 
 @flink_app.command("status")
 def flink_status(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say whether the cluster runs, where, and how many slots are free."""
-    _show_flink(_local_flink(load_settings(config, assignments or ()), None).status(), as_json)
+    """Show whether the cluster runs, where, and how many slots are free."""
+    _show_flink(local_flink(load_settings(config, assignments or ())).status(), as_json)

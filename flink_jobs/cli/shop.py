@@ -1,4 +1,4 @@
-"""`shopstream replay`, `simulate` and `catalog`: events and items into Kafka or files."""
+"""`shopstream replay`, `simulate` and `catalog`: events and items for Kafka, or a simulated shop as files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
-from flink_jobs.console import result
+from flink_jobs.console import progress_bar, result
 from flink_jobs.settings.loading import load_settings
 from udfs.core.errors import ShopstreamError
 from udfs.events.mapping import parse_mapping
@@ -25,7 +25,7 @@ def replay(
     preset: Preset = "auto",
     columns: Columns = None,
     speed: Annotated[str, typer.Option(help="Multiple of the recorded speed, or max.")] = "max",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
     as_json: Json = False,
 ) -> None:
     """Send recorded events to Kafka. Next: `shopstream watch`."""
@@ -34,7 +34,8 @@ def replay(
     mapping = parse_mapping(columns or ())
     factor = None if speed == "max" else _positive(speed)
     settings = load_settings(config, assignments or ())
-    done = replay_file(settings, file, mapping=mapping, preset=preset, speed=factor, limit=limit)
+    with progress_bar(f"{file.name} → {settings.topics.clickstream}", limit) as progress:
+        done = replay_file(settings, file, mapping=mapping, preset=preset, speed=factor, limit=limit, progress=progress)
     text = f"sent {done.events:,} events to {settings.topics.clickstream} in {done.seconds:.1f} s"
     result(asdict(done), text, as_json)
 
@@ -52,12 +53,12 @@ def _positive(text: str) -> float:
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for catalog.jsonl, sessions.jsonl and events.jsonl.")],
-    events: Annotated[int, typer.Option(min=1, help="Events to make.")] = 20_000,
-    items: Annotated[int, typer.Option(min=1, help="Items in the catalogue.")] = 1500,
+    events: Annotated[int, typer.Option(min=1, help="Number of events.")] = 20_000,
+    items: Annotated[int, typer.Option(min=1, help="Number of items in the catalog.")] = 1500,
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 7,
     as_json: Json = False,
 ) -> None:
-    """Write a simulated shop: a catalogue, past sessions and events. Next: `python -m export bundle`."""
+    """Write a simulated shop: a catalog, past sessions and events. Next: `python -m export bundle`."""
     from flink_jobs.simulation.simulate import write_shop
 
     write_shop(out, events=events, items=items, seed=seed)
@@ -85,12 +86,12 @@ def catalog_send(
 
 @catalog_app.command("remove")
 def catalog_remove(
-    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="Items that are no longer there.")],
+    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="Items that the shop no longer has.")],
     config: Config = None,
     assignments: Assignments = None,
     as_json: Json = False,
 ) -> None:
-    """Send tombstones to the catalog topic: within seconds these items are recommended no more."""
+    """Send tombstones to the catalog topic: within seconds these items are no longer recommended."""
     from flink_jobs.commands.catalog import remove_items
 
     settings = load_settings(config, assignments or ())
@@ -101,7 +102,7 @@ def catalog_remove(
 
 @catalog_app.command("show")
 def catalog_show(config: Config = None, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say what the catalogue job has written beside the bundles."""
+    """Sum up the changes that the catalog job has written next to the bundles."""
     from flink_jobs.commands.catalog import catalog_changes
 
     settings = load_settings(config, assignments or ())

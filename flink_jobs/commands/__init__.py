@@ -1,1 +1,1 @@
-"""What each command does; returns data and prints nothing."""
+"""What each `shopstream` command does. Functions return data or text, and print nothing."""

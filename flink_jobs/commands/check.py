@@ -1,47 +1,49 @@
-"""`shopstream check FILE`: hold the recommendations in Kafka against the events that were replayed."""
+"""`shopstream check FILE`: compares the recommendations in Kafka with the events that were replayed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from rich.progress import Progress
 
 from flink_jobs.brokers.clients import open_consumer
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.commands.catalog import item_titles
 from flink_jobs.commands.replay import event_messages
-from flink_jobs.console import notes
 from flink_jobs.settings.settings import Settings
 from udfs.contracts.rankings import Recommendation, answer_id
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.files import read_events
 from udfs.events.parsing import parse_events
 
+#: Once all answers are there, how long to wait for one too many.
+EXTRA_S = 2.0
 
-@dataclass(frozen=True)
+
+@dataclass
 class Outcome:
-    """What was found. Everything after `recommendations` should be 0.
+    """What a check found. Everything after `recommendations` should be 0.
 
-    missing: triggers without a record; doubled: records beyond a trigger's first; unexpected: records of no trigger;
-    unreadable: records that do not hold to the contract; misranked: records whose ranks are not 1, 2, …, at most k, or
-    whose scores rise; unknown_items: recommended items that are not in the catalogue.
+    missing: triggers without a record; doubled: records beyond a trigger's first; unexpected: records without a
+    trigger; unreadable: records that break the contract; misranked: records whose ranks are not 1, 2, …, at most k, or
+    whose scores rise; unknown_items: recommended items that are not in the catalog.
     """
 
     triggers: int
-    recommendations: int
-    missing: int
-    doubled: int
-    unexpected: int
-    unreadable: int
-    misranked: int
-    unknown_items: int
+    recommendations: int = 0
+    missing: int = 0
+    doubled: int = 0
+    unexpected: int = 0
+    unreadable: int = 0
+    misranked: int = 0
+    unknown_items: int = 0
 
     @property
     def holds(self) -> bool:
-        """Exactly one good record for each trigger."""
+        """Whether there is exactly one good record per trigger."""
         wrong = (self.doubled, self.unexpected, self.unreadable, self.misranked, self.unknown_items)
         return self.missing == 0 and not any(wrong) and self.recommendations == self.triggers
 
@@ -49,65 +51,73 @@ class Outcome:
 def expected_ids(
     settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str, limit: int | None
 ) -> set[str]:
-    """The recommendation ids that are due for the trigger events of a file, read as `replay` reads it.
+    """Returns the recommendation ids that the trigger events of a file are due, read as `replay` reads it.
 
-    None is due for what the job refuses: each row becomes the record that `replay` sends, and that is parsed.
+    The job refuses some rows: each becomes the record that `replay` sends, and that is parsed.
     """
     expected: set[str] = set()
     keys = settings.keys()
     left = limit
     for batch in read_events(file, mapping=mapping, preset=preset):
         rows = batch if left is None else batch.slice(0, left)
-        rows = keys.named(rows) if keys else rows
+        rows = keys.pseudonymize(rows) if keys else rows
         left = None if left is None else left - len(rows)
         parsed = parse_events([value for _, value, _ in event_messages(rows)])
         events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]
         expected.update(
-            answer_id("recommend", str(each["user_id"]), str(each["event_id"]))
-            for each in events
-            if each["event_type"] in settings.triggers
+            answer_id("recommend", str(event["user_id"]), str(event["event_id"]))
+            for event in events
+            if event["event_type"] in settings.triggers
         )
         if left == 0:
             break
     return expected
 
 
-def check_recommendations(settings: Settings, expected: set[str], idle_s: float) -> Outcome:
-    """Read `recommendations` from the beginning with read_committed until all are there or `idle_s` brought none.
+def check_recommendations(
+    settings: Settings, expected: set[str], idle_s: float, progress: Callable[[int], None] = lambda _: None
+) -> Outcome:
+    """Reads `recommendations` from the beginning until all are there, or nothing came for `idle_s` seconds.
 
-    Reads on for two more seconds when all are there, for a record too many.
+    Then it waits up to EXTRA_S for a record too many. progress: called with the number of answers found.
     """
     topic = settings.topics.recommendations
     require_topics(settings, topic)
-    catalogue = item_titles(settings)
-    decode = msgspec.json.Decoder(Recommendation).decode
+    known_items = item_titles(settings)
     found: set[str] = set()
-    records = doubled = unexpected = unreadable = misranked = unknown = 0
-    with reachable(settings), Progress(console=notes, disable=not notes.is_terminal) as progress:
-        task = progress.add_task("recommendations", total=len(expected))
-        consumer = open_consumer(settings, topic, auto_offset_reset="earliest")
-        last = time.monotonic()
-        try:
-            while time.monotonic() - last < (min(2.0, idle_s) if len(found) == len(expected) else idle_s):
-                for event_messages in consumer.poll(timeout_ms=200).values():
+
+    def values() -> Iterator[bytes | None]:
+        with reachable(settings), closing(open_consumer(settings, topic, auto_offset_reset="earliest")) as consumer:
+            last = time.monotonic()
+            while time.monotonic() - last < (min(EXTRA_S, idle_s) if len(found) == len(expected) else idle_s):
+                for records in consumer.poll(timeout_ms=200).values():
                     last = time.monotonic()
-                    for message in event_messages:
-                        records += 1
-                        try:
-                            record = decode(message.value or b"")
-                        except (msgspec.MsgspecError, UnicodeDecodeError):
-                            unreadable += 1
-                            continue
-                        doubled += record.recommendation_id in found
-                        unexpected += record.recommendation_id not in expected
-                        misranked += not _well_ranked(record, settings.rank.k)
-                        unknown += sum(item.item_id not in catalogue for item in record.items)
-                        found.add(record.recommendation_id)
-                progress.update(task, completed=len(found))
-        finally:
-            consumer.close()
-    missing = len(expected - found)
-    return Outcome(len(expected), records, missing, doubled, unexpected, unreadable, misranked, unknown)
+                    yield from (record.value for record in records)
+                progress(len(found))
+
+    return judge(values(), expected, known_items, settings.rank.k, found)
+
+
+def judge(
+    values: Iterable[bytes | None], expected: set[str], known_items: Container[str], k: int, found: set[str]
+) -> Outcome:
+    """Counts what is wrong with the values of recommendations. found: takes the ids as they come."""
+    decode = msgspec.json.Decoder(Recommendation).decode
+    outcome = Outcome(len(expected))
+    for value in values:
+        outcome.recommendations += 1
+        try:
+            record = decode(value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            outcome.unreadable += 1
+            continue
+        outcome.doubled += record.recommendation_id in found
+        outcome.unexpected += record.recommendation_id not in expected
+        outcome.misranked += not _well_ranked(record, k)
+        outcome.unknown_items += sum(item.item_id not in known_items for item in record.items)
+        found.add(record.recommendation_id)
+    outcome.missing = len(expected - found)
+    return outcome
 
 
 def _well_ranked(record: Recommendation, k: int) -> bool:

@@ -1,11 +1,10 @@
-"""`shopstream dlq`: why dead letters are there, and the way back to the topics they came from."""
+"""`shopstream dlq`: shows why there are dead letters, and sends them back to their topics."""
 
 import base64
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
@@ -13,25 +12,26 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs.brokers.clients import open_producer, transaction
 from flink_jobs.brokers.errors import reachable
-from flink_jobs.brokers.reading import committed_offsets, read_topic
+from flink_jobs.brokers.reading import ConsumerRecord, committed_offsets, read_topic
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.kafka import MAX_RECORD_BYTES
 from flink_jobs.settings.settings import Settings
 from udfs.core.errors import ShopstreamError
-from udfs.privacy.pseudonyms import WITHHELD
+from udfs.privacy.masking import WITHHELD
 
-#: What Kafka Connect, and so our jobs, put before the names of the headers that tell of the error.
+#: Prefix of the headers that describe the error, as Kafka Connect and our jobs write them.
 ERRORS = "__connect.errors."
+#: Examples per reason.
 EXAMPLES = 3
-#: Letters in one transaction.
+#: Letters per transaction.
 CHUNK = 1000
-#: A broker's default for what a committed offset may carry (offset.metadata.max.bytes).
+#: Bytes that a committed offset may carry by a broker's default (offset.metadata.max.bytes).
 MAX_METADATA = 4096
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why letters are dead. message: without what differs from letter to letter; empty where headers do not say."""
+    """Why letters are dead. message: without what differs from letter to letter. Empty if a header is missing."""
 
     exception: str
     message: str
@@ -44,7 +44,7 @@ class Reason:
 
 @dataclass
 class Letters:
-    """Dead letters of one reason: how many, how many of them were sent back, and the first few."""
+    """Dead letters of one reason: their number, how many of them were sent back, and the first few."""
 
     count: int = 0
     sent_back: int = 0
@@ -53,17 +53,17 @@ class Letters:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay did. left: seen, but of another topic or reason, or not such as can go back."""
+    """What a replay did. left: skipped (other topic or reason, or not replayable)."""
 
     sent: int
     left: int
 
 
 @dataclass
-class Place:
-    """What was sent back of a partition: all letters before offset `first`, and of those from there on `sent`.
+class ReplayState:
+    """Which letters of a partition were sent back: all before offset `first`, and `sent` from there on.
 
-    While a replay runs: it has read up to offset `read_to`, and `left` is the first letter that it did not send.
+    While a replay runs, it has read up to offset `read_to`, and `left` is the first letter that it skipped.
     """
 
     first: int = 0
@@ -72,10 +72,10 @@ class Place:
     left: int | None = None
 
     @classmethod
-    def committed(cls, found: OffsetAndMetadata | None) -> "Place":
-        """As `to_commit` wrote it; nothing was sent back where there is no committed offset.
+    def committed(cls, found: OffsetAndMetadata | None) -> "ReplayState":
+        """Reads what `to_commit` wrote; without a committed offset nothing was sent back.
 
-        ShopstreamError where another client has written it.
+        Raises ShopstreamError if another client has written it.
         """
         if found is None:
             return cls()
@@ -89,78 +89,78 @@ class Place:
         return cls(found.offset, set((beyond + found.offset).tolist()))
 
     def add(self, offset: int) -> None:
-        """Note a letter as sent, unless `forget` has already covered it."""
+        """Notes a letter as sent, unless `first` covers it already."""
         if offset >= self.first:
             self.sent.add(offset)
 
-    def forget(self) -> None:
-        """Keep no more than it takes, at the end of a replay: `first` goes on to the first letter that is left."""
+    def compact(self) -> None:
+        """Keeps no more than needed at the end of a replay: moves `first` to the first letter that was skipped."""
         self.first = max(self.first, self.read_to if self.left is None else self.left)
         self.sent = {offset for offset in self.sent if offset >= self.first}
 
     def to_commit(self) -> OffsetAndMetadata:
-        """`sent` as compressed bits, one an offset; ShopstreamError when a committed offset cannot hold them."""
+        """Packs `sent` as compressed bits, one per offset; raises ShopstreamError if they are too many to commit."""
         bits = np.zeros(max(self.sent, default=self.first - 1) - self.first + 1, np.uint8)
         bits[np.fromiter(self.sent, np.int64) - self.first] = 1
         packed = base64.b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode() if self.sent else ""
         if len(packed) > MAX_METADATA:
             raise ShopstreamError(
-                "Kafka cannot remember which letters were sent back, they are too scattered among those that were not; "
-                "what was sent so far is remembered: go on without --reason and --topic"
+                "Kafka cannot remember which letters were sent back: they are too scattered among the others; "
+                "what was sent so far is remembered, so go on without --reason and --topic"
             )
         return OffsetAndMetadata(self.first, packed, -1)
 
 
 def reason_of(headers: list[tuple[str, bytes | None]]) -> Reason:
-    """From a letter's headers. Quoted text and numbers in its message become … and N."""
-    told = {name.removeprefix(ERRORS): (value or b"").decode(errors="replace") for name, value in headers}
-    message = re.sub(r"\b(0x[0-9a-f]+|\d+)\b", "N", re.sub(r"'[^']*'", "'…'", told.get("exception.message", "")))
-    return Reason(told.get("exception.class.name", ""), message, told.get("topic", ""), told.get("stage", ""))
+    """Reads the reason from a letter's headers. Quoted text and numbers in its message become … and N."""
+    header = {name.removeprefix(ERRORS): (value or b"").decode(errors="replace") for name, value in headers}
+    message = re.sub(r"\b(0x[0-9a-f]+|\d+)\b", "N", re.sub(r"'[^']*'", "'…'", header.get("exception.message", "")))
+    return Reason(header.get("exception.class.name", ""), message, header.get("topic", ""), header.get("stage", ""))
 
 
-def can_go_back(letter: Any) -> bool:
-    """Whether it says where it came from, is whole, and kafka-python can send it: not empty, and no empty header."""
-    sent = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
-    return sent and letter.value != WITHHELD and bool(reason_of(letter.headers).topic)
+def is_replayable(letter: ConsumerRecord) -> bool:
+    """Whether a letter names its topic, is whole, and kafka-python can send it: not empty, and no empty header."""
+    sendable = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
+    return sendable and letter.value != WITHHELD and bool(reason_of(letter.headers).topic)
 
 
 def dead_letters_by_reason(settings: Settings, limit: int | None = None) -> dict[Reason, Letters]:
-    """The dead letters by reason, the most frequent first; of the first `limit` letters alone, if given."""
-    places = _remembered(settings)
+    """Groups dead letters by reason, the most frequent first. limit: look at only this many of the first letters."""
+    states = _sent_back(settings)
     found: dict[Reason, Letters] = {}
     for number, letter in enumerate(_letters(settings)):
         if number == limit:
             break
         letters = found.setdefault(reason_of(letter.headers), Letters())
-        place = places[letter.partition]
+        state = states[letter.partition]
         letters.count += 1
-        letters.sent_back += letter.offset < place.first or letter.offset in place.sent
+        letters.sent_back += letter.offset < state.first or letter.offset in state.sent
         if len(letters.examples) < EXAMPLES:
             letters.examples.append(_example(letter))
     return dict(sorted(found.items(), key=lambda entry: -entry[1].count))
 
 
 def describe_reasons(found: dict[Reason, Letters]) -> str:
-    """Reasons with their counts and examples, as a person would read them."""
+    """Describes reasons with their counts and examples."""
     lines = []
     for reason, letters in found.items():
         sent = f", {letters.sent_back:,} sent back" if letters.sent_back else ""
         lines.append(f"{letters.count:,} × {reason} (from {reason.topic or 'an unknown topic'}, {reason.stage}{sent})")
-        lines += [f"    {each['from']} key {each['key']}: {each['value']}" for each in letters.examples]
+        lines += [f"    {example['from']} key {example['key']}: {example['value']}" for example in letters.examples]
     return "\n".join(lines)
 
 
 def replay_dead_letters(
     settings: Settings, *, topic: str | None = None, reason: str | None = None, limit: int | None = None
 ) -> Replayed:
-    """Send letters back to where they came from: key, value, timestamp, own headers and, if it is there, partition.
+    """Sends letters back where they came from: key, value, timestamp, own headers and, if it exists, partition.
 
-    topic: only those from there. reason: only those whose reason, as `show` writes it, contains this. limit: at most so
-    many. The records and what is remembered of them, in the offsets of a consumer group, are one transaction: for
-    readers with read_committed a letter goes back once, also after a crash or beside another replay, which it ends.
+    topic: only letters from there. reason: only letters whose reason, as `dlq show` writes it, contains this. limit: at
+    most this many. One transaction holds the records and, as offsets of a consumer group, which letters they are. So
+    readers with read_committed see a letter once, also after a crash or next to another replay, which this one ends.
     """
     sent = left = 0
-    chunk: list[Any] = []
+    chunk: list[ConsumerRecord] = []
     require_topics(settings, settings.topics.dlq)
     with reachable(settings):
         producer = open_producer(
@@ -169,42 +169,44 @@ def replay_dead_letters(
             max_request_size=MAX_RECORD_BYTES,
         )
         try:
-            producer.init_transactions()  # ends what another replay has under way: all that it sent is remembered
-            places = _remembered(settings)
-            for letter in _letters(settings, {number: place.first for number, place in places.items()}):
+            producer.init_transactions()  # ends another replay's open transaction; what it committed is remembered
+            states = _sent_back(settings)
+            for letter in _letters(settings, {number: state.first for number, state in states.items()}):
                 if sent == limit:
                     break
-                place, why = places[letter.partition], reason_of(letter.headers)
-                place.read_to = letter.offset + 1
-                if letter.offset in place.sent:
+                state, why = states[letter.partition], reason_of(letter.headers)
+                state.read_to = letter.offset + 1
+                if letter.offset in state.sent:
                     continue
-                if not can_go_back(letter) or topic not in (None, why.topic) or (reason or "") not in str(why):
+                if not is_replayable(letter) or topic not in (None, why.topic) or (reason or "") not in str(why):
                     left += 1
-                    place.left = letter.offset if place.left is None else place.left
+                    state.left = letter.offset if state.left is None else state.left
                 else:
                     chunk.append(letter)
                     sent += 1
                     if len(chunk) == CHUNK:
-                        _send_back(settings, producer, chunk, places)
+                        _send_back(settings, producer, chunk, states)
                         chunk = []
-            for place in places.values():
-                place.forget()
+            for state in states.values():
+                state.compact()
             if sent:
-                _send_back(settings, producer, chunk, places)
+                _send_back(settings, producer, chunk, states)
         finally:
             producer.close()
     return Replayed(sent, left)
 
 
-def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], places: dict[int, Place]) -> None:
-    """One transaction: the letters to their topics, and where each partition of the dead letters stands."""
+def _send_back(
+    settings: Settings, producer: KafkaProducer, letters: list[ConsumerRecord], states: dict[int, ReplayState]
+) -> None:
+    """Sends letters to their topics, and commits where each partition of the dead letters stands."""
     for origin in {reason_of(letter.headers).topic for letter in letters}:
         require_topics(settings, origin)
     with transaction(producer, _group(settings)) as (send, offsets):
         for letter in letters:
             origin = reason_of(letter.headers).topic
-            told = dict(letter.headers).get(f"{ERRORS}partition", b"")
-            partition = int(told) if told.isdigit() and len(told) < 10 else None
+            number = dict(letter.headers).get(f"{ERRORS}partition") or b""
+            partition = int(number) if number.isdigit() and len(number) < 10 else None
             send(
                 origin,
                 key=letter.key,
@@ -213,28 +215,28 @@ def _send_back(settings: Settings, producer: KafkaProducer, letters: list[Any], 
                 partition=partition if partition in producer.partitions_for(origin) else None,
                 timestamp_ms=letter.timestamp,
             )
-            places[letter.partition].add(letter.offset)
-        offsets |= {TopicPartition(settings.topics.dlq, number): place.to_commit() for number, place in places.items()}
+            states[letter.partition].add(letter.offset)
+        offsets |= {TopicPartition(settings.topics.dlq, number): state.to_commit() for number, state in states.items()}
 
 
-def _letters(settings: Settings, begin: Mapping[int, int] | None = None) -> Iterator[Any]:
+def _letters(settings: Settings, begin: Mapping[int, int] | None = None) -> Iterator[ConsumerRecord]:
     return read_topic(settings, settings.topics.dlq, begin)
 
 
-def _remembered(settings: Settings) -> dict[int, Place]:
-    """By partition of the dead letters."""
+def _sent_back(settings: Settings) -> dict[int, ReplayState]:
+    """Returns what was sent back, by partition of the dead letters."""
     found = committed_offsets(settings, settings.topics.dlq, _group(settings))
-    return {number: Place.committed(place) for number, place in found.items()}
+    return {number: ReplayState.committed(state) for number, state in found.items()}
 
 
 def _group(settings: Settings) -> str:
     return f"{settings.kafka.group}-dlq-replay"
 
 
-def _example(letter: Any) -> dict[str, str]:
-    told = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
-    place = "/".join(told.get(f"{ERRORS}{part}", "?") for part in ("topic", "partition", "offset"))
+def _example(letter: ConsumerRecord) -> dict[str, str]:
+    header = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
+    origin = "/".join(header.get(f"{ERRORS}{part}", "?") for part in ("topic", "partition", "offset"))
     key, value = (
         "none" if part is None else part[:200].decode(errors="replace") for part in (letter.key, letter.value)
     )
-    return {"from": place, "key": key, "value": value}
+    return {"from": origin, "key": key, "value": value}

@@ -1,4 +1,4 @@
-"""`shopstream explain`: one recommendation with all its reasons, as a person would read them."""
+"""`shopstream explain`: one recommendation with all its reasons, for people to read."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from udfs.core.errors import ShopstreamError
 
 
 def find_recommendation(settings: Settings, recommendation_id: str) -> Recommendation:
-    """The recommendation of that id, read through the topic as it stands; ShopstreamError when it is not there."""
+    """Finds a recommendation by reading the whole topic; raises ShopstreamError if it is not there."""
     topic = settings.topics.recommendations
     require_topics(settings, topic)
     needle = msgspec.json.encode(recommendation_id)
@@ -29,7 +29,7 @@ def find_recommendation(settings: Settings, recommendation_id: str) -> Recommend
 
 
 def explain_recommendation(record: Recommendation, title_of: Mapping[str, str]) -> str:
-    """Session, items and every reason with its share of the score, a line each."""
+    """Describes the session, the items and every reason with its share of the score, one line each."""
     known = [f"{name} {value}" for name, value in record.session.items() if value not in (None, 0, "")]
     lines = [
         f"{record.recommendation_id}: for {record.user_id} after event {record.trigger_event_id}, model {record.model}",

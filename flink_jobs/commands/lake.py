@@ -1,7 +1,7 @@
-"""What is in the lake, and whether it is sound."""
+"""`shopstream lake`: lists what is in the lake, and checks whether it is sound."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain
@@ -13,26 +13,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from rich.progress import track
 
-from flink_jobs.console import notes
+from udfs.core.clock import DAY_MS
 from udfs.core.errors import ShopstreamError
 from udfs.lake.files import data_files
 from udfs.lake.schema import DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, columns_of
 
 Hashes = npt.NDArray[np.uint64]
-DAY_MS = 86_400_000
-#: A hidden file that was last written to so long ago is no longer being written.
+#: A table, its day and the day's files.
+DayFiles = tuple[str, str, list[Path]]
+Track = Callable[[Sequence[DayFiles]], Iterable[DayFiles]]
+#: A hidden file that has not changed for this long is no longer being written.
 LEFTOVER_S = 3600
-#: A day with more than so many files below so many bytes is slow to read.
+#: A day with more files than this, each smaller than this many bytes, is slow to read.
 SMALL_FILES, SMALL_BYTES = 24, 1 << 20
-#: Ids of a day that are compared at a time, 8 bytes each; more take several readings.
+#: Ids of a day that are compared at a time, 8 bytes each; more ids take several readings.
 MOST_IDS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table's day; times are epoch ms, None without rows, as is the range of versions."""
+    """A day of a table. Times are epoch ms; they and the versions are None without rows."""
 
     table: str
     day: str
@@ -45,9 +46,12 @@ class Part:
     last: int | None
 
 
-def list_parts(folder: Path) -> list[Part]:
-    """Every day of both tables, in order; ShopstreamError where there is no lake or a file cannot be read."""
-    return [_part(*part) for part in _each_part(_tables(folder), "reading")]
+def list_parts(folder: Path, track: Track = iter) -> list[Part]:
+    """Lists every day of both tables, in order; raises ShopstreamError without a lake or for an unreadable file.
+
+    track: iterates over the days; a caller that shows progress passes its own.
+    """
+    return [_part(*part) for part in track(_days(_tables(folder)))]
 
 
 def _part(table: str, day: str, files: Sequence[Path]) -> Part:
@@ -69,69 +73,69 @@ def _part(table: str, day: str, files: Sequence[Path]) -> Part:
 
 @dataclass(frozen=True)
 class Findings:
-    """One line each: what is wrong, and what is not but may be worth knowing."""
+    """Lines about what is wrong, and about what is not wrong but may be worth knowing."""
 
     wrong: list[str]
     notes: list[str]
 
 
-def check_lake(folder: Path) -> Findings:
-    """Read every row and look for files that cannot be read, rows on the wrong day, repeats, leftovers and gaps.
+def check_lake(folder: Path, track: Track = iter) -> Findings:
+    """Reads every row and finds unreadable files, rows on the wrong day, duplicate ids, leftovers and gaps.
 
-    One day is looked at after the other, in memory that does not grow with it. Ids are compared by 64 bits of their
-    hash: that two different ones among ten million are taken for one has a chance of 3 in a million.
+    Days are checked one after the other, in memory that does not grow with them. Ids are compared by a hash of 64 bits:
+    among ten million, two different ids have the same hash with a chance of 3 in a million.
+    track: iterates over the days; a caller that shows progress passes its own.
     """
     tables = _tables(folder)
-    wrong = list(chain.from_iterable(_wrong_in(*part) for part in _each_part(tables, "checking")))
+    wrong = list(chain.from_iterable(_wrong_in(*part) for part in track(_days(tables))))
     remarks = chain.from_iterable(_notes(table, days) for table, days in tables.items())
     balance = () if wrong else _balance(tables)
     return Findings([*wrong, *_leftovers(folder)], [*remarks, *balance])
 
 
 def _tables(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Files by table and day."""
+    """Returns the files by table and day."""
     found = {table: data_files(folder, table) for table in TABLES if (folder / table).is_dir()}
     if not any(found.values()):
         raise ShopstreamError(f"there is no lake in {folder}; a job or a backfill makes it")
     return found
 
 
-def _each_part(tables: Mapping[str, Mapping[str, list[Path]]], doing: str) -> Iterable[tuple[str, str, list[Path]]]:
-    parts = [(table, day, files) for table, days in tables.items() for day, files in days.items()]
-    return track(parts, doing, console=notes, transient=True, disable=not notes.is_terminal)
+def _days(tables: Mapping[str, Mapping[str, list[Path]]]) -> list[DayFiles]:
+    return [(table, day, files) for table, days in tables.items() for day, files in days.items()]
 
 
 def _wrong_in(table: str, day: str, files: Sequence[Path]) -> Iterator[str]:
-    place = f"{table} of {day}"
+    where = f"{table} of {day}"
     first_ms = _day_ms(day)
     if first_ms is None:
-        yield f"{place}: the folder's name is no {DAY.name}=YYYY-MM-DD"
+        yield f"{where}: the folder's name is not {DAY.name}=YYYY-MM-DD"
         return
-    misplaced = nameless = newer = 0
+    miswhered = nameless = newer = 0
     whole = []
     for file in files:
         try:
             for batch in _columns(file, table):
                 time_ms = pc.fill_null(batch[TIME_OF[table]], first_ms - 1).to_numpy()
-                misplaced += int(np.count_nonzero((time_ms < first_ms) | (time_ms >= first_ms + DAY_MS)))
+                miswhered += int(np.count_nonzero((time_ms < first_ms) | (time_ms >= first_ms + DAY_MS)))
                 nameless += batch[ID_OF[table]].null_count
                 newer += pc.sum(pc.greater(batch[VERSION_COLUMN], VERSION)).as_py() or 0
             whole.append(file)
         except (pa.ArrowException, OSError, ValueError) as error:
-            yield f"{place}: {file.name} cannot be read: {error}"
-    if misplaced:
-        yield f"{place}: rows with their {TIME_OF[table]} on another day or none: {misplaced:,}"
+            yield f"{where}: {file.name} cannot be read: {error}"
+    if miswhered:
+        yield f"{where}: rows with their {TIME_OF[table]} on another day or none: {miswhered:,}"
     if nameless:
-        yield f"{place}: rows without {ID_OF[table]}: {nameless:,}"
+        yield f"{where}: rows without {ID_OF[table]}: {nameless:,}"
     if newer:
-        yield f"{place}: rows of a newer version than {VERSION}, this package's: {newer:,}"
+        yield f"{where}: rows of a newer version than {VERSION}, this package's: {newer:,}"
     repeated, example = find_repeats(whole, ID_OF[table])
     if repeated:
-        yield f"{place}: values of {ID_OF[table]} that come more than once: {repeated:,}, such as {example}"
+        yield f"{where}: values of {ID_OF[table]} that occur more than once: {repeated:,}, such as {example}"
 
 
 def _columns(file: Path, table: str) -> Iterator[pa.RecordBatch]:
-    """Every batch of a file, all pages read and their checksums compared; ValueError for a column of another type."""
+    """Yields every batch of a file, with all checksums verified; raises ValueError for a column of another type."""
     with pq.ParquetFile(file, page_checksum_verification=True) as source:
         found = source.schema_arrow
         for field in columns_of(table):
@@ -143,11 +147,11 @@ def _columns(file: Path, table: str) -> Iterator[pa.RecordBatch]:
 
 
 def find_repeats(files: Sequence[Path], column: str) -> tuple[int, str | None]:
-    """How many values of a column come more than once, and one of them."""
+    """Returns how many values of a column occur more than once, and one of them."""
     turns = sum(pq.read_metadata(file).num_rows for file in files) // MOST_IDS + 1
     repeated = 0
     example = None
-    for turn in range(turns):
+    for turn in range(turns):  # each takes the hashes with another remainder
         hashes = [hashed[hashed % turns == turn] for _, hashed in _hashes(files, column)]
         ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
         twice = np.unique(ordered[1:][np.diff(ordered) == 0])
@@ -158,8 +162,8 @@ def find_repeats(files: Sequence[Path], column: str) -> tuple[int, str | None]:
 
 
 def _hashes(files: Sequence[Path], column: str) -> Iterator[tuple[npt.NDArray[np.object_], Hashes]]:
-    """Values of a string column, str [n], and their hashes, uint64 [n]."""
-    from pandas.util import hash_array  # here, as it takes commands 0.4 s that they do not have
+    """Yields values of a string column, str [n], and their hashes, uint64 [n]."""
+    from pandas.util import hash_array  # not at the top: importing pandas takes 0.4 s
 
     for file in files:
         with pq.ParquetFile(file) as source:
@@ -169,7 +173,7 @@ def _hashes(files: Sequence[Path], column: str) -> Iterator[tuple[npt.NDArray[np
 
 
 def _day_ms(day: str) -> int | None:
-    """The first millisecond of a day, None for what is no YYYY-MM-DD."""
+    """Returns the first epoch ms of a day, None unless it is YYYY-MM-DD."""
     try:
         found = date.fromisoformat(day)
     except ValueError:
@@ -178,17 +182,17 @@ def _day_ms(day: str) -> int | None:
 
 
 def _leftovers(folder: Path) -> Iterator[str]:
-    """Hidden files that nothing writes any more; `_SUCCESS` is a mark, no leftover."""
+    """Finds hidden files that nothing writes any more; `_SUCCESS` is a marker, not a leftover."""
     old = time.time() - LEFTOVER_S
     for table in TABLES:
         for file in sorted((folder / table).rglob("*")):
             hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
             if hidden and file.name != "_SUCCESS" and file.is_file() and file.stat().st_mtime < old:
-                yield f"{file.relative_to(folder)}: left behind by a writer that ended before it was done"
+                yield f"{file.relative_to(folder)}: left behind by a writer that did not finish"
 
 
 def _balance(tables: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[str]:
-    """Whether both tables are of the same events, as they are when no job is writing and none has been lost."""
+    """Compares the number of events in both tables: equal unless a job is writing or something was lost."""
     sessions, events = ([file for files in tables.get(table, {}).values() for file in files] for table in TABLES)
     counts = (pq.read_table(file, columns=["session_events"]).column(0) for file in sessions)
     expected = sum(pc.sum(column).as_py() or 0 for column in counts)
@@ -198,7 +202,7 @@ def _balance(tables: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[str
 
 
 def _notes(table: str, days: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    """Days without rows between the first day and the last, and days in many small files."""
+    """Finds days without rows between the first and the last, and days in many small files."""
     known = {date.fromisoformat(day) for day, files in days.items() if files and _day_ms(day) is not None}
     every = (max(known) - min(known)).days + 1 if known else 0
     if len(known) < every:

@@ -1,4 +1,4 @@
-"""`shopstream privacy`: pseudonyms for who has to look shoppers up, and requests to forget a shopper."""
+"""`shopstream privacy`: pseudonyms of user ids, and the erasure of users on request."""
 
 import time
 from collections import Counter
@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from kafka import KafkaProducer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from flink_jobs.brokers.clients import open_producer, transaction
 from flink_jobs.brokers.errors import reachable
-from flink_jobs.brokers.reading import committed_offsets, read_topic
+from flink_jobs.brokers.reading import ConsumerRecord, committed_offsets, read_topic
 from flink_jobs.brokers.topics import require_topics, retention_ms
 from flink_jobs.settings.settings import Settings
-from udfs.bundles.forgotten import ErasureList, hashes
+from udfs.bundles.forgotten import ErasureList, shopper_hashes
 from udfs.contracts.privacy import DeleteRequest, PrivacyAcknowledgement
 from udfs.core.arrays import Bools, Ints
 from udfs.core.clock import epoch_ms
@@ -32,9 +32,11 @@ from udfs.lake.files import data_files
 from udfs.lake.schema import TABLES, TIME_OF
 from udfs.privacy.pseudonyms import Keys
 
-#: Requests in one transaction, for which the lake is gone through once.
+#: Requests per transaction, for which the lake is searched once.
 CHUNK = 1000
-#: What may hold something of a shopper, settings in `topics`.
+#: Seconds between two looks for new requests.
+FOLLOW_S = 5.0
+#: Settings in `topics`: the topics that may hold records of a user.
 HOLDING = (
     "clickstream", "recommendations", "session_features", "dlq", "late", "privacy_requests", "privacy_acknowledgements",
 )  # fmt: skip
@@ -42,7 +44,7 @@ HOLDING = (
 
 @dataclass(frozen=True)
 class Done:
-    """What a run did. requests: acknowledged; refused: of these, such as cannot be read; lake_rows: removed."""
+    """What a run did. requests: acknowledged; refused: those of them that are unreadable; lake_rows: rows removed."""
 
     requests: int
     refused: int
@@ -50,7 +52,10 @@ class Done:
 
 
 def pseudonyms(settings: Settings, user_ids: Iterable[str], at: str | None) -> Iterator[str]:
-    """By the key of now, or of `at` (RFC 3339 with a zone); ShopstreamError without keys or for what is no time."""
+    """Yields the pseudonym of each user id by the key of now, or of `at` (RFC 3339 with a zone).
+
+    Raises ShopstreamError without keys, or if `at` is not a time.
+    """
     keys = settings.keys()
     if keys is None:
         raise ShopstreamError("there are no pseudonyms without keys: set privacy.keys_file (docs/privacy.md)")
@@ -63,21 +68,32 @@ def pseudonyms(settings: Settings, user_ids: Iterable[str], at: str | None) -> I
     return (keys.pseudonyms([user_id], [moment])[0] for user_id in user_ids)
 
 
-def forget(settings: Settings) -> Done:
-    """Forget the shoppers that requests ask for, and acknowledge each.
+def follow_erasures(settings: Settings) -> Iterator[Done]:
+    """Handles requests as they come, for ever; yields a result at first, and whenever there were any."""
+    yield erase(settings)
+    while True:
+        time.sleep(FOLLOW_S)
+        done = erase(settings)
+        if done.requests:
+            yield done
 
-    What is known of a shopper goes from the lake and from what rankers, exports and backfills use; the state of jobs
-    and topics only tell until when they hold it. The lake is gone through again for those whose state in a job has run
-    out since: it may have closed a session meanwhile.
 
-    Acknowledgements and the requests' offsets, in a consumer group, are one transaction: for readers with
-    read_committed each request is acknowledged once. What comes before may be repeated, and then finds nothing. Of two
-    runs at a time one waits for the other, as long as they see the same folder of bundles.
+def erase(settings: Settings) -> Done:
+    """Erases the users that requests name, and acknowledges each request.
+
+    A user's rows are removed from the lake and from what rankers, exports and backfills use. The state of jobs and the
+    topics expire: an acknowledgement tells when. Jobs may close a session from their state after an erasure, so the
+    lake is searched again for users whose state has expired since.
+
+    One transaction holds the acknowledgements and, as offsets of a consumer group, the requests read. So readers with
+    read_committed see each request acknowledged once. Earlier steps may be repeated, and then find nothing. Two runs
+    that share a folder of bundles wait for each other.
     """
     topics = settings.topics
     require_topics(settings, topics.privacy_requests, topics.privacy_acknowledgements)
-    kept_ms, keys = retention_ms(settings, *(getattr(topics, name) for name in HOLDING)), settings.keys()
-    # One run at a time replaces the list of who is forgotten.
+    kept_ms = retention_ms(settings, *(getattr(topics, name) for name in HOLDING))
+    keys = settings.keys()
+    # One run at a time replaces the list of erased users.
     with exclusive(settings.bundle_folder / ".forgetting.lock"), reachable(settings):
         producer = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-privacy")
         try:
@@ -85,74 +101,77 @@ def forget(settings: Settings) -> Done:
             requests = refused = 0
             rows = sum(sweep(settings).values())
             read_to = committed_offsets(settings, topics.privacy_requests, _group(settings))
-            begin = {number: place.offset for number, place in read_to.items() if place}
+            begin = {number: read.offset for number, read in read_to.items() if read}
             records = read_topic(settings, topics.privacy_requests, begin)
             while chunk := list(islice(records, CHUNK)):
-                told = _handle(settings, keys, kept_ms, chunk)
-                _acknowledge(settings, producer, chunk, told)
-                requests += len(told)
-                refused += sum(each.error is not None for each in told)
-                rows += sum(each.lake_rows for each in told)
+                outcomes = _handle(settings, keys, kept_ms, chunk)
+                _acknowledge(settings, producer, chunk, outcomes)
+                requests += len(outcomes)
+                refused += sum(outcome.error is not None for outcome in outcomes)
+                rows += sum(outcome.lake_rows for outcome in outcomes)
         finally:
             producer.close()
     return Done(requests, refused, rows)
 
 
 def _handle(
-    settings: Settings, keys: Keys | None, kept_ms: Mapping[str, int | None], chunk: list[Any]
+    settings: Settings, keys: Keys | None, kept_ms: Mapping[str, int | None], chunk: list[ConsumerRecord]
 ) -> list[PrivacyAcknowledgement]:
-    """Forget those whom these records ask for; what to say to each."""
-    asked = [_read(record) for record in chunk]
-    good = [each for each in asked if isinstance(each, DeleteRequest)]
-    names = {each.user_id: keys.every(each.user_id) if keys else [each.user_id] for each in good}
+    """Erases the users that these records name; returns an acknowledgement per record."""
+    requests = [_read(record) for record in chunk]
+    good = [request for request in requests if isinstance(request, DeleteRequest)]
+    names = {request.user_id: keys.aliases(request.user_id) if keys else [request.user_id] for request in good}
     known_as = {user: list(map(shopper_hash, every)) for user, every in names.items()}
     now = _now()
     if good:
         known = ErasureList.read(settings.bundle_folder)
-        known.with_more((number for every in known_as.values() for number in every), now).write(settings.bundle_folder)
+        hashed = (number for every in known_as.values() for number in every)
+        known.with_more(hashed, now).write(settings.bundle_folder)
     rows = sweep(settings)
-    told = []
-    for each in asked:
-        if isinstance(each, DeleteRequest):
-            mine = sum(rows.pop(number, 0) for number in known_as[each.user_id])
+    outcomes = []
+    for request in requests:
+        if isinstance(request, DeleteRequest):
+            removed = sum(rows.pop(number, 0) for number in known_as[request.user_id])
             expires = now + settings.max_state_age_ms()
             kept = {topic: None if ms is None else now + ms for topic, ms in kept_ms.items()}
-            told.append(PrivacyAcknowledgement(each.request_id, each.user_id, now, mine, expires, kept))
+            outcomes.append(PrivacyAcknowledgement(request.request_id, request.user_id, now, removed, expires, kept))
         else:
-            told.append(PrivacyAcknowledgement(each.request_id, each.user_id, now, error=each.error))
-    return told
+            outcomes.append(PrivacyAcknowledgement(request.request_id, request.user_id, now, error=request.error))
+    return outcomes
 
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A record that is no request, and what it says of itself all the same."""
+    """A record that is not a request, with the ids that it has all the same."""
 
     request_id: str | None
     user_id: str | None
     error: str
 
 
-def _read(record: Any) -> DeleteRequest | _Unreadable:
+def _read(record: ConsumerRecord) -> DeleteRequest | _Unreadable:
     try:
         return msgspec.json.decode(record.value or b"", type=DeleteRequest)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        said = f"record {record.offset} of partition {record.partition} of {record.topic} is no request: {error}"
+        reason = f"record {record.offset} of partition {record.partition} of {record.topic} is no request: {error}"
     try:
         fields = msgspec.json.decode(record.value or b"")
     except (ValueError, RecursionError, msgspec.MsgspecError):
         fields = None
     texts = {name: value for name, value in (fields if isinstance(fields, dict) else {}).items() if type(value) is str}
-    return _Unreadable(texts.get("request_id"), texts.get("user_id"), said)
+    return _Unreadable(texts.get("request_id"), texts.get("user_id"), reason)
 
 
-def _acknowledge(settings: Settings, producer: Any, chunk: list[Any], told: list[PrivacyAcknowledgement]) -> None:
-    """One transaction: what is said to each request, and how far they have been read."""
+def _acknowledge(
+    settings: Settings, producer: KafkaProducer, chunk: list[ConsumerRecord], outcomes: list[PrivacyAcknowledgement]
+) -> None:
+    """Acknowledges each request, and commits how far they have been read."""
     topics = settings.topics
-    read_to = {TopicPartition(topics.privacy_requests, each.partition): each.offset + 1 for each in chunk}
+    read_to = {TopicPartition(topics.privacy_requests, record.partition): record.offset + 1 for record in chunk}
     with transaction(producer, _group(settings)) as (send, offsets):
-        for record, each in zip(chunk, told, strict=True):
-            send(topics.privacy_acknowledgements, key=record.key, value=msgspec.json.encode(each))
-        offsets |= {place: OffsetAndMetadata(offset, "", -1) for place, offset in read_to.items()}
+        for record, outcome in zip(chunk, outcomes, strict=True):
+            send(topics.privacy_acknowledgements, key=record.key, value=msgspec.json.encode(outcome))
+        offsets |= {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in read_to.items()}
 
 
 def _group(settings: Settings) -> str:
@@ -164,31 +183,30 @@ def _now() -> int:
 
 
 def sweep(settings: Settings) -> Counter[int]:
-    """Remove from the lake what is forgotten and may still come into it; rows by the shopper's hash."""
+    """Removes erased users' rows that may still come into the lake; returns their number by the user's hash."""
     known, now = ErasureList.read(settings.bundle_folder), _now()
-    due = known.swept < known.at + settings.max_state_age_ms()
+    due = known.swept_at < known.at + settings.max_state_age_ms()
     if not due.any():
         return Counter()
-    # At first whatever there is, also by clocks that are ahead.
-    up_to = replace(known, at=np.where(known.swept, known.at, np.iinfo(np.int64).max))
-    rows = remove_rows(settings.lake_folder, up_to.part(due))
-    replace(known, swept=np.where(due, now, known.swept)).write(settings.bundle_folder)
+    # The first sweep removes all rows, also those with a time in the future.
+    up_to = replace(known, at=np.where(known.swept_at, known.at, np.iinfo(np.int64).max))
+    rows = remove_rows(settings.lake_folder, up_to.select(due))
+    replace(known, swept_at=np.where(due, now, known.swept_at)).write(settings.bundle_folder)
     return rows
 
 
-def remove_rows(lake: Path, forgotten: ErasureList) -> Counter[int]:
-    """Take rows of forgotten shoppers from their time or before out of both tables; how many, by the shopper's hash.
+def remove_rows(lake: Path, erased: ErasureList) -> Counter[int]:
+    """Removes erased users' rows up to their time from both tables; returns their number by the user's hash.
 
-    A file that has some is written anew beside itself and takes its own place in one step: readers find the old one or
-    the new one, and none where no row is left. Files that a job is writing have other names. ShopstreamError for a file
-    that cannot be read.
+    A file with such rows is rewritten next to itself and replaced in one step: readers find the old or the new one, or
+    none if no row is left. Files that a job is writing have other names. Raises ShopstreamError for an unreadable file.
     """
     rows: Counter[int] = Counter()
     for table in TABLES:
         if (lake / table).is_dir():
             for file in (file for files in data_files(lake, table).values() for file in files):
                 try:
-                    rows.update(_remove_from(file, TIME_OF[table], forgotten))
+                    rows.update(_remove_from(file, TIME_OF[table], erased))
                 except FileNotFoundError:  # a backfill has replaced it
                     continue
                 except (pa.ArrowException, OSError) as error:
@@ -196,15 +214,15 @@ def remove_rows(lake: Path, forgotten: ErasureList) -> Counter[int]:
     return rows
 
 
-def _remove_from(file: Path, time_column: str, forgotten: ErasureList) -> Counter[int]:
-    def gone(batch: pa.RecordBatch) -> tuple[Ints, Bools]:
-        shopper = hashes(batch["user_id"])
-        return shopper, batch[time_column].to_numpy(zero_copy_only=False) <= forgotten.at_of(shopper)
+def _remove_from(file: Path, time_column: str, erased: ErasureList) -> Counter[int]:
+    def erased_rows(batch: pa.RecordBatch) -> tuple[Ints, Bools]:
+        shopper = shopper_hashes(batch["user_id"])
+        return shopper, batch[time_column].to_numpy(zero_copy_only=False) <= erased.at_of(shopper)
 
     rows: Counter[int] = Counter()
     with pq.ParquetFile(file) as source:
         for batch in source.iter_batches(columns=["user_id", time_column]):
-            shopper, which = gone(batch)
+            shopper, which = erased_rows(batch)
             rows.update(shopper[which].tolist())
         if rows.total() == source.metadata.num_rows:
             file.unlink()
@@ -214,7 +232,7 @@ def _remove_from(file: Path, time_column: str, forgotten: ErasureList) -> Counte
             try:
                 with pq.ParquetWriter(draft, source.schema_arrow, compression=compression) as writer:
                     for batch in source.iter_batches():
-                        writer.write_batch(batch.filter(pa.array(~gone(batch)[1])))
+                        writer.write_batch(batch.filter(pa.array(~erased_rows(batch)[1])))
                 draft.replace(file)
             finally:
                 draft.unlink(missing_ok=True)

@@ -1,24 +1,21 @@
-"""`shopstream replay FILE`: recorded events into Kafka, flat out or at a multiple of the recorded speed."""
+"""`shopstream replay FILE`: sends recorded events to Kafka, as fast as possible or at a multiple of their speed."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from flink_jobs.brokers.clients import open_producer
-from flink_jobs.brokers.errors import reachable
+from flink_jobs.brokers.clients import sending
 from flink_jobs.brokers.topics import require_topics
-from flink_jobs.console import notes
 from flink_jobs.settings.settings import Settings
 from udfs.contracts.clickstream import PROPERTIES
 from udfs.events.files import read_events
 
-#: At a recorded speed, events this close to due are sent without another sleep.
+#: At a recorded speed, events that are due within this time are sent without another sleep.
 TICK_S = 0.005
 
 
@@ -31,50 +28,45 @@ class Replayed:
 
 
 def replay_file(
-    settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str, speed: float | None, limit: int | None
+    settings: Settings,
+    file: Path,
+    *,
+    mapping: Mapping[str, str],
+    preset: str,
+    speed: float | None,
+    limit: int | None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
-    """Send the events of a file to `clickstream`, key user_id, in the file's order.
+    """Sends the events of a file to `clickstream`, key user_id, in the file's order.
 
-    speed: multiple of the recorded speed, None for flat out. limit: at most so many events.
+    speed: multiple of the recorded speed, None for as fast as possible. limit: at most this many events. progress:
+    called with the number of events sent so far.
     """
     batches = read_events(file, mapping=mapping, preset=preset)
-    require_topics(settings, settings.topics.clickstream)
-    topic, sent, started = settings.topics.clickstream, 0, time.monotonic()
+    topic, sent = settings.topics.clickstream, 0
+    require_topics(settings, topic)
+    started = time.monotonic()
     first: int | None = None
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
-    with (
-        reachable(settings),
-        Progress(*columns, TimeElapsedColumn(), console=notes, disable=not notes.is_terminal) as progress,
-    ):
-        task = progress.add_task(f"{file.name} → {topic}", total=limit, rate="")
-        producer = open_producer(settings)
-        failures: list[Exception] = []
-        try:
-            for batch in batches:
-                batch = batch if limit is None else batch.slice(0, limit - sent)
-                for key, value, when in event_messages(batch):
-                    if speed is not None:
-                        first = when if first is None else first
-                        wait = (when - first) / 1000 / speed - (time.monotonic() - started)
-                        if wait > TICK_S:
-                            producer.flush()
-                            time.sleep(wait)
-                    producer.send(topic, key=key, value=value).add_errback(failures.append)
-                sent += len(batch)
-                rate = sent / (time.monotonic() - started)
-                progress.update(task, completed=sent, rate=f"{sent:,} events, {rate:,.0f}/s")
-                if failures or sent == limit:
-                    break
-            producer.flush()
-        finally:
-            producer.close()
-        if failures:
-            raise failures[0]
+    with sending(settings) as (send, flush):
+        for batch in batches:
+            rows = batch if limit is None else batch.slice(0, limit - sent)
+            for key, value, event_ms in event_messages(rows):
+                if speed is not None:
+                    first = event_ms if first is None else first
+                    wait = (event_ms - first) / 1000 / speed - (time.monotonic() - started)
+                    if wait > TICK_S:
+                        flush()
+                        time.sleep(wait)
+                send(topic, key=key, value=value)
+            sent += len(rows)
+            progress(sent)
+            if sent == limit:
+                break
     return Replayed(sent, time.monotonic() - started)
 
 
 def event_messages(batch: pa.RecordBatch) -> Iterator[tuple[bytes, bytes, int]]:
-    """Key, JSON value and event time of each row; what is unknown is left out."""
+    """Yields the key, the JSON value and the event time (epoch ms) of each row; unknown fields are left out."""
     encode = msgspec.json.Encoder().encode
     rows: list[dict[str, Any]] = batch.to_pylist()
     for row in rows:

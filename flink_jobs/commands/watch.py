@@ -1,7 +1,8 @@
-"""`shopstream watch`: recommendations as they arrive, as a person would read them."""
+"""`shopstream watch`: recommendations as they arrive, for people to read."""
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -10,7 +11,6 @@ from flink_jobs.brokers.clients import open_consumer
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.commands.catalog import item_titles
-from flink_jobs.console import notes
 from flink_jobs.settings.settings import Settings
 from udfs.contracts.rankings import Recommendation
 from udfs.core.errors import ShopstreamError
@@ -19,7 +19,7 @@ decode_recommendation = msgspec.json.Decoder(Recommendation).decode
 
 
 def known_titles(settings: Settings) -> Mapping[str, str]:
-    """Item id to title, by the bundle in use and what changed since; empty when there is none on this machine."""
+    """Returns titles by item id, none if there is no bundle on this machine."""
     try:
         return item_titles(settings)
     except ShopstreamError:
@@ -27,7 +27,7 @@ def known_titles(settings: Settings) -> Mapping[str, str]:
 
 
 def describe_recommendation(record: Recommendation, title_of: Mapping[str, str], most: int = 3) -> str:
-    """A recommendation in a few lines: whose, after what, the best items and why."""
+    """Describes a recommendation in a few lines: for whom, after what, the `most` best items and why."""
     session = record.session
     seen = ", ".join(
         f"{session[name]} {name}" for name in ("views", "clicks", "searches", "purchases") if session.get(name)
@@ -45,33 +45,36 @@ def describe_recommendation(record: Recommendation, title_of: Mapping[str, str],
 def watch_recommendations(
     settings: Settings,
     show: Callable[[bytes, Recommendation], Any],
+    complain: Callable[[str], Any],
     *,
     from_beginning: bool,
     committed: bool,
     limit: int | None,
     idle_s: float | None,
 ) -> int:
-    """Call `show` with each record's bytes and content until `limit` of them, or `idle_s` seconds without one."""
+    """Calls `show` with the bytes and the content of each record, and `complain` with a line about unreadable ones.
+
+    Ends after `limit` records or `idle_s` seconds without one; returns the number shown.
+    """
     topic = settings.topics.recommendations
     require_topics(settings, topic)
-    seen, last = 0, time.monotonic()
-    with reachable(settings):
-        start = "earliest" if from_beginning else "latest"
-        client = open_consumer(settings, topic, committed=committed, auto_offset_reset=start)
-        try:
-            while idle_s is None or time.monotonic() - last < idle_s:
-                for records in client.poll(timeout_ms=200).values():
-                    for record in records:
-                        try:
-                            recommendation = decode_recommendation(record.value or b"")
-                        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                            notes.print(f"a record of {topic} is not a recommendation: {error}", markup=False)
-                            continue
-                        show(record.value, recommendation)
-                        seen += 1
-                        if seen == limit:
-                            return seen
-                    last = time.monotonic()
-        finally:
-            client.close()
-    return seen
+    shown, last = 0, time.monotonic()
+    start = "earliest" if from_beginning else "latest"
+    with (
+        reachable(settings),
+        closing(open_consumer(settings, topic, committed=committed, auto_offset_reset=start)) as client,
+    ):
+        while idle_s is None or time.monotonic() - last < idle_s:
+            for records in client.poll(timeout_ms=200).values():
+                for record in records:
+                    try:
+                        recommendation = decode_recommendation(record.value or b"")
+                    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                        complain(f"a record of {topic} is not a recommendation: {error}")
+                        continue
+                    show(record.value, recommendation)
+                    shown += 1
+                    if shown == limit:
+                        return shown
+                last = time.monotonic()
+    return shown

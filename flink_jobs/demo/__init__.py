@@ -1,1 +1,1 @@
-"""The whole shop on one machine, seen working."""
+"""`shopstream demo`: the whole shop on one machine."""

@@ -11,7 +11,7 @@ from flink_jobs.simulation.records import Record
 from udfs.contracts.clickstream import ClickstreamEvent
 from udfs.contracts.rankings import Recommendation
 
-DEMO_CHECKPOINT_MS = 200
+CHECKPOINT_MS = 200
 SHOWN_SESSIONS = 3
 
 
@@ -44,7 +44,7 @@ def report(summary: Mapping[str, Any], seen: Seen, sent: list[Record], title_of:
     )
     timed = (
         f"From a click in Kafka to its recommendation written: p50 {summary['computed_p50_ms']} ms, "
-        f"p99 {summary['computed_p99_ms']} ms; readable exactly-once (a checkpoint every {DEMO_CHECKPOINT_MS} ms): "
+        f"p99 {summary['computed_p99_ms']} ms; readable exactly-once (a checkpoint every {CHECKPOINT_MS} ms): "
         f"p50 {summary['p50_ms']} ms, p99 {summary['p99_ms']} ms."
     )
     lines = ["", counted, timed, f"Encoder {summary['encoder_variant']} of bundle {summary['bundle_id']}."]
@@ -52,7 +52,7 @@ def report(summary: Mapping[str, Any], seen: Seen, sent: list[Record], title_of:
 
 
 def _sessions(seen: Seen, sent: list[Record], title_of: Mapping[str, str]) -> Iterator[str]:
-    """A few sessions as a person would read them: what was looked at, what was recommended at the end and why."""
+    """Describes a few sessions: what the shopper did, what was recommended at the end, and why."""
     events: dict[str, ClickstreamEvent] = {}
     for record in sent:
         if record.kind == "valid" and record.value is not None:

@@ -1,4 +1,4 @@
-"""`shopstream demo`: everything on this machine, seen working, measured, and put away again."""
+"""`shopstream demo`: starts everything on this machine, shows and measures it, and stops what it started."""
 
 import signal
 import subprocess
@@ -6,16 +6,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 from kafka.admin import NewTopic
 
-from deploy.local.flink import LocalFlink
-from deploy.local.kafka import LocalKafka
 from flink_jobs.brokers.clients import open_admin
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.commands.watch import known_titles
-from flink_jobs.console import notes, result
-from flink_jobs.demo.report import DEMO_CHECKPOINT_MS, report, summarize
+from flink_jobs.console import notes
+from flink_jobs.demo.report import CHECKPOINT_MS, report, summarize
 from flink_jobs.demo.screen import step
 from flink_jobs.demo.seen import count_bad
 from flink_jobs.demo.stream import stream
@@ -24,6 +23,7 @@ from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.simulate import simulate, write_shop
 from flink_jobs.submit.cluster import cancel
 from flink_jobs.submit.command import flink_run, job_arguments, submit_command
+from flink_jobs.submit.local import local_flink, local_kafka
 from flink_jobs.submit.registry import JOBS
 from udfs.bundles.bundle import CURRENT, open_bundle
 from udfs.core.errors import ShopstreamError
@@ -32,19 +32,13 @@ from udfs.encoder.selection import choose
 ITEMS, PAST_SESSIONS = 1500, 10_000
 
 
-def run_demo(
-    settings: Settings,
-    *,
-    seconds: float,
-    rate: float,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """The demo from start to end; whatever happens, what it started is stopped.
+def run_demo(settings: Settings, *, seconds: float, rate: float, seed: int) -> tuple[dict[str, Any], str]:
+    """Runs the demo from start to end; stops what it started, whatever happens.
 
-    Raises ShopstreamError unless each trigger gets one answer and each bad record one dead letter.
+    Returns the figures by name, and a report as text. Raises ShopstreamError unless each trigger gets one answer and
+    each bad record one dead letter.
     """
-    # SIGINT too: a shell starts background jobs with it ignored.
+    # SIGINT too: shells make background jobs ignore it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
@@ -71,21 +65,18 @@ def run_demo(
     summary = summarize(seen, sent, variant, bundle)
     wrong = {
         "triggers without an answer": len(seen.expected - seen.answers.keys()),
-        "answers too many": seen.doubled + len(seen.answers.keys() - seen.expected),
+        "surplus answers": seen.doubled + len(seen.answers.keys() - seen.expected),
         "bad records without a dead letter": count_bad(sent) - seen.dead_letters,
     }
     if any(wrong.values()):
         found = ", ".join(f"{number} {what}" for what, number in wrong.items() if number)
         raise ShopstreamError(f"the demo found {found}; see the logs in {settings.home}")
-    result(summary, report(summary, seen, sent, title_of), as_json)
+    return summary, report(summary, seen, sent, title_of)
 
 
 def _services(settings: Settings, stack: ExitStack) -> Settings:
-    """Start broker and cluster unless they run; the settings with their addresses."""
-    home = settings.home
-    kafka = LocalKafka(home / "kafka", int(settings.kafka.bootstrap.rpartition(":")[2]))
-    port, ports = int(settings.flink.address.rpartition(":")[2]), settings.flink.metrics_ports
-    flink = LocalFlink(home / "flink", port, metrics_ports=ports)
+    """Starts the broker and the cluster unless they run; returns the settings with their addresses."""
+    kafka, flink = local_kafka(settings), local_flink(settings)
     started = [service for service in (kafka, flink) if not service.status().running]
     for service in started:
         stack.callback(service.stop)
@@ -95,11 +86,14 @@ def _services(settings: Settings, stack: ExitStack) -> Settings:
             "kafka": settings.kafka.model_copy(update={"bootstrap": broker.result().bootstrap}),
             "flink": settings.flink.model_copy(update={"address": cluster.result().url.removeprefix("http://")}),
         }
-    return settings.model_copy(update=addresses | {"bundles": settings.bundles or home / "demo" / "bundles"})
+    return settings.model_copy(update=addresses | {"bundles": settings.bundles or settings.home / "demo" / "bundles"})
 
 
 def _topics(settings: Settings, stack: ExitStack) -> Settings:
-    """Topics of this run alone, deleted at its end; the broker stamps the time of appending on them."""
+    """Creates topics for this run alone, stamped with the time of appending; returns the settings with their names.
+
+    They are deleted when the stack closes.
+    """
     run_name = f"demo-{int(time.time())}"
     names = {
         name: f"{run_name}.{topic}"
@@ -124,16 +118,16 @@ def _topics(settings: Settings, stack: ExitStack) -> Settings:
             "topics": settings.topics.model_copy(update=names),
             "kafka": settings.kafka.model_copy(update={"group": run_name, "startup": "earliest-offset"}),
             "sink": settings.sink.model_copy(update={"transactional_id_prefix": run_name}),
-            "checkpoint": settings.checkpoint.model_copy(update={"interval": DEMO_CHECKPOINT_MS}),
+            "checkpoint": settings.checkpoint.model_copy(update={"interval": CHECKPOINT_MS}),
         }
     )
 
 
 def _bundle(settings: Settings, seed: int) -> str:
-    """Id of the bundle of the demo's shop, trained if there is none."""
+    """Returns the id of the bundle of the demo's shop; trains one if there is none."""
     folder = settings.bundle_folder
     if not (folder / CURRENT).exists():
-        with step("exporting the model and learning a ranker"):
+        with step("exporting the model and training a ranker"):
             shop = settings.home / "demo" / "shop"
             write_shop(shop, events=1, sessions=PAST_SESSIONS, items=ITEMS, seed=seed)
             files = ["--catalog", str(shop / "catalog.jsonl"), "--sessions", str(shop / "sessions.jsonl")]

@@ -1,9 +1,8 @@
 """Shows the demo's progress."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from rich.live import Live
 from rich.panel import Panel
@@ -14,20 +13,23 @@ from flink_jobs.demo.seen import Seen
 
 
 @contextmanager
-def step(what: str) -> Iterator[None]:
-    """Names a step while it runs, then prints how long it took."""
+def step(name: str) -> Iterator[None]:
+    """Shows the name of a step while it runs, then how long it took."""
     started = time.monotonic()
     if notes.is_terminal:
-        with notes.status(what):
+        with notes.status(name):
             yield
     else:
         yield
-    notes.print(f"{what}: {time.monotonic() - started:.1f} s")
+    notes.print(f"{name}: {time.monotonic() - started:.1f} s")
 
 
 @contextmanager
-def live(seen: Seen, title_of: Mapping[str, str]) -> Iterator[Any]:
-    """Show what comes in and goes out: a live panel in a terminal, a line now and then elsewhere."""
+def live(seen: Seen, title_of: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+    """Shows what goes in and comes out: a live panel on a terminal, elsewhere a line now and then.
+
+    Gives a function to call often.
+    """
 
     def counts() -> str:
         return f"{seen.events:,} events in, {len(seen.answers):,} recommendations out, {seen.dead_letters} dead letters"

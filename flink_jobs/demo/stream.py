@@ -1,10 +1,9 @@
-"""Sends simulated events at a steady rate and waits until all are answered."""
+"""Sends simulated events at a steady rate, and waits until all are answered."""
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import msgspec
 
@@ -18,7 +17,7 @@ from udfs.contracts.rankings import answer_id
 from udfs.core.clock import epoch_ms
 from udfs.privacy.pseudonyms import Keys
 
-#: Sent first and left out of the latencies: they wait while the workers load the model.
+#: Sent first and left out of the latencies, as they wait while the workers load the model.
 WARM_UP_EVENTS = 20
 START_TIMEOUT_S, DRAIN_TIMEOUT_S = 120.0, 60.0
 
@@ -26,7 +25,7 @@ START_TIMEOUT_S, DRAIN_TIMEOUT_S = 120.0, 60.0
 def stream(
     settings: Settings, records: Iterator[Record], seconds: float, rate: float, title_of: Mapping[str, str]
 ) -> tuple[Seen, list[Record]]:
-    """Send records at `rate` a second and read what comes of them until all is answered."""
+    """Sends `rate` records per second and reads until all are answered; returns what was seen, and what was sent."""
     seen, sent, stop, keys = Seen(), [], threading.Event(), settings.keys()
     topics = settings.topics
     consumer = open_consumer(
@@ -72,7 +71,7 @@ def stream(
 
 
 def trigger_of(settings: Settings, keys: Keys | None, record: Record) -> str | None:
-    """The id of the recommendation that a record is due, None if it is due none."""
+    """Returns the id of the recommendation that a record is due, None if it is due none."""
     if record.kind != "valid" or record.value is None:
         return None
     event = msgspec.json.decode(record.value, type=ClickstreamEvent)
@@ -80,7 +79,7 @@ def trigger_of(settings: Settings, keys: Keys | None, record: Record) -> str | N
     return answer_id("recommend", user, event.event_id) if event.event_type in settings.triggers else None
 
 
-def _until(done: Any, timeout: float) -> None:
-    limit = time.monotonic() + timeout
+def _until(done: Callable[[], bool], timeout_s: float) -> None:
+    limit = time.monotonic() + timeout_s
     while not done() and time.monotonic() < limit:
         time.sleep(0.05)

@@ -1,1 +1,1 @@
-"""The Flink jobs, one file each; run as scripts."""
+"""The Flink jobs, one file each, run as scripts. They import neither command line nor laptop tooling."""

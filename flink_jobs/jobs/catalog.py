@@ -12,8 +12,8 @@ from pyflink.table import StatementSet
 
 from flink_jobs.jobs.script import job_parser, job_settings, run_job
 from flink_jobs.settings.settings import Settings
-from flink_jobs.sql.catalog import ITEMS_VIEW, catalog_table, insert_segments, segments_table
-from flink_jobs.sql.dead_letters import dead_letter_table, insert_dead_letters
+from flink_jobs.sql.catalog import ITEMS_VIEW, catalog_table, changes_table, insert_changes
+from flink_jobs.sql.dead_letters import ITEM_PARSER, dead_letter_table, insert_dead_letters
 from flink_jobs.sql.environment import create_views, flink_configuration, table_environment
 from udfs.catalog.encoding import CatalogOptions
 from udfs.functions.catalog import read_items
@@ -36,12 +36,12 @@ def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] =
     table_env = table_environment(config, added)
     table_env.create_temporary_function("read_items", read_items(options(settings)))
     table_env.execute_sql(catalog_table(settings))
-    table_env.execute_sql(segments_table(settings))
+    table_env.execute_sql(changes_table(settings))
     table_env.execute_sql(dead_letter_table(settings, "catalog-dlq"))
     create_views(table_env, {"items": ITEMS_VIEW})
     statements = table_env.create_statement_set()
-    statements.add_insert_sql(insert_segments())
-    statements.add_insert_sql(insert_dead_letters("items", "item", "udfs.catalog.parse_item"))
+    statements.add_insert_sql(insert_changes())
+    statements.add_insert_sql(insert_dead_letters("items", "item", ITEM_PARSER))
     return statements
 
 

@@ -1,1 +1,1 @@
-"""A seeded shop, its catalog and its shoppers."""
+"""A seeded shop: its catalog, its shoppers, and their records."""

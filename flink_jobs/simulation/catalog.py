@@ -1,4 +1,4 @@
-"""A catalog of products whose titles, prices and categories are believable."""
+"""A simulated catalog: products with believable titles, prices and categories."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ Item: TypeAlias = Mapping[str, Any]
 
 
 def make_catalog(items: int = 1500, seed: int = 7) -> list[dict[str, Any]]:
-    """Products with the fields of the `catalog` topic; titles are distinct, prices in pounds, some 4 % not in stock.
+    """Makes products with the fields of the `catalog` topic: distinct titles, prices in pounds, some 4 % sold out.
 
-    Kinds of product have equal shares. Raises ShopstreamError when `items` is not from 1 to what the vocabulary names.
+    Kinds of product have equal shares. Raises ShopstreamError if the vocabulary cannot name that many items.
     """
     words = vocabulary()
     kinds = words["types"]
     parts = [(k["materials"], k["features"], words["palettes"][k["colours"]], k["sizes"]) for k in kinds]
     most = len(kinds) * min(math.prod(map(len, p)) for p in parts)
     if not 1 <= items <= most:
-        raise ShopstreamError(f"items={items}: choose from 1 to {most}, as many as the vocabulary can name apart")
+        raise ShopstreamError(f"items={items}: choose from 1 to {most}, the number of distinct names in the vocabulary")
     rng = np.random.default_rng([seed, 0])
     brands = list(words["brands"])
     catalog = []

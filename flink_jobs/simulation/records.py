@@ -1,4 +1,4 @@
-"""Simulated Kafka records: late, repeated and broken ones among them."""
+"""Simulated Kafka records, some of them late, repeated or broken."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,6 @@ from flink_jobs.simulation.world import (
     ADD,
     CLICK,
     DEVICES,
-    EVENT_TYPES,
     LOCALES,
     PURCHASE,
     RATE,
@@ -23,18 +22,19 @@ from flink_jobs.simulation.world import (
     ZONES,
     World,
 )
+from udfs.contracts.clickstream import EVENT_TYPES
 
 LATE_MS = 20_000
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One Kafka record to be, and the truth about it. event_time_ms is that of the event it was made from."""
+    """A Kafka record, and the truth about it. event_time_ms: of the event that it was made from."""
 
     key: bytes | None
     value: bytes | None
     event_time_ms: int
     kind: Literal["valid", "duplicate", "bad"]
-    reason: str | None = None  # why a bad one is bad, one of `FAULTS`
+    reason: str | None = None  #: of a bad record, its key in FAULTS
 
 
 class _Event(msgspec.Struct, omit_defaults=True, gc=False):
@@ -58,7 +58,7 @@ def make_records(
     """Yields the records of many interleaved sessions in the order in which they reach Kafka."""
     rng = np.random.default_rng([world.seed, stream])
     name = f"{world.seed}/{stream}/{start_ms}/{len(world.phase)}"
-    tag = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()  # other arguments, other event ids
+    tag = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()  # other arguments give other event ids
     carried = np.zeros(0, ROW)
     known = world.known.copy()
     begun = numbered = 0
@@ -87,7 +87,7 @@ def make_records(
 
 
 def _transport(rng: np.random.Generator, rows: Rows, shares: Mapping[str, float]) -> Rows:
-    """The way to Kafka: some events late, some sent twice (fault -1), and broken ones (fault = 1 + index in FAULTS)."""
+    """Makes some events late, sends some twice (fault -1), and breaks some (fault = 1 + index in FAULTS)."""
     n = len(rows)
     rows["emit"] = rows["time"] + (rng.random(n) < shares["disorder_share"]) * rng.integers(1, LATE_MS, n)
     twice = rows[rng.random(n) < shares["duplicate_share"]]
@@ -134,7 +134,7 @@ def _encoded(world: World, rows: Rows, tag: str) -> Iterator[Record]:
         only(types == VIEW, rows["dwell"]),
         ((world.device[who] * len(LOCALES) + world.locale[who]) * 2 + rows["returning"]).tolist(),
     )
-    # Records are made one by one: a Kafka producer takes them so. Some 4 µs each.
+    # Records are made one by one, as a Kafka producer takes them; some 4 µs each.
     for fault, number, ms, session, kind, w, i, q, time, price, quantity, rating, dwell, setting in zip(
         *columns, strict=True
     ):
@@ -173,7 +173,7 @@ def _without(field: str, event_type: str) -> Callable[[dict[str, Any]], bytes]:
     return drop
 
 
-# Ways in which a record breaks the contract, and what makes its bytes of a sound event.
+#: Ways to break the contract: each makes a record's value from a valid event.
 FAULTS: Mapping[str, Callable[[dict[str, Any]], bytes | None]] = {
     "null value": lambda _: None,
     "empty value": lambda _: b"",

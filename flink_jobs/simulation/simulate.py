@@ -1,8 +1,8 @@
-"""A seeded shop: a believable catalogue, and shoppers whose clicks carry the signal that a recommender is to find.
+"""A seeded shop whose shoppers' clicks carry the signal that a recommender should find.
 
 Every shopper has tastes (a few kinds of product, a colour, a material, a price level). A session walks between related
 items: the same kind, what goes with it (mug → teapot), now and then something else. The same arguments give the same
-bytes. All drawing is done with NumPy for thousands of sessions at a time; only the JSON is made record by record.
+bytes. NumPy draws thousands of sessions at a time; only the JSON is made record by record.
 """
 
 import math
@@ -29,15 +29,15 @@ def simulate(
     disorder_share: float = 0.02,
     duplicate_share: float = 0.002,
 ) -> Iterator[Record]:
-    """Records of many interleaved sessions in the order in which they reach Kafka; endless without a limit.
+    """Yields records of many interleaved sessions in the order in which they reach Kafka; endless without a limit.
 
     `sessions` limits the sessions begun, `events` the valid records; bad and duplicate ones come on top. Event times
-    are epoch ms from `start_ms` on. `disorder_share` of the events come up to 20 s late. A duplicate is byte for byte
-    a valid record before it, at most 20 s earlier. A bad record has an event_id of its own: none that is valid is lost
-    with it. Past and live runs of one `seed` and number of shoppers share tastes and popular items.
+    are epoch ms from `start_ms` on. `disorder_share` of the events arrive up to 20 s late. A duplicate has the bytes
+    of a valid record at most 20 s before it. A bad record has an event_id of its own, so that no valid one is lost with
+    it. Past and live runs with one `seed` and number of shoppers share tastes and popular items.
 
-    `catalog` holds items as in the `catalog` topic, from `make_catalog` or any other shop; the kind of product is
-    read from category, colour and material from titles like ours. Raises ShopstreamError for arguments out of range.
+    `catalog` has items as in the `catalog` topic, from `make_catalog` or any other shop. The kind of product is taken
+    from the category, colour and material from titles like ours. Raises ShopstreamError for arguments out of range.
     """
     shares = {"bad_share": bad_share, "disorder_share": disorder_share, "duplicate_share": duplicate_share}
     for name, share in shares.items():
@@ -52,10 +52,10 @@ def simulate(
 def past_sessions(
     catalog: Sequence[Item], *, sessions: int, shoppers: int = 2000, seed: int = 7, end_ms: int = START_MS
 ) -> Iterator[bytes]:
-    """The events of so many whole sessions that all end before `end_ms`, in order of time, as JSON lines.
+    """Yields the events of whole sessions that all end before `end_ms`, in order of time, as JSON lines.
 
-    The shop and its shoppers are those of `simulate` with the same seed, the sessions others; no bad, late or duplicate
-    records. For co-visits and training. Raises ShopstreamError for arguments out of range.
+    The shop and its shoppers are those of `simulate` with the same seed, but not the sessions. There are no bad, late
+    or duplicate records. For co-visits and training. Raises ShopstreamError for arguments out of range.
     """
     if sessions < 1 or shoppers < 1:
         raise ShopstreamError(f"sessions={sessions}, shoppers={shoppers}: choose 1 or more of each")
@@ -78,11 +78,11 @@ def write_shop(
     seed: int = 7,
     start_ms: int = START_MS,
 ) -> dict[str, int]:
-    """Write catalog.jsonl, sessions.jsonl (past, before `start_ms`) and events.jsonl (from then on) into `out`.
+    """Writes catalog.jsonl, sessions.jsonl (past, before `start_ms`) and events.jsonl (from then on) into `out`.
 
-    events.jsonl has `events` valid records with late and duplicate ones among them; bad records are left out, as
-    broken bytes cannot stand in JSON lines. Returns the number of lines by file name.
-    Raises ShopstreamError for arguments out of range and a folder that cannot be written.
+    events.jsonl has `events` valid records, some late, and duplicates; bad records are left out, as broken bytes are
+    not JSON lines. Returns the number of lines by file name.
+    Raises ShopstreamError for arguments out of range, or a folder that cannot be written.
     """
     catalog = make_catalog(items, seed)
     live = simulate(catalog, events=events, shoppers=shoppers, seed=seed, start_ms=start_ms, bad_share=0)

@@ -1,4 +1,4 @@
-"""Simulated sessions: when shoppers visit and what they do."""
+"""Simulated sessions: when shoppers visit, and what they do."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from flink_jobs.simulation.world import (
     ADD,
     CLICK,
-    EVENT_TYPES,
     IMPRESSION,
     PURCHASE,
     REMOVE,
@@ -20,12 +19,13 @@ from flink_jobs.simulation.world import (
     Ints,
     World,
 )
+from udfs.contracts.clickstream import EVENT_TYPES
 
 JITTER_MS = 30 * 60_000
 LONGEST_MS = 45 * 60_000
 SESSIONS_A_BLOCK = 4096
 CART = 5
-# What follows what: row = the event before (the last row: nothing yet), columns as EVENT_TYPES.
+#: Probability of the next event, cumulative: a row per previous event (the last row: none yet), columns EVENT_TYPES.
 _NEXT = np.cumsum(
     [
         #  view click search add remove purchase rate impression
@@ -50,7 +50,7 @@ Rows: TypeAlias = npt.NDArray[np.void]
 
 
 class _Visits(NamedTuple):
-    """Sessions that begin at `start` (epoch ms) by `who`; no later visit begins before `until`."""
+    """Visits of shoppers `who` that begin at `start` (epoch ms); no later visit begins before `until`."""
 
     who: Ints
     start: Ints
@@ -58,7 +58,7 @@ class _Visits(NamedTuple):
 
 
 def visits(world: World, rng: np.random.Generator, start_ms: int) -> Iterator[_Visits]:
-    """Blocks of visits without end. A shopper comes in the rounds in which activity · rounds passes a whole number."""
+    """Yields visits block by block, for ever. A shopper visits when activity · rounds passes a whole number."""
     at_once = max(1, int(SESSIONS_A_BLOCK / world.activity.sum()))
     for turn in itertools.count(step=at_once):
         visits = np.floor(np.arange(turn, turn + at_once + 1)[:, None] * world.activity + world.offset)
@@ -72,11 +72,13 @@ def visits(world: World, rng: np.random.Generator, start_ms: int) -> Iterator[_V
 
 
 def walk(world: World, rng: np.random.Generator, who: Ints, start: Ints) -> Rows:
-    """The events of the sessions, all sessions step by step together; in order of time."""
+    """Walks all sessions together, step by step; returns their events in order of time."""
     n = len(who)
     order = rng.permutation(n)
     session, who, clock = order, who[order], start[order].astype(float)
-    length = np.sort(np.minimum(rng.geometric(1 / 10, n), 60))[::-1]  # longest first: those still going are a prefix
+    length = np.sort(np.minimum(rng.geometric(1 / 10, n), 60))[
+        ::-1
+    ]  # longest first, so that the sessions still going are a prefix
     last = np.full(n, len(EVENT_TYPES))
     kind = np.where(rng.random(n) < 0.8, world.likes[who, rng.integers(0, 4, n)], world.kind[world.any_item(rng, n)])
     item = world.item_like(rng, kind, who, world.any_item(rng, n))
@@ -127,11 +129,11 @@ def sort_rows(rows: Rows, by: str) -> Rows:
 
 
 def _next_kind(world: World, rng: np.random.Generator, kind: Ints, who: Ints, before: Ints) -> Ints:
-    """What to look at next: mostly the same kind, or what goes with it (more so from the cart), or a whim."""
+    """Draws the next kind: mostly the same, or what goes with it (more often after the cart), or a whim."""
     n = len(kind)
     spin = rng.random(n)
-    beside = world.companions[kind, rng.integers(0, world.companion_count[kind])]
+    related = world.companions[kind, rng.integers(0, world.companion_count[kind])]
     goes_on = np.where((before == ADD) | (before == PURCHASE), 0.6, 0.2)
     whim = world.likes[who, rng.integers(0, 4, n)]
-    moved = np.where(spin < goes_on, beside, np.where(spin > 0.95, whim, kind))
-    return np.where(before == SEARCH, kind, moved)  # a search finds what was searched for
+    moved = np.where(spin < goes_on, related, np.where(spin > 0.95, whim, kind))
+    return np.where(before == SEARCH, kind, moved)  # a search finds the kind that was searched for

@@ -7,29 +7,29 @@ import numpy as np
 import numpy.typing as npt
 
 from flink_jobs.simulation.catalog import Item, vocabulary
+from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.core.errors import ShopstreamError
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
-EVENT_TYPES = ("view", "click", "search", "add_to_cart", "remove_from_cart", "purchase", "rate", "impression")
-VIEW, CLICK, SEARCH, ADD, REMOVE, PURCHASE, RATE, IMPRESSION = range(8)
-# A shopper comes once a round at most, at a habitual time in it, so that sessions of one shopper are at least
-# ROUND - JITTER - LONGEST = 45 min apart, more than the session gap of 30 min.
+#: Indices into EVENT_TYPES.
+VIEW, CLICK, SEARCH, ADD, REMOVE, PURCHASE, RATE, IMPRESSION = range(len(EVENT_TYPES))
+#: A shopper comes at most once per round, at a habitual time in it. So sessions of one shopper are at least
+#: ROUND - JITTER - LONGEST = 45 min apart, more than the session gap of 30 min.
 ROUND_MS = 120 * 60_000
 LOCALES = ("en-GB", "en-US", "en-IE", "en-AU")
-ZONES = ("Europe/London", "America/New_York", "Europe/Dublin", "Australia/Sydney")  # of the locales
+ZONES = ("Europe/London", "America/New_York", "Europe/Dublin", "Australia/Sydney")  # by locale
 DEVICES = ("phone", "desktop", "tablet")  # tablets write event_time as RFC 3339, the others as epoch ms
-#: Items drawn for each step of a walk, of which the one that suits the shopper best is taken.
+#: Items drawn per step of a walk; the shopper takes the one that suits best.
 CANDIDATES = 6
 
 
 class World:
-    """Catalogue and shoppers as columns. Items are sorted by kind, so that a kind is a range of items."""
+    """Catalog and shoppers as columns. Items are sorted by kind, so that a kind is a range of items."""
 
     def __init__(self, catalog: Sequence[Item], shoppers: int, seed: int) -> None:
         if not catalog:
-            raise ShopstreamError("the catalogue is empty; it should hold one item or more")
+            raise ShopstreamError("the catalog is empty; it should have at least one item")
         items = sorted(catalog, key=lambda item: (item.get("category") or "", item["item_id"]))
         kinds, self.kind = np.unique([item.get("category") or "" for item in items], return_inverse=True)
         n = len(items)
@@ -55,11 +55,11 @@ class World:
         self.companions, self.companion_count = _companions([str(kind) for kind in kinds])
 
         self.phase = np.sort(rng.integers(0, ROUND_MS, shoppers))
-        self.activity = np.clip(rng.beta(0.8, 3.0, shoppers), 0.02, 1.0)  # visits a round
+        self.activity = np.clip(rng.beta(0.8, 3.0, shoppers), 0.02, 1.0)  # visits per round
         self.offset = rng.random(shoppers)
         tastes = self.kind[self.any_item(rng, 2 * shoppers)]
-        beside = self.companions[tastes, rng.integers(0, self.companion_count[tastes])]
-        self.likes = np.concatenate([tastes.reshape(shoppers, 2), beside.reshape(shoppers, 2)], axis=1)
+        related = self.companions[tastes, rng.integers(0, self.companion_count[tastes])]
+        self.likes = np.concatenate([tastes.reshape(shoppers, 2), related.reshape(shoppers, 2)], axis=1)
         self.likes_colour = self.colour[rng.integers(0, n, shoppers)]
         self.likes_material = self.material[rng.integers(0, n, shoppers)]
         self.likes_level = rng.normal(0, 1, shoppers)
@@ -68,12 +68,12 @@ class World:
         self.known = rng.random(shoppers) < 0.3  # has been here before the first round
 
     def any_item(self, rng: np.random.Generator, n: int) -> Ints:
-        """`n` items by popularity."""
+        """Draws `n` items by popularity."""
         at: Ints = np.searchsorted(self.reach, rng.random(n) * self.reach[-1], "right")
         return np.minimum(at, len(self.ids) - 1)
 
     def item_like(self, rng: np.random.Generator, kind: Ints, who: Ints, item: Ints) -> Ints:
-        """An item of each `kind`, popular, to the shopper's taste and like `item`, but another one if there is one."""
+        """Draws an item per `kind`: popular, to the shopper's taste, similar to `item` but another if there is one."""
         low, high = self.first[kind], self.first[kind + 1]
         reach = np.concatenate([[0.0], self.reach])
         spin = rng.random((len(kind), CANDIDATES))
@@ -91,7 +91,7 @@ class World:
 
 
 def _queries(items: Sequence[Item]) -> list[tuple[str, str, str]]:
-    """Three ways in which a shopper looks for each item: its noun alone, with its material, with its colour."""
+    """Writes three queries for each item: its noun alone, with its material, and with its colour."""
     nouns = {kind["category"]: kind["noun"] for kind in vocabulary()["types"]}
     queries = []
     for item in items:
@@ -102,7 +102,10 @@ def _queries(items: Sequence[Item]) -> list[tuple[str, str, str]]:
 
 
 def _companions(kinds: Sequence[str]) -> tuple[Ints, Ints]:
-    """(kinds, most) and their count: what goes with each kind by the vocabulary, else its siblings, else itself."""
+    """Returns the kinds that go with each kind, int64 [kinds, most], and their number, int64 [kinds].
+
+    They come from the vocabulary; without any they are its siblings, and without those the kind itself.
+    """
     goes_with = {kind["category"]: set(kind["goes_with"]) for kind in vocabulary()["types"]}
     found = []
     for i, kind in enumerate(kinds):

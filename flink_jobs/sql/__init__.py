@@ -1,1 +1,1 @@
-"""All tables and views of the jobs."""
+"""The tables and views of the jobs, one file per stream; `ddl` has the shared pieces."""

@@ -1,17 +1,7 @@
 """Closed sessions: event-time session windows over a stream, or over recorded events in batch mode."""
 
 from flink_jobs.settings.settings import Settings
-from flink_jobs.sql.ddl import (
-    FIELDS,
-    RAW_RECORD,
-    create_table,
-    epoch_ms_of,
-    event_fields,
-    kafka_options,
-    literal,
-    milliseconds,
-    sink_options,
-)
+from flink_jobs.sql.ddl import FIELDS, epoch_ms_of, event_fields, literal, milliseconds, raw_sink, user_sink
 from flink_jobs.sql.dead_letters import masked_records
 from flink_jobs.sql.sessions import clickstream_table
 from udfs.contracts.fields import MIN_TIME_MS
@@ -21,15 +11,15 @@ _RFC_3339 = r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]|[+-]
 
 
 def event_time(value: str) -> str:
-    """SQL for the event_time (TIMESTAMP_LTZ(3)) of a `clickstream` value (BYTES), null where it cannot be read.
+    """Writes the event_time (TIMESTAMP_LTZ(3)) of a `clickstream` value (BYTES), null if it is unreadable.
 
-    The same as udfs.events.parse_event's for all that it reads: integer epoch ms, or RFC 3339 with T, t or a space, Z,
-    z or an offset, and a fraction that is rounded to microseconds, then down to milliseconds: .…9995 is the next one.
-    Built-in functions alone can do that in the Kafka source.
+    It agrees with the parser of events on all that the parser reads: integer epoch ms, or RFC 3339 with T, t or a
+    space, Z, z or an offset, and a fraction that is rounded to microseconds, then down to milliseconds: .…9995 is the
+    next one. Only built-in functions can do that in the Kafka source.
     """
     text = f"JSON_VALUE(CAST({value} AS STRING), '$.event_time')"
     clock = f"OVERLAY(REGEXP_EXTRACT({text}, {literal(_RFC_3339)}, 1) PLACING ' ' FROM 11 FOR 1)"
-    # What remains without date, time and fraction is the offset; 1970 began at minus the offset.
+    # Without date, time and fraction, the offset remains; 1970 began at minus the offset.
     offset = f"UNIX_TIMESTAMP('19700101' || REGEXP_REPLACE(UPPER({text}), '^.{{19}}(\\.\\d+)?|:', ''), 'yyyyMMddXX')"
     rounded = f"CASE WHEN REGEXP({text}, '\\.\\d{{3}}999[5-9]') THEN 1 ELSE 0 END"
     return f"""COALESCE(TO_TIMESTAMP_LTZ(TRY_CAST({text} AS BIGINT), 3),
@@ -38,10 +28,10 @@ def event_time(value: str) -> str:
 
 
 def timed_clickstream_table(settings: Settings) -> str:
-    """`clickstream` with the event time as `rowtime`, and watermarks partition by partition in the Kafka source.
+    """Writes the DDL of `clickstream` with the event time as `rowtime`, and watermarks per partition in the source.
 
     An event time further ahead of its record's timestamp than watermark.ahead moves the watermark no further, so a
-    device with a wrong clock closes nobody's session; a time that cannot be read never moves it.
+    device with a wrong clock closes nobody's session. An unreadable time never moves it.
     """
     wait = settings.watermark
     time = f"""  `rowtime` AS COALESCE({event_time("`value`")}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
@@ -50,26 +40,22 @@ def timed_clickstream_table(settings: Settings) -> str:
 
 
 def session_features_table(settings: Settings) -> str:
-    """The sink of closed sessions, key user_id."""
-    options = kafka_options(settings, settings.topics.session_features, "user_id") | sink_options(
-        settings, "session-features"
-    )
-    return create_table("session_features", "  `user_id` STRING,\n  `value` STRING", options)
+    """Writes the DDL of `session_features`, the sink of closed sessions."""
+    return user_sink(settings, "session_features", settings.topics.session_features, "session-features")
 
 
 def late_table(settings: Settings) -> str:
-    """The sink of late events, bytes as they came."""
-    options = kafka_options(settings, settings.topics.late, "key") | sink_options(settings, "late")
-    return create_table("late", RAW_RECORD, options)
+    """Writes the DDL of `late`, the sink of late events."""
+    return raw_sink(settings, "late", settings.topics.late, "late")
 
 
 def window_views(settings: Settings) -> dict[str, str]:
-    """Views by name, in order, of a stream: events with whether they are late, then sessions on close with all events.
+    """Defines, in order, a stream's events with whether they are late, then closed sessions with all their events.
 
-    Flink's session windows also merge when they only touch, and a session's events are less than session.gap apart:
-    windows are a millisecond shorter. An event is late when the watermark has passed the window that it would open;
-    then none that is not late is dropped by the window operator. One whose time only Python can read (a number of more
-    than a thousand digits beside it) would stand in a wrong window, and is treated as late.
+    Flink's session windows merge even when they only touch, but a session's events are less than session.gap apart:
+    windows are a millisecond shorter. An event is late if the watermark has passed the window that it would open, so
+    the window operator drops no event that is on time. An event whose time only Python can read (with a number of more
+    than a thousand digits next to it) would land in a wrong window, and counts as late.
     """
     gap = settings.session.gap - 1
     late = f"""COALESCE(CURRENT_WATERMARK(rowtime) >= rowtime + {milliseconds(gap - 1)}, FALSE)
@@ -79,7 +65,7 @@ def window_views(settings: Settings) -> dict[str, str]:
         "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {event_fields(FIELDS)},
   CURRENT_WATERMARK(rowtime) AS closed_to, {late} AS is_late
 FROM parsed WHERE event.error IS NULL""",
-        "belated": masked_records(
+        "late_records": masked_records(
             settings, "readable", "is_late", ("headers", "timestamp", "closed_to", "event_time"), "event_time"
         ),
         "on_time": f"SELECT {', '.join(FIELDS)}, rowtime FROM readable WHERE NOT is_late",
@@ -90,7 +76,7 @@ GROUP BY user_id, window_start, window_end""",
 
 
 def batch_views(settings: Settings) -> dict[str, str]:
-    """Views by name, in order, of recorded events: each event's session by the user's times, then whole sessions."""
+    """Defines, in order, each recorded event's session by the user's event times, then whole sessions."""
     user = "PARTITION BY user_id ORDER BY event_time"
     return {
         "gaps": f"SELECT *, event_time - LAG(event_time) OVER ({user}) AS gap FROM recorded",
@@ -102,7 +88,7 @@ FROM gaps""",
 
 
 def _collected() -> str:
-    """A session's columns as CLOSING_COLUMNS names them."""
+    """Aggregates a session's events to the columns of CLOSING_COLUMNS."""
     arrays = ",\n  ".join(f"ARRAY_AGG({name}) AS {name}" for name in PACKED)
     return f"""MIN(event_time) AS session_start, MAX(event_time) AS session_end, COUNT(*) AS session_events,
   {arrays}"""
@@ -112,4 +98,4 @@ INSERT_SESSION_FEATURES = "INSERT INTO session_features SELECT user_id, session.
 INSERT_LATE = f"""INSERT INTO late
 SELECT `key`, `value`, MAP_UNION(`headers`, MAP['lateness_ms', CAST(CAST(COALESCE(
   {epoch_ms_of("closed_to")} - event_time, 0) AS STRING) AS BYTES)]), `timestamp`
-FROM belated"""
+FROM late_records"""

@@ -1,4 +1,7 @@
-"""The pieces of SQL that tables and views share."""
+"""The pieces of SQL that tables and views share.
+
+One file per stream has its tables and views. Values go into SQL through `literal`.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +11,12 @@ from flink_jobs.settings.settings import Settings
 from udfs.core.clock import DAY_MS
 from udfs.events.columns import EVENT_COLUMNS
 
-#: Columns of a sink of records as they came.
+#: Columns of a sink of unchanged records.
 RAW_RECORD = """  `key` BYTES,
   `value` BYTES,
   `headers` MAP<STRING NOT NULL, BYTES> METADATA,
   `timestamp` TIMESTAMP_LTZ(3) METADATA"""
-#: Columns of a source of records as they came.
+#: Columns of a source of raw records: bytes and their position, so that nothing unreadable is lost.
 RAW_SOURCE = """  `key` BYTES,
   `value` BYTES,
   `headers` MAP<STRING NOT NULL, BYTES> METADATA,
@@ -26,12 +29,12 @@ FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error"))
 
 
 def literal(text: str) -> str:
-    """A SQL string literal."""
+    """Writes a string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def milliseconds(ms: int) -> str:
-    """A SQL interval literal, of less than a thousand days."""
+    """Writes an interval literal; `ms` is less than a thousand days."""
     days, rest = divmod(ms, DAY_MS)
     clock = f"{rest // 3_600_000}:{rest // 60_000 % 60:02d}:{rest // 1000 % 60:02d}.{rest % 1000:03d}"
     return f"INTERVAL '{days} {clock}' DAY(3) TO SECOND(3)"
@@ -67,7 +70,7 @@ def source_options(settings: Settings, topic: str, group_suffix: str, startup: s
     options = kafka_options(settings, topic, "key") | {
         "properties.group.id": settings.kafka.group + group_suffix,
         "properties.auto.offset.reset": "earliest",
-        "properties.isolation.level": "read_committed",  # what a producer took back never was
+        "properties.isolation.level": "read_committed",  # records of aborted transactions never existed
         "scan.startup.mode": startup,
     }
     return options | ({"scan.bounded.mode": "latest-offset"} if settings.kafka.bounded else {})
@@ -77,9 +80,9 @@ def sink_options(settings: Settings, name: str) -> dict[str, str]:
     """Returns the options of a Kafka sink. name: makes its transactional ids unique within the job."""
     options: dict[str, str] = {
         "sink.delivery-guarantee": settings.sink.guarantee,
-        # A dead letter is its record and the reason: larger than the producer's default, if the record was that large.
+        # A dead letter is its record and the reason: a large record's exceeds the producer's default.
         "properties.max.request.size": str(MAX_RECORD_BYTES),
-        # Room for some thirty answers in a request; of the producer's default size it has room for two.
+        # A request holds some thirty answers; one of the producer's default size holds two.
         "properties.linger.ms": str(LINGER_MS),
         "properties.batch.size": str(BATCH_BYTES),
     }
@@ -91,8 +94,19 @@ def sink_options(settings: Settings, name: str) -> dict[str, str]:
     return options
 
 
+def user_sink(settings: Settings, table: str, topic: str, name: str) -> str:
+    """Writes the DDL of a sink of JSON values by user_id. name: of its transactions, as in `sink_options`."""
+    options = kafka_options(settings, topic, "user_id") | sink_options(settings, name)
+    return create_table(table, "  `user_id` STRING,\n  `value` STRING", options)
+
+
+def raw_sink(settings: Settings, table: str, topic: str, name: str) -> str:
+    """Writes the DDL of a sink of unchanged records. name: of its transactions, as in `sink_options`."""
+    return create_table(table, RAW_RECORD, kafka_options(settings, topic, "key") | sink_options(settings, name))
+
+
 def epoch_ms_of(time: str) -> str:
-    """SQL for the epoch ms of a TIMESTAMP_LTZ(3)."""
+    """Writes the epoch ms of a TIMESTAMP_LTZ(3)."""
     return f"""UNIX_TIMESTAMP(DATE_FORMAT({time}, 'yyyy-MM-dd HH:mm:ss')) * 1000 + EXTRACT(MILLISECOND FROM {time})"""
 
 

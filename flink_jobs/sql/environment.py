@@ -11,17 +11,17 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 from flink_jobs.settings.flink import BROKERS_PARAMETER, PREFIX_PARAMETER
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import literal
-from udfs.functions.events import mask, parse
+from udfs.functions.events import mask_record, parse
 
-#: With checkpoint.backend=rocksdb. Most keys that a step looks for are not there, which a Bloom filter tells without a
-#: read; filters and indexes that do not fit in memory are read in parts.
+#: With checkpoint.backend=rocksdb. Most keys that a step looks up are absent; a Bloom filter shows that without a read.
+#: Filters and indexes that do not fit in memory are read in parts.
 ROCKSDB = {
     "execution.checkpointing.incremental": "true",
     "state.backend.rocksdb.use-bloom-filter": "true",
     "state.backend.rocksdb.memory.partitioned-index-filters": "true",
 }
-#: With checkpoint.changelog. The log has some kilobytes for an event, and is read when a job is restored: it begins
-#: anew each minute, not each ten.
+#: With checkpoint.changelog. The log takes some kilobytes per event and is read when a job is restored, so it starts
+#: again every minute, not every ten.
 CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "1 min"}
 
 
@@ -35,27 +35,30 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
         "pipeline.name": name,
         "parallelism.default": str(settings.parallelism),
         "execution.checkpointing.interval": f"{settings.checkpoint_ms()} ms",
-        # What a job that was cancelled, or lost its job manager, can go on from.
+        # A cancelled job, or one that lost its job manager, can resume from it.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "table.exec.state.ttl": f"{settings.state_ttl_ms()} ms",
         "table.local-time-zone": "UTC",
-        # A row waits for the others of its batch: the larger of the two decides the latency, so they are equal.
+        # Bundle and Arrow batch sizes are equal: latency follows the larger.
         "python.fn-execution.bundle.size": str(settings.python.bundle_size),
         "python.fn-execution.arrow.batch.size": str(settings.python.bundle_size),
         "python.fn-execution.bundle.time": str(settings.python.bundle_time),
-        # As it does at each exchange between tasks: three times up to 100 ms by default.
+        # A row also waits at each exchange between tasks: by default up to 100 ms, three times.
         "execution.buffer-timeout.interval": "10 ms",
-        # Both sinks take the parsed records from one reading of Kafka and one call of `parse`.
+        # Both sinks share one reading of Kafka and one call of `parse`.
         "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
     }
     if settings.sink.guarantee == "at-least-once":
         options["execution.checkpointing.mode"] = "AT_LEAST_ONCE"
     else:
-        told = {PREFIX_PARAMETER: settings.sink.transactional_id_prefix, BROKERS_PARAMETER: settings.kafka.bootstrap}
-        options["pipeline.global-job-parameters"] = json.dumps(told)
+        parameters = {
+            PREFIX_PARAMETER: settings.sink.transactional_id_prefix,
+            BROKERS_PARAMETER: settings.kafka.bootstrap,
+        }
+        options["pipeline.global-job-parameters"] = json.dumps(parameters)
     folder = settings.checkpoint.folder
     if jars:
-        # The mini-cluster keeps checkpoints in memory, 5 MB at most, and retries for ever, unless told otherwise.
+        # By default the mini-cluster keeps checkpoints in memory, at most 5 MB, and retries for ever.
         folder = folder or (settings.home / "embedded" / "checkpoints").as_uri()
         options |= {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "3"}
         options["pipeline.jars"] = ";".join(jar.absolute().as_uri() for jar in jars)
@@ -77,7 +80,7 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
 
 
 def table_environment(config: Configuration, added: Sequence[Path] = (), *, streaming: bool = True) -> TableEnvironment:
-    """Where a job's tables are made. added: jars beside those that `flink run` brings."""
+    """Makes the environment of a job's tables. added: jars besides the one of `flink run`."""
     mode = EnvironmentSettings.new_instance()
     mode = mode.in_streaming_mode() if streaming else mode.in_batch_mode()
     table_env = TableEnvironment.create(mode.with_configuration(config).build())
@@ -87,10 +90,10 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
 
 
 def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
-    """The functions that read events, packed or not, and with pseudonyms the one that makes letters."""
+    """Creates the function that reads events, packed or not, and with pseudonyms the one that masks records."""
     table_env.create_temporary_function("parse", parse(settings.privacy.keys_file, packed=packed))
     if settings.privacy.keys_file:
-        table_env.create_temporary_function("mask", mask(settings.privacy.keys_file))
+        table_env.create_temporary_function("mask", mask_record(settings.privacy.keys_file))
 
 
 def create_views(table_env: TableEnvironment, views: Mapping[str, str]) -> None:

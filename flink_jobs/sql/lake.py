@@ -7,34 +7,37 @@ from flink_jobs.sql.ddl import FIELDS, create_table, quoted
 from udfs.lake.closing import CLOSING_COLUMNS
 from udfs.lake.schema import DAY, TABLES, VERSION_COLUMN, events_schema, flink_columns, sessions_schema
 
+#: Names the lake's own events as the source of a backfill, instead of a file.
+LAKE = "lake"
+
 
 def lake_table(settings: Settings, name: str, *, streaming: bool) -> str:
-    """`lake_<name>`: a table of the lake, by UTC day; the files that a stream makes for one checkpoint become one."""
+    """Writes the DDL of `lake_<name>`, a table of the lake by UTC day. A stream compacts each checkpoint's files."""
     options = {"connector": "filesystem", "path": (settings.lake_folder / name).as_uri(), "format": "parquet"}
     if streaming:
-        # Catching up, a file is open for each day between two checkpoints: no memory for dictionaries in each of them.
+        # While catching up, one file per day is open between checkpoints: dictionaries would take memory in each.
         options |= {"auto-compaction": "true", "parquet.enable.dictionary": "false"}
     columns = f"{flink_columns(TABLES[name]())},\n  `{DAY.name}` STRING"
     return create_table(f"lake_{name}", columns, options, f"PARTITIONED BY (`{DAY.name}`) ")
 
 
 def recorded_table(folder: str) -> str:
-    """`recorded`: events in Parquet files of the schema `recorded_schema` (a URI)."""
+    """Writes the DDL of `recorded`: events in Parquet files with the columns of `recorded_schema`. folder: a URI."""
     options = {"connector": "filesystem", "path": folder, "format": "parquet"}
     return create_table("recorded", flink_columns(recorded_schema()), options)
 
 
 def recorded_schema() -> pa.Schema:
-    """Columns of an event, as the lake types them."""
+    """Returns the columns of an event with the lake's types."""
     return pa.schema([field for field in events_schema() if field.name in FIELDS])
 
 
 def lake_views() -> dict[str, str]:
-    """Views by name, in order: `described` closed sessions, and the rows of both of the lake's tables."""
+    """Defines, in order, `described` closed sessions, and the rows of both of the lake's tables."""
     sessions = ", ".join(f"session.sessions__{name} AS {quoted(name)}" for name in sessions_schema().names)
-    told = {VERSION_COLUMN, "session_id"}
+    of_session = {VERSION_COLUMN, "session_id"}
     events = ", ".join(
-        f"session.{'sessions__' + name if name in told else f'events__{name}[nth]'} AS {quoted(name)}"
+        f"session.{'sessions__' + name if name in of_session else f'events__{name}[nth]'} AS {quoted(name)}"
         for name in events_schema().names
     )
     return {
@@ -46,9 +49,9 @@ def lake_views() -> dict[str, str]:
 
 
 def recounted_view() -> dict[str, str]:
-    """`recounted`: session_rows that were computed from the lake's events, which are cleaned already.
+    """Defines `recounted`: session_rows computed from the lake's events, which are cleaned already.
 
-    What cleaning counted as they came is carried over from the lake's row of the same session.
+    What cleaning once counted is carried over from the lake's row of the same session.
     """
     counts = ("repeats", "repaired")
     columns = ", ".join(
@@ -60,9 +63,5 @@ def recounted_view() -> dict[str, str]:
 
 
 def _day(time: str) -> str:
-    """The UTC day of epoch ms."""
+    """Writes the UTC day of epoch ms."""
     return f"DATE_FORMAT(TO_TIMESTAMP_LTZ({time}, 3), 'yyyy-MM-dd') AS `{DAY.name}`"
-
-
-#: The source that is no file: the lake's own events.
-LAKE = "lake"

@@ -1,1 +1,1 @@
-"""Jobs: which there are, and how they come onto a cluster."""
+"""Which jobs there are, and how they get onto a cluster."""

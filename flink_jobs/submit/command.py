@@ -64,9 +64,7 @@ def flink_run(
     run = [*flink_command(), "run", *([] if attached else ["-d"]), "-m", settings.flink.address, "-j", str(first)]
     if restore:
         run += ["-s", restore]
-        if (
-            settings.checkpoint.changelog
-        ):  # its first checkpoint refers to the restored one, which it therefore has to own
+        if settings.checkpoint.changelog:  # the job's first checkpoint needs the restored one, so the job has to own it
             run += ["--claimMode", "claim"]
     return [*run, "-pyexec", python, "-pyclientexec", sys.executable, "-py", str(job.file), *added, *arguments]
 

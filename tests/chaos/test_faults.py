@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -19,7 +18,8 @@ from typing import Any
 
 import psutil
 import pytest
-from support import another_bundle, as_options, read_all, run_command, send
+from mini_cluster import MiniCluster
+from support import another_bundle, as_options, linked_bundles, read_all, run_command, send
 
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
@@ -33,7 +33,8 @@ from flink_jobs.simulation.simulate import simulate
 from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import MANIFEST, current_id, set_current
 
-pytestmark = pytest.mark.e2e
+#: One broker and one cluster for all tests of this file.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("faults")]
 
 EVENTS = int(os.environ.get("SHOPSTREAM_CHAOS_EVENTS", "1000"))
 ROUNDS = int(os.environ.get("SHOPSTREAM_CHAOS_ROUNDS", "1"))
@@ -71,10 +72,6 @@ class Machine:
         ]
         create_topics(load_settings(None, assignments))
         return assignments
-
-    def own_bundles(self, folder: Path) -> Path:
-        """The bundles again, to be changed: links, until a file is replaced."""
-        return Path(shutil.copytree(self.bundles, folder / "bundles", copy_function=os.link))
 
     def submit(self, assignments: list[str], *more: str) -> str:
         ran = run_command("submit", "recommend", "--json", *as_options(assignments), *more)
@@ -122,7 +119,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator
     kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), free_port())
     flink = LocalFlink(tmp_path_factory.mktemp("flink"), free_port(), slots=2)
     shop = simulate(make_catalog(600), events=EVENTS, shoppers=300, bad_share=0.01)
-    two = Path(shutil.copytree(bundles, tmp_path_factory.mktemp("two") / "bundles", copy_function=os.link))
+    two = linked_bundles(bundles, tmp_path_factory.mktemp("two"))
     try:
         kafka.start()
         flink.start()
@@ -155,35 +152,35 @@ def wait_for(settings: Settings, count: int, seconds: float = 240) -> None:
         time.sleep(1)
 
 
-def answers_when_left_alone(machine: Machine, name: str, *more: str) -> dict[str, bytes]:
+def answers_when_left_alone(machine: Machine, mini_cluster: MiniCluster, name: str, *more: str) -> dict[str, bytes]:
     """What the job answers when nothing happens to it, by recommendation id."""
     assignments = machine.settings(name, *more)
     settings = load_settings(None, assignments)
     send(settings, [(record.key, record.value) for record in machine.records])
-    job = machine.submit(assignments)
+    mini_cluster.run("recommend", assignments)
     triggers = {
         (fields := json.loads(record.value))["user_id"] + "/" + fields["event_id"]
         for record in machine.records
         if record.kind == "valid" and json.loads(record.value)["event_type"] in settings.triggers
     }
-    wait_for(settings, len(triggers))
-    cancel(settings, job)
     found = {json.loads(value)["recommendation_id"]: value for value in answered(settings)}
     assert found.keys() == triggers
     return found
 
 
 @pytest.fixture(scope="module")
-def undisturbed(machine: Machine) -> dict[str, bytes]:
-    return answers_when_left_alone(machine, "undisturbed")
+def undisturbed(machine: Machine, mini_cluster: MiniCluster) -> dict[str, bytes]:
+    return answers_when_left_alone(machine, mini_cluster, "undisturbed")
 
 
 @pytest.fixture(scope="module")
-def undisturbed_other(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed_other(
+    machine: Machine, mini_cluster: MiniCluster, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """The same with the other bundle."""
-    bundles = machine.own_bundles(tmp_path_factory.mktemp("other"))
+    bundles = linked_bundles(machine.bundles, tmp_path_factory.mktemp("other"))
     set_current(bundles, machine.other)
-    return answers_when_left_alone(machine, "other", f"bundles={bundles}")
+    return answers_when_left_alone(machine, mini_cluster, "other", f"bundles={bundles}")
 
 
 @dataclass
@@ -417,7 +414,7 @@ def test_nothing_is_lost_or_doubled(
 ):
     print(f"SHOPSTREAM_CHAOS_SEED={SEED}")
     name = "-".join((fault.__name__, *(["changelog"] if CHANGELOG in options else []), str(number)))
-    more = [f"bundles={machine.own_bundles(tmp_path)}", *options]
+    more = [f"bundles={linked_bundles(machine.bundles, tmp_path)}", *options]
     due = {key: {value} for key, value in undisturbed.items()}
     if fault is full_checkpoint_disk:
         more.append(f"checkpoint.folder={request.getfixturevalue('small_disk').as_uri()}")

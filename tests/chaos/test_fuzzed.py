@@ -88,7 +88,7 @@ def ended(address: str, job: str, deadline: float) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600 + FUZZED // 50)
-def test_each_record_is_used_or_told_of_and_no_job_starts_again(
+def test_hostile_records_stop_no_job(
     own: Callable[..., list[str]],
     flink: str,
     bundles: Path,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import as_options, run_command
+from support import as_options, linked_bundles, run_command
 
 from flink_jobs.brokers.clients import open_consumer, open_producer
 from flink_jobs.commands.watch import decode_recommendation
@@ -19,7 +18,7 @@ from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
 from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments, files
+from udfs.bundles.changes import change_files, read_changes
 
 pytestmark = pytest.mark.e2e
 
@@ -80,8 +79,7 @@ class Shoppers:
 def test_changes_reach_shoppers_under_load(
     own: Callable[..., list[str]], flink: str, bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    folder = tmp_path / "bundles"
-    shutil.copytree(bundles, folder)
+    folder = linked_bundles(bundles, tmp_path)
     assignments = own(f"bundles={folder}", f"home={tmp_path}", f"flink.address={flink}")
     settings = load_settings(None, assignments)
     shoppers = Shoppers(settings)
@@ -101,16 +99,16 @@ def test_changes_reach_shoppers_under_load(
         after = shoppers.answers(f"after-{number}" for number in range(len(changes)))
         wrong = [item for n, (item, _, _, wanted) in enumerate(changes) if (item in after[f"after-{n}"]) != wanted]
         assert not wrong, f"{len(wrong)} of {len(changes)} changes did not reach the shoppers, {wrong[:3]} among them"
-        latest = Segments(folder).new()
+        latest = read_changes(folder)
         assert set(latest["item_id"].to_pylist()) == {item for item, _, _, _ in changes}
-        count = len(files(folder / FOLDER))
+        count = len(change_files(folder))
     finally:
         shoppers.close()
         for job in jobs:
             cancel(settings, str(job.json()["job_id"]))
     shares = {f"{look} s": round(float(np.mean([each <= look for each in took])), 4) for look in LOOKS}
     with capsys.disabled():  # a figure, which decides nothing
-        print(f"\n{len(changes)} changes at {RATE}/s; seen within {shares}; {count} segments", flush=True)
+        print(f"\n{len(changes)} changes at {RATE}/s; seen within {shares}; {count} files", flush=True)
 
 
 def plan(known: list[tuple[str, str]]) -> list[tuple[str, str, dict[str, object] | None, bool]]:

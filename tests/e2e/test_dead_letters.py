@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mini_cluster import MiniCluster
 from support import as_options, read_all, run_command
 
 from flink_jobs.brokers.clients import open_producer
@@ -47,7 +48,7 @@ def assigned(own: Callable[..., list[str]]) -> list[str]:
     return own()
 
 
-def test_letters_are_told_and_sent_back_once_as_they_came(assigned: list[str]):
+def test_letters_are_replayed_once(assigned: list[str]):
     settings = load_settings(None, assigned)
     origin, options = settings.topics.clickstream, as_options(assigned)
     own_headers = [("trace", b"1"), ("trace", b"2"), ("empty", b""), ("trace", b"1")]
@@ -120,7 +121,7 @@ def test_many_letters_in_several_transactions(assigned: list[str]):
     assert sorted(values) == list(range(count))
 
 
-def test_a_replay_that_fails_leaves_nothing_behind(assigned: list[str]):
+def test_failed_replay_sends_nothing(assigned: list[str]):
     settings = load_settings(None, assigned)
     gone = {"key": b"k", "value": b"v", "headers": errors("no-such-topic", VIEW), "timestamp_ms": START}
     put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}, gone])
@@ -131,7 +132,7 @@ def test_a_replay_that_fails_leaves_nothing_behind(assigned: list[str]):
     assert len(events(settings)) == 1
 
 
-def test_a_killed_replay_is_taken_back(assigned: list[str]):
+def test_killed_replay_is_rolled_back(assigned: list[str]):
     """As it would be after kill -9 in the midst of a transaction: another begins, and ends it."""
     settings = load_settings(None, assigned)
     put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}])
@@ -144,17 +145,18 @@ def test_a_killed_replay_is_taken_back(assigned: list[str]):
     killed.close(timeout=0)
 
 
-def test_letters_of_a_job_go_round(assigned: list[str], bundles: Path, tmp_path: Path):
+def test_replayed_letters_fail_again(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
     """Unreadable events through the job, back, and through the job again: it says the same of them."""
-    settings = load_settings(None, assigned)
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}")
+    settings = load_settings(None, assignments)
     headers = [("trace", b"6"), ("trace", b"7")]  # of one name, the job keeps the last
     bad = [{"key": b"u", "value": value, "headers": headers, "timestamp_ms": START} for value in (b"{", b"\xff")]
     put(settings, bad, settings.topics.clickstream)
-    job = [f"bundles={bundles}", f"home={tmp_path}", "kafka.bounded=true", "encoder.provider=cpu"]
 
     def run() -> dict[str, int]:
-        ran = run_command("submit", "recommend", "--embedded", *as_options([*assigned, *job]))
-        assert ran.code == 0, ran.err
+        mini_cluster.run("recommend", assignments)
         return {str(reason): letters.count for reason, letters in dead_letters_by_reason(settings).items()}
 
     once = run()

@@ -1,14 +1,13 @@
 """What goes wrong is said in one line that tells what to do, with exit code 1, in seconds."""
 
 import gzip
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import Ran, as_options, run_command
+from support import Ran, as_options, linked_bundles, run_command
 
 from deploy.local.process import free_port
 from udfs.bundles.bundle import current_id
@@ -60,32 +59,32 @@ def test_no_bundle(own: Callable[..., list[str]], tmp_path: Path):
     "name",
     ["manifest.json", "tokenizer.json", "encoder/int8.onnx", "items.parquet", "item_vectors.npy", "co_visits.npz"],
 )
-def test_a_bundle_with_one_byte_changed(own: Callable[..., list[str]], bundles: Path, tmp_path: Path, name: str):
-    damaged = tmp_path / "bundles"
-    shutil.copytree(bundles, damaged)
+def test_bundle_with_one_byte_changed(own: Callable[..., list[str]], bundles: Path, tmp_path: Path, name: str):
+    damaged = linked_bundles(bundles, tmp_path)
     file = damaged / current_id(damaged) / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
+    file.unlink()  # it is a link
     file.write_bytes(content)
     fails("submit", "recommend", *as_options(own(f"bundles={damaged}")), says=name)
 
 
-def test_an_unknown_variant(own: Callable[..., list[str]], bundles: Path):
+def test_unknown_variant(own: Callable[..., list[str]], bundles: Path):
     options = as_options(own(f"bundles={bundles}", "encoder.variant=int3"))
     fails("submit", "recommend", *options, says="it has fp16, fp32, int8")
 
 
-def test_an_unknown_job():
-    fails("submit", "recomend", says="there is no job 'recomend'; there is catalog, recommend")
+def test_unknown_job():
+    fails("submit", "recomend", says="there is no job 'recomend'; the jobs are catalog, recommend")
 
 
-def test_a_missing_topic(own: Callable[..., list[str]], bundles: Path, shop: Path):
+def test_missing_topic(own: Callable[..., list[str]], bundles: Path, shop: Path):
     options = as_options([*own(f"bundles={bundles}"), "topics.clickstream=nowhere"])
     for command in (["submit", "recommend"], ["replay", str(shop / "events.jsonl")]):
         fails(*command, *options, says="no topic nowhere: create it")
 
 
-def test_a_taken_port(taken_port: int, tmp_path: Path):
+def test_taken_port(taken_port: int, tmp_path: Path):
     for service in ("kafka", "flink"):
         fails(service, "start", "--port", str(taken_port), "--set", f"home={tmp_path}", says=f"port {taken_port}")
 
@@ -103,13 +102,13 @@ def test_unreadable_input(own: Callable[..., list[str]], tmp_path: Path):
     fails("replay", str(strange), "--speed", "fast", *options, says="--speed")
 
 
-def test_a_bad_setting():
+def test_bad_setting():
     fails("submit", "recommend", "--set", "rank.k=none", says="setting rank.k cannot be 'none'")
     fails("submit", "recommend", "--config", "no-such.toml", says="no-such.toml")
     fails("kafka", "start", "--set", "kafka.bootstrap=here", says="host:port")
 
 
-def test_wrong_usage_has_its_own_code():
+def test_wrong_usage_exits_with_two():
     ran = run_command("submit")
     assert ran.code == 2
     assert "Missing argument" in ran.err

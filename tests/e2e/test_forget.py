@@ -12,7 +12,7 @@ import pytest
 from support import as_options, read_all, run_command, send
 
 from flink_jobs.brokers.clients import open_producer
-from flink_jobs.commands.privacy import HOLDING, Done, forget
+from flink_jobs.commands.privacy import HOLDING, Done, erase
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
 from udfs.bundles.forgotten import ErasureList
@@ -86,13 +86,13 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     )
 
     # Nothing is done twice; a run that is killed in mid-transaction is taken back by the next.
-    assert forget(settings) == Done(0, 0, 0)
+    assert erase(settings) == Done(0, 0, 0)
     ask(settings, {"request_id": "r5", "user_id": "u2"})
     killed = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-privacy")
     killed.init_transactions()
     killed.begin_transaction()
     killed.send(settings.topics.privacy_acknowledgements, value=b"never").get(10)
-    assert forget(settings) == Done(1, 0, 1)
+    assert erase(settings) == Done(1, 0, 1)
     assert [each["request_id"] for each in told(settings)].count("r5") == 1
     assert len(told(settings)) == 6
     killed.close(timeout=0)

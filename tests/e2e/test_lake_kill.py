@@ -58,7 +58,7 @@ def visible_rows(folder: Path, table: str) -> int:
     return read(folder, table).num_rows if (folder / table).is_dir() else 0
 
 
-def test_a_killed_task_manager_leaves_no_missing_doubled_or_broken_row(
+def test_killed_task_manager_loses_nothing(
     own: Callable[..., list[str]], cluster: LocalFlink, bundles: Path, tmp_path: Path
 ):
     address = cluster.status().url.removeprefix("http://")

@@ -25,7 +25,9 @@ YEAR_2010_MS = 1_280_000_000_000
 
 
 @pytest.fixture
-def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
+def kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalKafka]:
+    """A broker that finds neither Java nor shell tools on the path."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     broker = LocalKafka(tmp_path / "kafka", process.free_port())
     yield broker
     broker.stop()
@@ -67,7 +69,7 @@ def read_all(bootstrap: str, topic: str, count: int) -> dict[bytes, tuple[bytes,
     return found
 
 
-def test_broker_keeps_old_events_over_a_restart_on_another_port(kafka: LocalKafka) -> None:
+def test_broker_keeps_events_over_restart(kafka: LocalKafka) -> None:
     assert not kafka.status().running
     assert not kafka.stop().running
     first = kafka.start()
@@ -106,7 +108,7 @@ def test_broker_keeps_old_events_over_a_restart_on_another_port(kafka: LocalKafk
     assert read_all(moved.status().bootstrap, "events", len(sent)) == sent
 
 
-def test_broker_refuses_a_taken_port_at_once(tmp_path: Path, taken_port: int) -> None:
+def test_broker_refuses_taken_port(tmp_path: Path, taken_port: int) -> None:
     begin = time.monotonic()
     with pytest.raises(ShopstreamError) as refusal:
         LocalKafka(tmp_path / "kafka", taken_port).start()
@@ -119,7 +121,7 @@ def test_broker_refuses_a_taken_port_at_once(tmp_path: Path, taken_port: int) ->
     assert running_with(str(tmp_path)) == []
 
 
-def test_broker_that_dies_at_start_says_why_and_leaves_no_process(kafka: LocalKafka) -> None:
+def test_broker_says_why_it_died(kafka: LocalKafka) -> None:
     (kafka.home / "data").mkdir(parents=True)
     (kafka.home / "data" / "meta.properties").write_text("version=1\nnode.id=7\ncluster.id=other\n")
     with pytest.raises(ShopstreamError, match=r"ended while it started: .*node") as failure:
@@ -129,14 +131,7 @@ def test_broker_that_dies_at_start_says_why_and_leaves_no_process(kafka: LocalKa
     assert running_with(str(kafka.home)) == []
 
 
-def test_broker_with_neither_java_nor_shell_tools_on_the_path(
-    kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    assert kafka.start().running
-
-
-def test_reused_pid_is_neither_taken_for_the_broker_nor_killed(kafka: LocalKafka) -> None:
+def test_reused_pid_is_left_alone(kafka: LocalKafka) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
         kafka.home.mkdir()
         process.write_record(kafka.home / "kafka.pid.json", stranger.pid, kafka.port)
@@ -149,7 +144,7 @@ def test_reused_pid_is_neither_taken_for_the_broker_nor_killed(kafka: LocalKafka
         stranger.kill()
 
 
-def test_cluster_starts_answers_its_client_survives_a_lost_task_manager_and_stops(flink: LocalFlink) -> None:
+def test_cluster_replaces_lost_task_manager(flink: LocalFlink) -> None:
     assert not flink.stop().running
     first = flink.start()
     assert first.running
@@ -185,7 +180,7 @@ def test_cluster_starts_answers_its_client_survives_a_lost_task_manager_and_stop
     assert not process.port_open(process.HOST, flink.port)
 
 
-def test_cluster_refuses_a_taken_port_at_once(tmp_path: Path, taken_port: int) -> None:
+def test_cluster_refuses_taken_port(tmp_path: Path, taken_port: int) -> None:
     begin = time.monotonic()
     with pytest.raises(ShopstreamError, match=rf"port {taken_port}, .*choose another with --port"):
         LocalFlink(tmp_path / "flink", taken_port).start()
@@ -193,7 +188,7 @@ def test_cluster_refuses_a_taken_port_at_once(tmp_path: Path, taken_port: int) -
     assert running_with(str(tmp_path)) == []
 
 
-def test_cluster_refuses_memory_that_flink_cannot_split_and_says_so(tmp_path: Path) -> None:
+def test_cluster_refuses_unusable_memory(tmp_path: Path) -> None:
     cluster = LocalFlink(tmp_path / "flink", process.free_port(), task_memory="300m")
     with pytest.raises(ShopstreamError, match=r"Flink refuses its settings: .*[Mm]emory") as failure:
         cluster.start()

@@ -61,7 +61,7 @@ def _regexes(labels: dict[str, str]) -> list[tuple[str, str, str]]:
     return [(label, "=~", value) for label, value in labels.items()]
 
 
-def test_what_the_jobs_tell_flink_and_prometheus(
+def test_metrics_of_both_jobs(
     own: Callable[..., list[str]],
     flink: str,
     metrics_ports: tuple[int, int],

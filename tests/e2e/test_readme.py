@@ -46,22 +46,23 @@ def run_block(block: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_first_commands_are_demo_and_test():
+def test_first_commands_match_makefile():
     makefile = (ROOT / "Makefile").read_text()
     assert BLOCKS[0].split() == ["make", "demo", "make", "test"]
     assert re.search(r"^demo: setup .*\n\t\$\(BIN\)/shopstream demo$", makefile, re.MULTILINE)
-    assert re.search(r"^test: setup .*\n\t\$\(BIN\)/pytest -n 2 --dist worksteal$", makefile, re.MULTILINE)
+    test = r"pytest -n 2 --dist loadgroup --no-loadscope-reorder"
+    assert re.search(rf"^test: setup .*\n\t\$\(BIN\)/{test}$", makefile, re.MULTILINE)
     assert len(BLOCKS) == 3
 
 
-def test_the_tour(folder: Path):
+def test_commands_of_the_tour(folder: Path):
     out = run_block(BLOCKS[1], folder)
     assert " 0 missing, 0 doubled, 0 unexpected" in out
     assert "co visit" in out or "content" in out
 
 
 @pytest.mark.timeout(1000)
-def test_online_retail(folder: Path):
+def test_commands_on_real_purchases(folder: Path):
     online_retail(folder / "online_retail.csv.gz", RETAIL_LINES)
     out = run_block(BLOCKS[2], folder)
     zeros = "0 missing, 0 doubled, 0 unexpected, 0 unreadable, 0 misranked, 0 unknown items"
@@ -71,7 +72,7 @@ def test_online_retail(folder: Path):
     assert found[1] == "397,924" if RETAIL_LINES >= 541_909 else int(found[1].replace(",", "")) > RETAIL_LINES / 2
 
 
-def test_the_settings_file_holds(tmp_path: Path):
+def test_settings_file_is_valid(tmp_path: Path):
     (toml,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "shop.toml").write_text(toml)
     settings = load_settings(tmp_path / "shop.toml")
@@ -79,6 +80,6 @@ def test_the_settings_file_holds(tmp_path: Path):
     assert settings.session.gap == 20 * 60_000
 
 
-def test_links_lead_somewhere():
+def test_local_links_exist():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -14,14 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 from secured import Secured, authority, secured_broker
-from support import ROOT, Ran, as_options, read_all, run_command, send
+from support import ROOT, Ran, as_options, linked_bundles, read_all, run_command, send
 
 from flink_jobs.brokers.clients import open_producer
 from flink_jobs.brokers.topics import create_topics
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.submit.cluster import cancel
 
-pytestmark = pytest.mark.e2e
+#: One environment, or broker, for all tests of this file.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("secured")]
 
 #: In every secret that these tests plant, and nowhere else.
 MARK = "pl4nted"
@@ -138,7 +138,7 @@ def files_with_mark(folder: Path) -> set[Path]:
     return {file for file in folder.rglob("*") if file.is_file() and MARK.encode() in file.read_bytes()}
 
 
-def test_scram_over_tls_and_no_secret_is_seen(
+def test_scram_shows_no_secret(
     shop_kafka: Shop, flink: str, bundles: Path, shop: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ):
     """Each part as a user who may do no more than docs/operations.md lists for it."""
@@ -151,7 +151,10 @@ def test_scram_over_tls_and_no_secret_is_seen(
 
     events = str(shop / "events.jsonl")
     planned = succeeds("submit", "recommend", "--dry-run", "--json", *options("recommend"))
-    assert "password_file=" in planned.out
+    command = planned.json()["command"]
+    assert isinstance(command, list)
+    handed = Path(command[command.index("--settings") + 1]).read_text()
+    assert "password_file = " in handed
     job_id = str(succeeds("submit", "recommend", "--json", *options("recommend")).json()["job_id"])
     settings = load_settings(None, [*shop_kafka.scram("recommend"), *common])
     try:
@@ -177,7 +180,7 @@ def test_scram_over_tls_and_no_secret_is_seen(
     assert {file.parent for file in kept} == {shop_kafka.secrets, shop_kafka.kafka.broker.home / "conf"}
 
 
-def test_certificates_and_the_job_of_closed_sessions(shop_kafka: Shop, shop: Path, bundles: Path, tmp_path: Path):
+def test_mutual_tls_with_closed_sessions(shop_kafka: Shop, shop: Path, bundles: Path, tmp_path: Path):
     """Mutual TLS with an encrypted key, on the mini-cluster; replayed by PLAIN."""
     certificate, _ = shop_kafka.kafka.authority.issue("closer", f"{MARK}-key".encode())
     assert certificate.exists()
@@ -194,7 +197,7 @@ def test_certificates_and_the_job_of_closed_sessions(shop_kafka: Shop, shop: Pat
     assert files_with_mark(tmp_path) == set()
 
 
-def test_what_is_refused_is_one_line(shop_kafka: Shop, tmp_path: Path):
+def test_refusals_are_one_line_errors(shop_kafka: Shop, tmp_path: Path):
     shop_kafka.user("reader", documented_grants("watch"), "SCRAM-SHA-256")
     good = shop_kafka.scram("reader", "SCRAM-SHA-256")
     succeeds("watch", "--idle", "0.5", *as_options(good))
@@ -219,7 +222,7 @@ def test_what_is_refused_is_one_line(shop_kafka: Shop, tmp_path: Path):
     fails("replay", str(events), *as_options(good), says="allow us to DESCRIBE it")
 
 
-def test_topics_are_created_and_events_written_by_whom_it_is_allowed(shop_kafka: Shop, tmp_path: Path):
+def test_topics_with_documented_grants(shop_kafka: Shop, tmp_path: Path):
     shop_kafka.user("maker", documented_grants("kafka-topics"))
     names = [f"topics.{name}=made.{name}" for name in load_settings().topics.model_dump()]
     maker = as_options([*shop_kafka.scram("maker"), *names])
@@ -232,7 +235,7 @@ def test_topics_are_created_and_events_written_by_whom_it_is_allowed(shop_kafka:
     fails("replay", str(events), *as_options(shop_kafka.scram("guest")), says="docs/operations.md lists")
 
 
-def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
+def test_dead_letters_with_documented_grants(shop_kafka: Shop):
     producer = open_producer(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]))
     headers = [("__connect.errors.topic", b"clickstream"), ("__connect.errors.exception.message", b"as planted")]
     producer.send("clickstream.dlq", key=b"k", value=b"v", headers=headers).get(10)
@@ -247,7 +250,7 @@ def test_dead_letters_by_whom_it_is_allowed(shop_kafka: Shop):
     assert "1 sent back" in succeeds("dlq", "show", *shown).out
 
 
-def test_requests_to_be_forgotten_by_whom_it_is_allowed(shop_kafka: Shop, tmp_path: Path):
+def test_erasure_with_documented_grants(shop_kafka: Shop, tmp_path: Path):
     request = b'{"request_id": "r", "user_id": "u"}'
     send(load_settings(None, [f"kafka.bootstrap={shop_kafka.kafka.open}"]), [(b"u", request)], "privacy-requests")
     grants = documented_grants("privacy-forget")
@@ -261,11 +264,10 @@ def test_requests_to_be_forgotten_by_whom_it_is_allowed(shop_kafka: Shop, tmp_pa
     assert done == {"requests": 1, "refused": 0, "lake_rows": 0}
 
 
-def test_the_catalogue_by_whom_it_is_allowed(shop_kafka: Shop, bundles: Path, tmp_path: Path):
+def test_catalog_with_documented_grants(shop_kafka: Shop, bundles: Path, tmp_path: Path):
     for command in ("catalog", "catalog-send"):
         shop_kafka.user(command, documented_grants(command))
-    folder, items = tmp_path / "bundles", tmp_path / "items.jsonl"
-    shutil.copytree(bundles, folder)
+    folder, items = linked_bundles(bundles, tmp_path), tmp_path / "items.jsonl"
     items.write_text('{"item_id": "lamp", "title": "Hurricane lamp"}\n')
     succeeds("catalog", "send", str(items), *as_options(shop_kafka.scram("catalog-send")))
     succeeds("catalog", "remove", "vase", *as_options(shop_kafka.scram("catalog-send")))
@@ -278,7 +280,7 @@ def test_the_catalogue_by_whom_it_is_allowed(shop_kafka: Shop, bundles: Path, tm
 @pytest.mark.parametrize(
     ("missing", "says"), [("TRANSACTIONAL_ID", "TransactionalIdAuthorization"), ("GROUP", "group")]
 )
-def test_a_job_that_may_not_says_what(shop_kafka: Shop, bundles: Path, tmp_path: Path, missing: str, says: str):
+def test_missing_grant_is_named(shop_kafka: Shop, bundles: Path, tmp_path: Path, missing: str, says: str):
     user = f"lacks-{missing.lower()}"
     shop_kafka.user(user, [grant for grant in documented_grants("recommend") if grant[0] != missing])
     job = [

@@ -22,7 +22,8 @@ from udfs.bundles.bundle import open_bundle
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import choose
 
-pytestmark = pytest.mark.e2e
+#: One environment, or broker, for all tests of this file.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_wheel_holds_its_packages(bin_folder: Path, tmp_path: Path):
 
 def test_demo_answers_every_trigger(bin_folder: Path, folder: Path):
     with demo(bin_folder, folder, "--json", "--seconds", "8", "--rate", "60") as running:
-        out, err = running.communicate(timeout=400)
+        out, err = running.communicate(timeout=500)
     assert running.returncode == 0, err
     summary = json.loads(out)
     assert summary["events"] == 8 * 60 + 20

@@ -1,19 +1,19 @@
 """The catalogue job on the embedded mini-cluster, with a real broker and a real bundle."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import as_options, read_all, run_command, send
+from mini_cluster import MiniCluster
+from support import linked_bundles, read_all, send
 
 from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import open_bundle
-from udfs.bundles.changes import FOLDER, Segments
-from udfs.encoder.encoder import Encoder
+from udfs.bundles.changes import FOLDER, read_changes
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.recommend.recommender import Recommender
 from udfs.sessions.columns import Sessions
@@ -25,12 +25,6 @@ def item(item_id: str, title: str, **more: object) -> tuple[bytes, bytes]:
     return item_id.encode(), json.dumps({"item_id": item_id, "title": title, **more}).encode()
 
 
-def run_job(assignments: list[str]) -> None:
-    """Run the job over what is in the topic and wait for its end."""
-    ran = run_command("submit", "catalog", "--embedded", *as_options([*assignments, "kafka.bounded=true"]), timeout=300)
-    assert ran.code == 0, ran.err
-
-
 def searched(recommender: Recommender, query: str) -> list[str]:
     """The items recommended after a search alone."""
     sessions = Sessions.from_arrays(
@@ -40,9 +34,10 @@ def searched(recommender: Recommender, query: str) -> list[str]:
     return [each["item_id"] for each in json.loads(record)["items"]]
 
 
-def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
-    folder = tmp_path / "bundles"
-    shutil.copytree(bundles, folder)
+def test_items_come_change_and_go(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
+    folder = linked_bundles(bundles, tmp_path)
     assignments = own(f"bundles={folder}", f"home={tmp_path}")
     settings = load_settings(None, assignments)
     topic = settings.topics.catalog
@@ -60,14 +55,14 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     send(settings, [item(kept, title_of[kept])], topic)
     bad = [(b"k", b'{"item_id": "other", "title": "t"}'), (b"k", b"\xff"), (b"k", b'{"item_id": "k"}')]
     send(settings, bad, topic, headers=[("trace", b"7")])
-    run_job(assignments)
+    mini_cluster.run("catalog", assignments)
 
-    found = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    found = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert found.keys() == {"new", "new-2", removed, sold_out, "n", kept}
     assert {name for name, row in found.items() if row["title"] is None} == {removed, "n"}
     assert {row["encoder"] for row in found.values()} == {bundle.space}
     assert (found["new"]["price"], found["new"]["category"], found["new"]["in_stock"]) == (12.5, "Lamps", True)
-    encoder = Encoder(bundle, EncoderOptions(provider="cpu", threads=1))
+    encoder = open_encoder(bundle, EncoderOptions(provider="cpu", threads=1))
     expected = encoder.encode([found["new"]["title"]])[0]
     assert np.frombuffer(found["new"]["vector"], "<f4").tolist() == expected.tolist()
     in_bundle = bundle.item_vectors()[known.row_of[kept]]
@@ -89,8 +84,8 @@ def test_items_come_change_and_go(own: Callable[..., list[str]], bundles: Path, 
     assert kept in searched(after, title_of[kept])
 
     # A new job goes through the whole topic again, and nothing changes.
-    run_job(assignments)
-    again = {row["item_id"]: row for row in Segments(folder).new().to_pylist()}
+    mini_cluster.run("catalog", assignments)
+    again = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
     assert again == found
     assert len(list((folder / FOLDER).glob("[!._]*"))) >= 2
     assert searched(Recommender(recommend_options(settings)), "tarnished brass lantern") == searched(

@@ -12,7 +12,7 @@ from support import as_options, read_all, run_command, send
 from flink_jobs.settings.loading import load_settings
 from udfs.lake.files import read
 from udfs.privacy.keys_file import read_keys
-from udfs.privacy.pseudonyms import WITHHELD
+from udfs.privacy.masking import WITHHELD, masked_record
 
 pytestmark = pytest.mark.flink
 
@@ -24,7 +24,7 @@ PLANTED, SECRETS = (
 )
 
 
-def test_planted_ids_are_in_nothing_that_comes_out(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
     file, home = tmp_path / "keys", tmp_path / "home"
     file.write_text(f"k1 2026-01-01T00:00:00Z {SECRETS[0]}\nk2 2026-07-01T00:01:00Z {SECRETS[1]}\n")
     keys = read_keys(file)
@@ -78,8 +78,8 @@ def test_planted_ids_are_in_nothing_that_comes_out(own: Callable[..., list[str]]
     def letters(topic: str) -> list[tuple[bytes | None, bytes | None]]:
         return sorted(((each.key, each.value) for each in read_all(settings, topic)), key=repr)
 
-    assert letters(topics.late) == [keys.letter(*late[0], START)]
-    assert letters(topics.dlq) == sorted((keys.letter(*each, START) for each in bad), key=repr)
+    assert letters(topics.late) == [masked_record(keys, *late[0], START)]
+    assert letters(topics.dlq) == sorted((masked_record(keys, *each, START) for each in bad), key=repr)
     assert [value for _, value in letters(topics.dlq)].count(WITHHELD) == 2
 
     for name, topic in topics.model_dump().items():

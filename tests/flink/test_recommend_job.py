@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +9,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from mini_cluster import MiniCluster
 from support import as_options, read_all, run_command, send
 
-from deploy.local.jars import jars
-from deploy.local.java import child_env
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
 from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.records import Record
 from flink_jobs.simulation.simulate import simulate
-from flink_jobs.submit.registry import job_named
 from udfs.events.parsing import parse_event
 from udfs.schemas.generate import json_schema
 
@@ -31,13 +27,6 @@ SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "4000"))
 #: Of these, those that are also run with one row a call, which takes ten times as long.
 SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "500"))
 START = 1_700_000_000_000
-
-
-def run_job(assignments: list[str], home: Path) -> None:
-    """Run the job over what is in the topic and wait for its end."""
-    bounded = ["kafka.bounded=true", "kafka.startup=earliest-offset", f"home={home}"]
-    ran = run_command("submit", "recommend", "--embedded", *as_options([*assignments, *bounded]), timeout=550)
-    assert ran.code == 0, ran.err
 
 
 def event(name: str, minute: float, user: str = "u", kind: str = "view", item: str = "", **more: Any) -> Any:
@@ -54,9 +43,11 @@ def answers(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+def test_sessions_repeats_and_dead_letters(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
     """One run over hand-made streams, each of its own user."""
-    assignments = own(f"bundles={bundles}", "session.max_events=8")
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "session.max_events=8")
     settings = load_settings(None, assignments)
     gap = [event("g1", 0, "gap"), event("g2", 29.99, "gap"), event("g3", 60, "gap"), event("g4", 61, "gap")]
     # Out of order: before the opening but within the gap, and further back than the gap.
@@ -80,7 +71,7 @@ def test_sessions_repeats_and_dead_letters(own: Callable[..., list[str]], bundle
     send(settings, gap + order + open_ + near + full + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
-    run_job(assignments, tmp_path)
+    mini_cluster.run("recommend", assignments)
 
     found = answers(settings)
     wanted = {"g1", "g2", "g3", "g4", "o1", "o2", "o3", "o4", "n1", "n2", "n3", "q3", "s1", "l1"}
@@ -151,15 +142,17 @@ def records() -> list[Record]:
     return list(simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01))
 
 
-def test_answers_do_not_depend_on_batches_or_parallelism(
-    own: Callable[..., list[str]], bundles: Path, records: list[Record], tmp_path: Path
+def test_answers_ignore_batches_and_parallelism(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, records: list[Record], tmp_path: Path
 ):
     def run(size: int, parallelism: int, part: list[Record], *more: str) -> dict[str, bytes]:
-        assignments = own(f"bundles={bundles}", f"python.bundle_size={size}", f"parallelism={parallelism}", *more)
+        assignments = own(
+            f"bundles={bundles}", f"home={tmp_path}", f"python.bundle_size={size}", f"parallelism={parallelism}", *more
+        )  # fmt: skip
         settings = load_settings(None, assignments)
         send(settings, [(record.key, record.value) for record in part])
         started = time.monotonic()
-        run_job(assignments, tmp_path)
+        mini_cluster.run("recommend", assignments)
         print(
             f"{len(part):,} records, bundle size {size}, parallelism {parallelism}: {time.monotonic() - started:.1f} s"
         )
@@ -190,13 +183,8 @@ def due(records: list[Record]) -> set[str]:
     return {f"{row[4]}/{row[2]}" for row in rows if row[3] in Settings().triggers}
 
 
-def test_the_plan_reads_kafka_once_and_only_appends(tmp_path: Path):
-    connectors = [part for jar in jars("flink") for part in ("--jar", str(jar))]
-    command = [sys.executable, str(job_named("recommend").file), "--explain", *connectors]
-    explained = subprocess.run(
-        command, env=child_env({"FLINK_LOG_DIR": str(tmp_path)}), capture_output=True, text=True, check=True
-    )
-    plan = explained.stdout.partition("== Optimized Execution Plan ==")[2]
+def test_plan_reads_kafka_once(mini_cluster: MiniCluster, tmp_path: Path):
+    plan = mini_cluster.explain("recommend", [f"home={tmp_path}"])
     assert plan.count("TableSourceScan") == 1
     assert plan.count("parse(value)") == 1
     assert "Deduplicate(keep=[FirstRow]" in plan

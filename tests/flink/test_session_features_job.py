@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,15 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mini_cluster import MiniCluster
 from support import as_options, online_retail, read_all, run_command, send
 
-from deploy.local.java import child_env
+from flink_jobs.commands.backfill import recorded
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
 from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.simulate import simulate
 from flink_jobs.simulation.world import START_MS
-from flink_jobs.submit.registry import job_named
 from udfs.contracts.fields import MAX_TIME_MS
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_event
@@ -45,13 +46,6 @@ SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "10000"))
 RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "15000"))
 #: And those that are also replayed to both jobs.
 RETAIL_REPLAYED = int(os.environ.get("SHOPSTREAM_RETAIL_REPLAYED", "3000"))
-
-
-def bounded(job: str, assignments: list[str]) -> None:
-    """Run a job over what is in the topic and wait for its end."""
-    more = ["kafka.bounded=true", "kafka.startup=earliest-offset"]
-    ran = run_command("submit", job, "--embedded", *as_options([*assignments, *more]), timeout=500 + SIMULATED / 100)
-    assert ran.code == 0, ran.err
 
 
 def backfill(*arguments: str) -> dict[str, Any]:
@@ -91,24 +85,39 @@ def sessions_of(events: pd.DataFrame) -> pd.Series:
     return opens.cumsum().reindex(events.index)
 
 
-def test_what_comes_out_on_close_in_session_and_from_recordings_is_the_same(
-    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
-):
-    """Simulated events, with disorder of up to 20 s, repeats and bad records.
+@dataclass(frozen=True)
+class Simulated:
+    """A run of the job over simulated events, with disorder of up to 20 s, repeats and bad records.
 
-    In session and on close the features are equal to the bit for every session of at most session.max_events events
-    whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
-    are left out where events arrived out of order, as in session those that arrived last are kept.
+    events: those that can be read, repeats too, with the number of each one's session. counted: of each session, by its
+    id, what the job should find. ids: of the sessions, by their numbers.
     """
+
+    settings: Settings
+    assignments: list[str]
+    events: pd.DataFrame
+    repeated: pd.Series
+    counted: pd.DataFrame
+    ids: dict[int, str]
+    on_close: dict[str, Any]
+    sessions: pa.Table
+    saved: pa.Table
+
+
+@pytest.fixture(scope="module")
+def simulated(
+    assignments_of: Callable[..., list[str]],
+    mini_cluster: MiniCluster,
+    bundles: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Simulated:
     catalog, evening = make_catalog(600), START_MS + 18 * 60 * MINUTE  # with sessions over midnight
     records = list(simulate(catalog, events=SIMULATED, shoppers=300, bad_share=0.01, start_ms=evening))
-    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "parallelism=2")
+    home = tmp_path_factory.mktemp("simulated")
+    assignments = assignments_of("simulated", f"bundles={bundles}", f"home={home}", "parallelism=2")
     settings = load_settings(None, assignments)
     send(settings, [(record.key, record.value) for record in records])
-    bounded("session-features", assignments)
-    assert read_all(settings, settings.topics.dlq) == []  # dead letters are the main job's
-    assert read_all(settings, settings.topics.late) == []  # the disorder is within watermark.delay
-    bounded("recommend", assignments)
+    mini_cluster.run("session-features", assignments)
 
     good = [parse_event(record.value) for record in records if record.kind != "bad"]
     events = pd.DataFrame(good, columns=list(EVENT_COLUMNS)).drop(columns=["error", "error_class"])
@@ -122,77 +131,99 @@ def test_what_comes_out_on_close_in_session_and_from_recordings_is_the_same(
         events=("event_id", "nunique"),
     )
     counted["repeats"] = repeated.groupby(events["session"]).sum()
-    counted.index = counted["user"] + "/" + counted["start"].astype(str)
+    ids = (counted["user"] + "/" + counted["start"].astype(str)).to_dict()
+    counted.index = counted.index.map(ids)
+    sessions = rows(settings.lake_folder, "sessions", "session_id")
+    saved = rows(settings.lake_folder, "events", "event_id")
+    return Simulated(settings, assignments, events, repeated, counted, ids, closed(settings), sessions, saved)
 
-    on_close = closed(settings)
-    assert set(on_close) == set(counted.index)
+
+@pytest.mark.xdist_group("simulated")
+def test_every_session_is_closed_once(simulated: Simulated):
+    settings = simulated.settings
+    assert read_all(settings, settings.topics.dlq) == []  # dead letters are the main job's
+    assert read_all(settings, settings.topics.late) == []  # the disorder is within watermark.delay
+    assert set(simulated.on_close) == set(simulated.counted.index)
     validator = jsonschema.Draft202012Validator(json_schema("session-features"))
-    for each in list(on_close.values())[::20]:
+    for each in list(simulated.on_close.values())[::20]:
         validator.validate(each)
 
-    # In the topic and in the lake.
-    sessions, saved = (
-        rows(settings.lake_folder, "sessions", "session_id"),
-        rows(settings.lake_folder, "events", "event_id"),
-    )
-    for row in sessions.to_pylist():
-        record, own_count = on_close[row["session_id"]], counted.loc[row["session_id"]]
-        assert {name: row[name] for name in FEATURES} == record["features"]
-        assert [row["user_id"], row["session_start"], row["session_end"]] == [
-            record[name] for name in ("user_id", "session_start", "session_end")
-        ]
-        assert [
-            row["user_id"],
-            row["session_start"],
-            row["session_end"],
-            row["session_events"],
-            row["repeats"],
-        ] == own_count.tolist()
-        assert row["day"] == _day(row["session_start"])
-    assert len(sessions) == len(counted)
-    unique = events[~repeated].sort_values("event_id")
-    columns = [name for name in unique.columns if name != "session"]
-    expected = pa.Table.from_pandas(unique[columns], saved.select(columns).schema, preserve_index=False)
-    assert saved.select(columns).equals(expected)
-    ids = dict(zip(counted.reset_index(names="id").index + 1, counted.index, strict=True))
-    assert saved["session_id"].to_pylist() == unique["session"].map(ids).tolist()
 
-    # In session and on close.
-    answers = {
-        a["trigger_event_id"]: a
-        for a in (json.loads(r.value) for r in read_all(settings, settings.topics.recommendations))
-    }
-    arrived = events[~repeated]
+@pytest.mark.xdist_group("simulated")
+def test_lake_sessions_match_the_topic(simulated: Simulated):
+    assert len(simulated.sessions) == len(simulated.counted)
+    for row in simulated.sessions.to_pylist():
+        record = simulated.on_close[row["session_id"]]
+        assert {name: row[name] for name in FEATURES} == record["features"]
+        same = ("user_id", "session_start", "session_end")
+        assert [row[name] for name in same] == [record[name] for name in same]
+        expected = simulated.counted.loc[row["session_id"]].tolist()
+        assert [row[name] for name in (*same, "session_events", "repeats")] == expected
+        assert row["day"] == _day(row["session_start"])
+
+
+@pytest.mark.xdist_group("simulated")
+def test_lake_events_match_the_input(simulated: Simulated):
+    unique = simulated.events[~simulated.repeated].sort_values("event_id")
+    columns = [name for name in unique.columns if name != "session"]
+    schema = simulated.saved.select(columns).schema
+    expected = pa.Table.from_pandas(unique[columns], schema, preserve_index=False)
+    assert simulated.saved.select(columns).equals(expected)
+    assert simulated.saved["session_id"].to_pylist() == unique["session"].map(simulated.ids).tolist()
+
+
+@pytest.mark.xdist_group("simulated")
+def test_answers_match_closed_sessions(simulated: Simulated, mini_cluster: MiniCluster):
+    """In session and on close the features are equal to the bit, for every session of at most session.max_events events
+    whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
+    are left out where events arrived out of order, as in session those that arrived last are kept.
+    """
+    settings, counted = simulated.settings, simulated.counted
+    mini_cluster.run("recommend", simulated.assignments)
+    records = [json.loads(each.value) for each in read_all(settings, settings.topics.recommendations)]
+    answers = {answer["trigger_event_id"]: answer for answer in records}
+    arrived = simulated.events[~simulated.repeated]
     in_order = arrived.groupby("session")["event_time"].is_monotonic_increasing
     compared = 0
-    for session, last in arrived.groupby("session").tail(1).set_index("session").iterrows():
-        short = counted.loc[ids[session], "events"] <= settings.session.max_events
-        if last["event_id"] in answers and (short or in_order[session]):
+    for number, last in arrived.groupby("session").tail(1).set_index("session").iterrows():
+        session = simulated.ids[number]
+        short = counted.loc[session, "events"] <= settings.session.max_events
+        if last["event_id"] in answers and (short or in_order[number]):
             answer = answers[last["event_id"]]
-            assert answer["session_id"] == ids[session]
-            assert answer["session"] == on_close[ids[session]]["features"]
-            assert answer["model"] == sessions["model"][0].as_py()
+            assert answer["session_id"] == session
+            assert answer["session"] == simulated.on_close[session]["features"]
+            assert answer["model"] == simulated.sessions["model"][0].as_py()
             compared += 1
     print(f"{compared:,} of {len(counted):,} sessions end with a trigger")
     assert compared > len(counted) / 2
 
-    # From a file; and from the lake's own events, which replace the file's sessions.
-    file, other = tmp_path / "events.parquet", [*assignments, f"lake.folder={tmp_path / 'other'}"]
-    pq.write_table(pa.Table.from_pandas(events.drop(columns=["session"]), preserve_index=False), file)
-    said = backfill(str(file), *as_options(other))
-    assert (said["events"], said["refused"]) == (len(events), 0)
-    assert rows(tmp_path / "other", "sessions", "session_id").equals(sessions)
+
+@pytest.mark.xdist_group("simulated")
+def test_file_backfill_writes_same_sessions(simulated: Simulated, mini_cluster: MiniCluster, tmp_path: Path):
+    file = tmp_path / "events.parquet"
+    pq.write_table(pa.Table.from_pandas(simulated.events.drop(columns=["session"]), preserve_index=False), file)
+    other = [*simulated.assignments, f"home={tmp_path}"]
+    with recorded(load_settings(None, other), file, {}, "auto") as found:
+        assert (found.events, found.refused) == (len(simulated.events), 0)
+        mini_cluster.run("session-features", other, "--recorded", found.uri)
+    assert rows(tmp_path / "lake", "sessions", "session_id").equals(simulated.sessions)
+
+
+@pytest.mark.xdist_group("simulated")
+def test_lake_backfill_rewrites_whole_days(simulated: Simulated):
+    """From the lake's own events."""
+    folder, sessions = simulated.settings.lake_folder, simulated.sessions
     lasting = [(_day(row["session_start"]), _day(row["session_end"])) for row in sessions.to_pylist()]
     over_night = [(begun, ended) for begun, ended in lasting if begun != ended]
     first, last = min(ended for _, ended in over_night), max(begun for begun, _ in over_night)
     days = [day for day in sorted(set(sessions["day"].to_pylist())) if first <= day <= last]
     assert days  # sessions go over both edges of these
-    before = set(settings.lake_folder.rglob("*-*"))
-    backfill("lake", *as_options(assignments), "--from", first, "--to", last)
-    gone = {each.relative_to(settings.lake_folder).parent for each in before - set(settings.lake_folder.rglob("*-*"))}
+    before = set(folder.rglob("*-*"))
+    backfill("lake", *as_options(simulated.assignments), "--from", first, "--to", last)
+    gone = {each.relative_to(folder).parent for each in before - set(folder.rglob("*-*"))}
     assert gone == {Path("sessions", f"day={day}") for day in days}
-    assert rows(settings.lake_folder, "sessions", "session_id").equals(sessions)
-    assert rows(settings.lake_folder, "events", "event_id").equals(saved)
+    assert rows(folder, "sessions", "session_id").equals(sessions)
+    assert rows(folder, "events", "event_id").equals(simulated.saved)
 
 
 def random_times(count: int) -> list[str]:
@@ -208,7 +239,9 @@ def random_times(count: int) -> list[str]:
     return forms
 
 
-def test_times_in_sql_are_those_of_the_parser(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
+def test_times_in_sql_match_the_parser(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
     """An event whose time SQL reads otherwise than Python would come out as late.
 
     In the order of event time, so that none is: a session each, but for times of the same session.
@@ -233,7 +266,7 @@ def test_times_in_sql_are_those_of_the_parser(own: Callable[..., list[str]], bun
     bad = [value(f"b{number}", time) for number, time in enumerate(unreadable)]
     assert all(parse_event(each)[0] for each in bad)
     send(settings, [(b"k", each) for each in bad] + [(b"k", each) for _, each in read])
-    bounded("session-features", assignments)
+    mini_cluster.run("session-features", assignments)
     assert read_all(settings, settings.topics.late) == []
     assert sorted(each["session_start"] for each in closed(settings).values()) == [time for time, _ in read]
 
@@ -261,9 +294,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.5)
 
 
-def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
-    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
-):
+def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
     assignments = own(f"bundles={bundles}", f"home={tmp_path}", "lake.interval=500ms", "watermark.idle=2 s")
     settings = load_settings(None, assignments)
     delay, ahead = settings.watermark.delay, settings.watermark.ahead
@@ -326,17 +357,17 @@ def test_late_repeated_and_disordered_events_are_counted_and_none_is_lost(
     assert not [name for name in hidden if ".inprogress." not in name and not name.startswith(".uncompacted-")]
 
 
-def test_online_retail_on_close_in_session_and_from_the_file_is_the_same(
-    own: Callable[..., list[str]], bundles: Path, tmp_path: Path
+def test_online_retail_sessions_match_everywhere(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
 ):
-    """Orders are sessions of many events at one time, up to hundreds of them."""
+    """On close, in session and from the file; orders are sessions of up to hundreds of events at one time."""
     file = online_retail(tmp_path / "retail.csv.gz", RETAIL_REPLAYED)
     assignments = own(f"bundles={bundles}", f"home={tmp_path}", "session.max_events=1024", "parallelism=2")
     settings = load_settings(None, assignments)
     ran = run_command("replay", str(file), *as_options(assignments))
     assert ran.code == 0, ran.err
-    bounded("session-features", assignments)
-    bounded("recommend", assignments)
+    mini_cluster.run("session-features", assignments)
+    mini_cluster.run("recommend", assignments)
     assert read_all(settings, settings.topics.late) == []
     on_close = {name: each["features"] for name, each in closed(settings).items()}
     last: dict[str, Any] = {}
@@ -345,16 +376,18 @@ def test_online_retail_on_close_in_session_and_from_the_file_is_the_same(
         if answer["session"]["events"] > known["session"]["events"]:
             last[answer["session_id"]] = answer
     assert {name: answer["session"] for name, answer in last.items()} == on_close
-    backfill(str(file), *as_options([*assignments, f"lake.folder={tmp_path / 'other'}"]))
+    with recorded(settings, file, {}, "auto") as found:
+        other = [*assignments, f"lake.folder={tmp_path / 'other'}"]
+        mini_cluster.run("session-features", other, "--recorded", found.uri)
     from_file = rows(tmp_path / "other", "sessions", "session_id")
     assert from_file.equals(rows(settings.lake_folder, "sessions", "session_id"))
     assert {row["session_id"]: {name: row[name] for name in FEATURES} for row in from_file.to_pylist()} == on_close
 
 
-def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: Path):
+def test_online_retail_backfilled_twice(mini_cluster: MiniCluster, bundles: Path, tmp_path: Path):
     file = online_retail(tmp_path / "retail.csv.gz", RETAIL_LINES)
-    options = as_options([f"bundles={bundles}", f"home={tmp_path}"])
-    said = backfill(str(file), *options)
+    assignments = [f"bundles={bundles}", f"home={tmp_path}"]
+    said = backfill(str(file), *as_options(assignments))
 
     raw = pd.read_csv(file, dtype={"InvoiceNo": str, "StockCode": str})
     kept = raw[~raw["InvoiceNo"].str.startswith("C") & (raw["Quantity"] > 0) & raw["CustomerID"].notna()]
@@ -389,7 +422,9 @@ def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: 
 
     middle = sorted(set(days))[1]
     before = {each: each.stat().st_mtime_ns for each in folder.rglob("*") if each.is_file()}
-    backfill(str(file), *options, "--from", middle, "--to", middle)
+    with recorded(load_settings(None, assignments), file, {}, "auto") as again:
+        days_again = ["--from", middle, "--to", middle]
+        mini_cluster.run("session-features", assignments, "--recorded", again.uri, *days_again)
     assert rows(folder, "sessions", "session_id").equals(sessions)
     assert rows(folder, "events", "event_id").equals(saved)
     gone = {each.parent.name for each in before if not each.exists()}
@@ -407,7 +442,7 @@ def test_online_retail_is_backfilled_twice_to_the_same(bundles: Path, tmp_path: 
         (("lake", "--from", "2026-02-02", "--to", "2026-02-01"), "is after"),
     ],
 )
-def test_a_backfill_that_cannot_be_is_one_line(arguments: tuple[str, ...], says: str, bundles: Path, tmp_path: Path):
+def test_refused_backfill_is_one_line(arguments: tuple[str, ...], says: str, bundles: Path, tmp_path: Path):
     ran = run_command("backfill", *arguments, *as_options([f"bundles={bundles}", f"home={tmp_path}"]))
     assert ran.code == 1
     assert says in ran.err
@@ -415,15 +450,8 @@ def test_a_backfill_that_cannot_be_is_one_line(arguments: tuple[str, ...], says:
     assert ran.err.count("\n") == 1
 
 
-def test_the_plan_has_watermarks_in_the_source_and_reads_kafka_once(bundles: Path, tmp_path: Path):
-    job = job_named("session-features")
-    command = [sys.executable, str(job.file), "--explain", "--set", f"bundles={bundles}"]
-    for jar in job.jar_files():
-        command += ["--jar", str(jar)]
-    explained = subprocess.run(
-        command, env=child_env({"FLINK_LOG_DIR": str(tmp_path)}), capture_output=True, text=True, check=True
-    )
-    plan = explained.stdout.partition("== Optimized Execution Plan ==")[2]
+def test_plan_has_watermarks_in_the_source(mini_cluster: MiniCluster, bundles: Path, tmp_path: Path):
+    plan = mini_cluster.explain("session-features", [f"bundles={bundles}", f"home={tmp_path}"])
     (scan,) = [line for line in plan.splitlines() if "TableSourceScan" in line]
     assert "watermark=[" in scan
     assert "idletimeout=[60000]" in scan.lower().replace(" ", "")

@@ -14,6 +14,8 @@ MAX_WORDS = 30
 FENCED = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
 #: One spelling of catalog, and no words that a reader has to look up.
 DIALECT = re.compile(r"catalogue\w*|\b(?:amiss|anew|likeness|mend(?:s|ed|ing)?|nought|whoever)\b", re.IGNORECASE)
+#: A file or folder of the repository, named in backticks.
+PATH = re.compile(r"`((?:udfs|flink_jobs|export|bench|deploy|tests|docs|requirements)/[\w./-]*)")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)]*)\)")
 
 page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -41,6 +43,12 @@ def test_links_lead_somewhere(page: Path):
         file = target.partition("#")[0]
         if file and not re.match(r"\w+:", file):
             assert (page.parent / file).exists(), target
+
+
+@page
+def test_named_files_exist(page: Path):
+    for path in PATH.findall(FENCED.sub("", page.read_text())):
+        assert (ROOT / path).exists(), path
 
 
 @page

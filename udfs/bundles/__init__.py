@@ -1,1 +1,1 @@
-"""The bundles folder: bundles, changes of the catalog between them, erased users."""
+"""The bundles folder: bundles, catalog changes between them, and erased users."""

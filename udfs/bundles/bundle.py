@@ -1,4 +1,4 @@
-"""The model bundle: an immutable folder named by the hash of its content, and the CURRENT file beside it."""
+"""The model bundle: an immutable folder named by the hash of its content, and the CURRENT file next to it."""
 
 import os
 import re
@@ -26,7 +26,7 @@ EXPORT_HINT = "make one with `python -m export bundle`"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: every file that the manifest names is there and has its hash."""
+    """A verified bundle: every file that the manifest names exists and has its hash."""
 
     path: Path
     manifest: Manifest
@@ -38,7 +38,7 @@ class Bundle:
 
     @property
     def space(self) -> str:
-        """Whose vectors its item vectors are: the same in all bundles with the same fp32 encoder, "" without one."""
+        """Id of the vector space: equal for bundles that share the fp32 encoder, "" without one."""
         fp32 = self.manifest.encoder.variants.get("fp32")
         return "" if fp32 is None else self.manifest.files[fp32.file].sha256[:16]
 
@@ -48,47 +48,47 @@ class Bundle:
         return self.path / "tokenizer.json"
 
     def variant_file(self, name: str) -> Path:
-        """The ONNX file of an encoder variant."""
+        """Return the ONNX file of an encoder variant."""
         return self.path / self.manifest.encoder.variants[name].file
 
     def items(self) -> Items:
-        """The catalogue."""
+        """Read the items."""
         return Items(pq.read_table(self.path / "items.parquet"))
 
     def item_vectors(self) -> npt.NDArray[np.float32]:
-        """float32 [items, dimensions], unit length, by the fp32 variant."""
+        """Map the item vectors: float32 [items, dimensions], of unit length, from the fp32 variant."""
         vectors = np.load(self.path / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
         return np.asarray(vectors, dtype=np.float32)
 
     @property
     def index(self) -> Path | None:
-        """The file of the index of the item vectors, which a large catalogue has."""
+        """The file of the vector index, which bundles of large catalogs have."""
         return self.path / INDEX if INDEX in self.manifest.files else None
 
     def co_visits(self) -> CoVisits:
-        """What was met together."""
+        """Read which items occur in the same sessions."""
         return self._matrix("co_visits.npz")
 
     def follows(self) -> CoVisits:
-        """What was met after what."""
+        """Read which items come after which."""
         return self._matrix("follows.npz")
 
-    def beside(self) -> CoVisits:
-        """What was met near what, by the order of events."""
+    def near(self) -> CoVisits:
+        """Read which items come near which in the order of events."""
         return self._matrix("beside.npz")
 
     def past_sessions(self) -> PastSessions:
-        """What the sources of candidates know of the past."""
+        """Read the past sessions, which candidate sources search."""
         with np.load(self.path / "past_sessions.npz", allow_pickle=False) as file:
-            return PastSessions(**{each.name: file[each.name] for each in fields(PastSessions)})
+            return PastSessions(**{column.name: file[column.name] for column in fields(PastSessions)})
 
     @property
     def ranker(self) -> Path:
-        """The learned ranker's file, there if the manifest has a ranker."""
+        """The learned ranker's file, which exists if the manifest has a ranker."""
         return self.path / "ranker.onnx"
 
     def _matrix(self, name: str) -> CoVisits:
-        """From SciPy's CSR file format."""
+        """Read a file in SciPy's CSR format."""
         with np.load(self.path / name, allow_pickle=False) as file:
             return CoVisits(
                 file["indptr"].astype(np.int64), file["indices"].astype(np.int32), file["data"].astype(np.float32)
@@ -96,7 +96,7 @@ class Bundle:
 
 
 def current_id(folder: Path) -> str:
-    """The id in `folder`/CURRENT; ShopstreamError when there is none."""
+    """Return the id in `folder`/CURRENT; ShopstreamError if there is none."""
     try:
         name = (folder / CURRENT).read_text(errors="replace").strip()
     except FileNotFoundError:
@@ -104,14 +104,14 @@ def current_id(folder: Path) -> str:
             f"no model bundle in {folder} (it has no {CURRENT} file): {EXPORT_HINT} --out {folder}"
         ) from None
     if not re.fullmatch("[0-9a-f]{16}", name):
-        raise ShopstreamError(f"{folder / CURRENT} names {name!r}, which is no bundle id")
+        raise ShopstreamError(f"{folder / CURRENT} names {name!r}, which is not a bundle id")
     return name
 
 
 def open_bundle(folder: Path, bundle_id: str | None = None) -> Bundle:
     """Verify and open bundle `bundle_id` of `folder`, by default the one that CURRENT names.
 
-    Hashes every file (0.1 s for a 6-layer BERT). Raises ShopstreamError naming the first thing that is wrong.
+    Hashes every file (0.1 s for a 6-layer BERT). Raises ShopstreamError that names the first thing that is wrong.
     """
     path = folder / (bundle_id or current_id(folder))
     try:
@@ -143,7 +143,7 @@ def open_bundle(folder: Path, bundle_id: str | None = None) -> Bundle:
 
 
 def set_current(folder: Path, bundle_id: str) -> None:
-    """Name `bundle_id` in CURRENT, atomically: a reader sees the old name or the new one."""
+    """Name `bundle_id` in CURRENT atomically: a reader sees the old name or the new one."""
     temporary = folder / f".{CURRENT}.{os.getpid()}"
     temporary.write_text(bundle_id + "\n")
     temporary.replace(folder / CURRENT)

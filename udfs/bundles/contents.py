@@ -1,4 +1,4 @@
-"""Tables and sparse matrices of a bundle in memory."""
+"""The tables and sparse matrices of a bundle in memory."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Items:
-    """The catalogue as columns, a row per item, in the order of the item vectors."""
+    """The items as columns, one row per item, in the order of the item vectors."""
 
     table: pa.Table
 
@@ -31,50 +31,43 @@ class Items:
 
     @cached_property
     def in_stock(self) -> npt.NDArray[np.bool_]:
-        """bool [items]: may be recommended."""
+        """bool [items]: whether the item may be recommended."""
         return np.asarray(self.table["in_stock"].to_numpy(zero_copy_only=False), dtype=bool)
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.float64]:
-        """float64 [items]: past interactions, counted."""
+        """float64 [items]: number of past interactions."""
         return np.asarray(self.table["popularity"].to_numpy(), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class CoVisits:
-    """Sparse rows: of each item, the items seen in the same sessions, with a weight in (0, 1].
+    """Sparse rows: for each item, the items that occur with it in sessions, with a weight in (0, 1]."""
 
-    offsets int64 [items + 1], columns int32 [entries], weights float32 [entries].
-    """
-
-    offsets: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.int64]  #: int64 [items + 1]
+    columns: npt.NDArray[np.int32]  #: int32 [entries], rows of items
+    weights: npt.NDArray[np.float32]  #: float32 [entries]
 
     def with_rows(self, rows: int) -> "CoVisits":
-        """The same with so many rows; those that were not there are empty."""
+        """Return the matrix with this many rows; added rows are empty."""
         missing = rows + 1 - len(self.offsets)
         return CoVisits(np.pad(self.offsets, (0, missing), mode="edge"), self.columns, self.weights)
 
 
 @dataclass(frozen=True)
 class PastSessions:
-    """Past sessions of items in the catalogue.
+    """S past sessions with N interactions by U users, with items of the catalog only."""
 
-    offsets int64 [S + 1]; item int32 [N], rows of the catalogue in the order they were met; end int64 [S], epoch ms;
-    shopper int32 [S], place in shoppers; shoppers int64 [U], sorted, as udfs.candidates.shopper_hash gives them.
-    """
-
-    offsets: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int32]
-    end: npt.NDArray[np.int64]
-    shopper: npt.NDArray[np.int32]
-    shoppers: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]  #: int64 [S + 1], where each session's interactions begin
+    item: npt.NDArray[np.int32]  #: int32 [N], rows of items, in the order of the interactions
+    end: npt.NDArray[np.int64]  #: int64 [S], epoch ms
+    shopper: npt.NDArray[np.int32]  #: int32 [S], index in shoppers
+    shoppers: npt.NDArray[np.int64]  #: int64 [U], udfs.core.hashing.shopper_hash of each user, sorted
 
     def recent(self, items: int) -> npt.NDArray[np.float64]:
-        """float64 [items]: past interactions, each counting by its age: 1/e at a twentieth of the time there is.
+        """Count past interactions by item, float64 [items], weighted by age: 1/e per twentieth of the time span.
 
-        The earliest and the latest thousandth of the sessions do not say what time there is: clocks may be wrong.
+        The time span leaves out the earliest and the latest thousandth of the sessions, as clocks may be wrong.
         """
         if not len(self.end):
             return np.zeros(items)

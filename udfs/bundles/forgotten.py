@@ -1,13 +1,14 @@
-"""Shoppers who are to be forgotten: a Parquet file beside the bundles, a row for each id that they went by.
+"""Users to be erased: a Parquet file next to the bundles, one row per id that a user has gone by.
 
     <bundles>/forgotten.parquet    replaced whole by `shopstream privacy forget`, read by rankers, exports and backfills
 
-Up to `at` nothing is known of them: rankers leave out what a bundle has learned until then, and exports, backfills and
-the lake the events. What a shopper does later is a new shopper's.
+Nothing is known of these users up to `at`: rankers leave out what a bundle has learned from them until then; exports,
+backfills and the lake leave out their events. What a user does later belongs to a new user.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,20 +25,21 @@ FILE = "forgotten.parquet"
 
 SCHEMA = pa.schema([("shopper", pa.int64()), ("at", pa.int64()), ("swept", pa.int64())])
 
+#: What `at_of` gives for a user who was not erased: earlier than any time.
 NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
 class ErasureList:
-    """n ids. Times are epoch ms."""
+    """The n ids to be erased. Times are epoch ms."""
 
-    shopper: Ints  #: int64 [n], by udfs.candidates.shopper_hash, sorted
-    at: Ints  #: int64 [n], up to when they are forgotten
-    swept: Ints  #: int64 [n], when the lake was last looked through for them; 0: not yet
+    shopper: Ints  #: int64 [n], udfs.core.hashing.shopper_hash of each id, sorted
+    at: Ints  #: int64 [n], what happened up to this time is erased
+    swept_at: Ints  #: int64 [n], when the lake was last searched for the id; 0: not yet
 
     @classmethod
     def read(cls, bundles: Path) -> "ErasureList":
-        """What the file beside the bundles has, nobody where there is none; ShopstreamError for a broken one."""
+        """Read the file next to the bundles; without one the list is empty. Raises ShopstreamError if it is broken."""
         try:
             table = pq.read_table(bundles / FILE, schema=SCHEMA)
         except FileNotFoundError:
@@ -47,57 +49,57 @@ class ErasureList:
         return cls(*(table[name].to_numpy() for name in SCHEMA.names))
 
     def write(self, bundles: Path) -> None:
-        """Replace the file: a reader finds the old one or this."""
+        """Replace the file atomically: a reader finds the old one or this one."""
         bundles.mkdir(parents=True, exist_ok=True)
         draft = bundles / f".{FILE}.{os.getpid()}"
-        pq.write_table(pa.table([self.shopper, self.at, self.swept], schema=SCHEMA), draft)
+        pq.write_table(pa.table([self.shopper, self.at, self.swept_at], schema=SCHEMA), draft)
         draft.replace(bundles / FILE)
 
     def with_more(self, shoppers: Iterable[int], at_ms: int) -> "ErasureList":
-        """The same with these hashes, forgotten up to at_ms, and not yet swept."""
+        """Return the list with these hashes, erased up to at_ms and not yet swept."""
         more = np.unique(np.fromiter(shoppers, np.int64))
-        stay = ~np.isin(self.shopper, more)
-        shopper = np.concatenate([self.shopper[stay], more])
-        at = np.concatenate([self.at[stay], np.full(len(more), at_ms)])
-        swept = np.concatenate([self.swept[stay], np.zeros(len(more), np.int64)])
+        others = self.select(~np.isin(self.shopper, more))
+        shopper = np.concatenate([others.shopper, more])
+        at = np.concatenate([others.at, np.full(len(more), at_ms)])
+        swept_at = np.concatenate([others.swept_at, np.zeros(len(more), np.int64)])
         order = np.argsort(shopper)
-        return ErasureList(shopper[order], at[order], swept[order])
+        return ErasureList(shopper[order], at[order], swept_at[order])
 
-    def part(self, which: Bools) -> "ErasureList":
-        """Those of them; bool [n]."""
-        return ErasureList(self.shopper[which], self.at[which], self.swept[which])
+    def select(self, chosen: Bools) -> "ErasureList":
+        """Return the chosen ids, bool [n]."""
+        return ErasureList(self.shopper[chosen], self.at[chosen], self.swept_at[chosen])
 
     def at_of(self, shoppers: Ints) -> Ints:
-        """int64 [m]: up to when each of these hashes is forgotten, NEVER for others."""
+        """Return the time up to which each hash (int64 [m]) is erased, int64 [m]; NEVER if it is not."""
         if not len(self.shopper):
             return np.full(len(shoppers), NEVER)
-        place = np.minimum(np.searchsorted(self.shopper, shoppers), len(self.shopper) - 1)
-        return np.asarray(np.where(self.shopper[place] == shoppers, self.at[place], NEVER))
+        index = np.minimum(np.searchsorted(self.shopper, shoppers), len(self.shopper) - 1)
+        return np.asarray(np.where(self.shopper[index] == shoppers, self.at[index], NEVER))
 
 
-def hashes(user_id: pa.Array) -> Ints:
-    """int64 [n]: the hash of each id, every distinct one computed once."""
+def shopper_hashes(user_id: pa.Array) -> Ints:
+    """Return the hash of each id, int64 [n]; every distinct id is hashed once."""
     coded = pc.fill_null(user_id, "").dictionary_encode()
     distinct = np.fromiter(map(shopper_hash, coded.dictionary.to_pylist()), np.int64, len(coded.dictionary))
     return np.asarray(distinct[coded.indices.to_numpy()])
 
 
 class ErasureFile:
-    """The file beside the bundles, read when it has changed."""
+    """The file next to the bundles, read when it has changed."""
 
     def __init__(self, bundles: Path) -> None:
         self._bundles = bundles
         self._stamp: tuple[int, int] | None = None
 
-    def new(self) -> ErasureList | None:
-        """What it has, None if that is what the last call gave; there being no file is as an empty one at first."""
-        try:
+    @contextmanager
+    def unread(self) -> Iterator[ErasureList | None]:
+        """Give the list if the file has changed, else None.
+
+        The file counts as read once the block ends without an error; until then the next call gives it again.
+        """
+        stamp = self._stamp
+        with suppress(FileNotFoundError):
             found = (self._bundles / FILE).stat()
-        except FileNotFoundError:
-            return None
-        stamp = found.st_mtime_ns, found.st_ino
-        if stamp == self._stamp:
-            return None
-        forgotten = ErasureList.read(self._bundles)
+            stamp = found.st_mtime_ns, found.st_ino
+        yield ErasureList.read(self._bundles) if stamp != self._stamp else None
         self._stamp = stamp
-        return forgotten

@@ -1,11 +1,14 @@
 """The manifest of a bundle."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 FORMAT = 3
+
+#: What runs an encoder variant: ONNX Runtime on CPU, CUDA or TensorRT, or OpenVINO on CPU.
+Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -19,7 +22,7 @@ class Parity(msgspec.Struct, frozen=True):
     """How close a variant's vectors are to fp32, measured on texts held back from calibration.
 
     Cosines are between the two vectors of one text. spearman: rank correlation of the cosines of all pairs of texts.
-    top10_overlap: mean share of a text's ten nearest neighbours that both agree on. batch_invariance: lowest cosine
+    top10_overlap: mean share of a text's ten nearest neighbours on which both agree. batch_invariance: lowest cosine
     between a text's vector encoded alone and in batches of mixed and of equal length, 1 if all are bit-identical;
     padding_invariance: the same with up to 96 tokens of padding, which the encoder itself never adds.
     """
@@ -35,14 +38,14 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """One file of the encoder: where it lies in the bundle, its precision, the providers it is made for and its parity.
+    """One file of the encoder: its path in the bundle, its precision, the providers it is made for and its parity.
 
-    measured_on: the provider that its parity was measured on.
+    measured_on: the provider on which the parity was measured.
     """
 
     file: str
     precision: str
-    providers: tuple[str, ...]
+    providers: tuple[Provider, ...]
     measured_on: str
     parity: Parity
 
@@ -59,26 +62,26 @@ class EncoderInfo(msgspec.Struct, frozen=True):
 
 
 class RankerInfo(msgspec.Struct, frozen=True):
-    """The learned ranker, ranker.onnx: float32 [pairs, columns] to float32 [pairs, sources], in 1/MICRO of the score.
+    """The learned ranker, ranker.onnx: float32 [pairs, features] to float32 [pairs, sources], in 1/SCORE_SCALE.
 
-    repeats: whether it learned to recommend again what a session has met. quality: of the ranker, measured on sessions
-    that trained neither it nor what its columns are made of.
+    recommend_seen: whether it may recommend items that the session has already seen. quality: measured on sessions from
+    which neither the trees nor their features were made.
     """
 
-    columns: tuple[str, ...]
+    feature_names: tuple[str, ...] = msgspec.field(name="columns")
     sources: tuple[str, ...]
-    repeats: bool
+    recommend_seen: bool = msgspec.field(name="repeats")
     quality: dict[str, float]
 
 
 class BundleFormat(msgspec.Struct):
-    """The format of a manifest, read before all else."""
+    """The format of a manifest, read before everything else."""
 
     format: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """manifest.json. `id` is the hash of everything else in it, and so of every file."""
+    """The content of manifest.json. `id` is the hash of everything else in it, and so of every file."""
 
     format: int
     id: str
@@ -91,6 +94,6 @@ class Manifest(msgspec.Struct, frozen=True):
     ranker: RankerInfo | None = None
 
     def content_id(self) -> str:
-        """First 16 hex digits of the SHA-256 of this manifest without its id."""
+        """Return the first 16 hex digits of the SHA-256 of this manifest without its id."""
         blank = msgspec.structs.replace(self, id="")
         return hashlib.sha256(msgspec.json.encode(blank, order="deterministic")).hexdigest()[:16]

@@ -1,120 +1,137 @@
-"""Candidates of the same category and brand, and prices."""
+"""Candidates of the same category or brand."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from udfs.candidates.history import History
-from udfs.candidates.popularity import Popularity
-from udfs.candidates.source import UNKNOWN, CandidateSource, Column, Pairs, SessionContext
-from udfs.catalog.items import KINDS, LiveItems
-from udfs.core.arrays import Floats, Ints, concat_ranges, segment_sum, top_k_per_group, unique_inverse
+from udfs.candidates.pairs import Feature, Pairs
+from udfs.candidates.source import UNKNOWN_AGE, CandidateSource, SessionContext, SourceInputs
+from udfs.core.arrays import Floats, Ints, concat_ranges, segment_sum, start_indices, top_k_per_group, unique_inverse
 
-#: Items that are proposed of a session's newest category and brand, and of its main ones.
-BY_KIND = 10
+#: Generate this many candidates of each value that a session went for most, or last.
+PER_VALUE = 10
 
 
-class AttributeAffinity(CandidateSource):
-    """What others take of late of the categories and brands that the session, and its shopper before, went for.
+@dataclass(frozen=True)
+class _Shares:
+    """The pairs of a session and an attribute's value that N items of sessions have, and how much each weighs."""
 
-    How popular an item is among its like is no column: trees that have it keep new items out.
-    Categories and brands are worked on together: a session has the groups 2 × session, of categories, and 2 × session +
-    1, of brands. A group and a code are a pair.
+    pairs: Pairs  #: P of them, the value in place of the item
+    share: Floats  #: float64 [P], of the session's weights
+    pair: npt.NDArray[np.integer[Any]]  #: whole [M], the pair of each item that has a value
+    index: Ints  #: int64 [M], which of the N items that is
+
+
+@dataclass(frozen=True)
+class _Affinity:
+    """What the sessions of a batch went for, and their shoppers before."""
+
+    context: SessionContext
+    here: _Shares
+    newest: Ints  #: int64 [P], index of the newest item of each pair in the context
+    age: Ints  #: int64 [P], interactions since that one
+    before: _Shares
+
+
+class _AttributeAffinity(CandidateSource[_Affinity]):
+    """What others take of late of one attribute's values that the session, and its shopper before, went for.
+
+    Popularity within a value is deliberately not a feature: with it, trees never surface new items.
     """
 
-    names = ("age", "share", "own")
+    name = "category"  # of both attributes
+    default_reason = "popular among its like"
+    attribute: ClassVar[str]
 
-    def __init__(self, items: LiveItems, popular: Popularity, history: History) -> None:
-        """popular and history are refreshed and loaded before this."""
-        self.columns = tuple(f"{kind}_{column}" for kind in KINDS for column in self.names)
-        self._live, self._popular, self._history = items, popular, history
+    def __init__(self, inputs: SourceInputs) -> None:
+        self._items, self._order = inputs.items, inputs.by_recent_popularity
         self.refresh()
 
+    def _codes(self) -> Ints:
+        """Return each item's value by number, int64 [capacity], -1 for none."""
+        codes: Ints = getattr(self._items, self.attribute)
+        return codes
+
     def refresh(self) -> None:
-        offered, self._known = self._popular.offered, self._live.most_of_a_kind
-        kinds = self._live.kinds[:, offered]
-        kind, at = np.nonzero(kinds >= 0)
-        number = 2 * kinds[kind, at] + kind
-        by_number = np.argsort(number, kind="stable")
-        self._offered = offered[at[by_number]]
-        self._offsets = np.searchsorted(number[by_number], np.arange(2 * self._known + 1))
+        codes = self._codes()
+        self._values = int(codes.max(initial=-1)) + 1
+        offered = self._order[self._items.in_stock[self._order]]
+        offered = offered[codes[offered] >= 0]
+        by_value = np.argsort(codes[offered], kind="stable")
+        self._offered = offered[by_value]  # by value, the most popular first
+        self._offsets = np.searchsorted(codes[self._offered], np.arange(self._values + 1))
 
-    def load(self, query: SessionContext) -> None:
-        self._items, self._codes = query.items, self._live.most_of_a_kind
-        self._met, self._share, place, at = self._shares(query.session, query.item, query.weight, len(query))
-        self._newest = np.full(len(self._share), len(query.item))  # its place in the query
-        np.minimum.at(self._newest, place, at)
-        self._age = query.age[self._newest]
-        self._own, self._own_share, _, _ = self._shares(*self._history.met, len(query))
+    def prepare(self, context: SessionContext) -> _Affinity:
+        earlier = context.earlier
+        here = self._shares(context, context.session, context.item, context.weight)
+        newest = np.empty(len(here.share), dtype=np.int64)
+        newest[here.pair[::-1]] = here.index[::-1]  # the last write wins: the first of a context's items is the newest
+        before = self._shares(context, earlier.session, earlier.item, earlier.times)
+        return _Affinity(context, here, newest, context.age[newest], before)
 
-    def propose(self) -> Ints:
-        """The best of each session's newest category and brand, and of those with the largest share."""
-        group, code = self._met.session, self._met.item
-        chosen = np.union1d(top_k_per_group(group, self._share, 1), top_k_per_group(group, -self._age, 1))
-        chosen = chosen[code[chosen] < self._known]  # others came up in changes that failed half-way
-        session, kind = np.divmod(group[chosen], 2)
-        number = 2 * code[chosen] + kind
-        begin = self._offsets[number]
-        entry, source = concat_ranges(begin, np.minimum(begin + BY_KIND, self._offsets[number + 1]))
-        return np.asarray(session[source] * self._items + self._offered[entry])
+    def _shares(self, context: SessionContext, session: Ints, item: Ints, weight: Floats) -> _Shares:
+        """Return the values that N items of sessions have, by the items' weights. session, item, weight: [N]."""
+        code = self._codes()[item]
+        index = np.flatnonzero(code >= 0)
+        session, code, weight = session[index], code[index], weight[index]
+        size = len(context) * self._values
+        key, pair = unique_inverse(session * self._values + code, size)
+        pairs = Pairs.of(key, len(context), self._values)
+        in_all = segment_sum(session, weight, len(context))
+        share = segment_sum(pair, weight, len(key)) / in_all[pairs.session]
+        return _Shares(pairs, share, pair, index)
 
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
-        columns = np.zeros((2, len(self.names), len(pairs.key)))
-        age, share, own = columns.swapaxes(0, 1)
-        kind, at, key = self._keys(pairs.session, pairs.item)
-        hit, met = self._met.places(key)
-        age[:] = UNKNOWN
-        age[kind[hit], at[hit]], share[kind[hit], at[hit]] = self._age[met], self._share[met]
-        hit, met = self._own.places(key)
-        own[kind[hit], at[hit]] = self._own_share[met]
-        return list(columns.reshape(len(self.columns), -1))
+    def generate(self, affinity: _Affinity) -> Ints:
+        """Return the best of each session's newest value, and of the one with the largest share."""
+        here, pairs = affinity.here, affinity.here.pairs
+        newest = here.pair[start_indices(affinity.context.session[here.index])]  # a context's items are newest first
+        chosen = np.concatenate((newest, top_k_per_group(pairs.session, here.share, 1)))
+        value = pairs.item[chosen]
+        begin = self._offsets[value]
+        entry, source = concat_ranges(begin, np.minimum(begin + PER_VALUE, self._offsets[value + 1]))
+        return np.asarray(pairs.session[chosen[source]] * affinity.context.items + self._offered[entry])
 
-    def because(self, pairs: Pairs) -> Ints:
-        """The newest item of the same category, or else of the same brand."""
-        named = np.full((2, len(pairs.key)), -1)
-        kind, at, key = self._keys(pairs.session, pairs.item)
-        hit, met = self._met.places(key)
-        named[kind[hit], at[hit]] = self._newest[met]
-        return np.where(named[0] >= 0, named[0], named[1])
+    def features(self, affinity: _Affinity, pairs: Pairs) -> Sequence[Feature]:
+        index, key = self._keys(pairs)
+        age = np.full(len(pairs.key), UNKNOWN_AGE)
+        share = np.zeros(len(pairs.key))
+        own_share = np.zeros(len(pairs.key))
+        found, pair = affinity.here.pairs.find(key)
+        age[index[found]] = affinity.age[pair]
+        share[index[found]] = affinity.here.share[pair]
+        found, pair = affinity.before.pairs.find(key)
+        own_share[index[found]] = affinity.before.share[pair]
+        return age, share, own_share
 
-    def _keys(self, session: Ints, item: Ints) -> tuple[Ints, Ints, Ints]:
-        """Of these items of sessions, each int64 [n], 0 for a category or 1 for a brand, which item, and the pair."""
-        kinds = self._live.kinds[:, item]
-        kind, at = np.nonzero(kinds >= 0)
-        return kind, at, (2 * session[at] + kind) * self._codes + kinds[kind, at]
+    def evidence(self, affinity: _Affinity, pairs: Pairs) -> Ints:
+        """The newest item of the same value."""
+        index, key = self._keys(pairs)
+        evidence = np.full(len(pairs.key), -1)
+        found, pair = affinity.here.pairs.find(key)
+        evidence[index[found]] = affinity.newest[pair]
+        return evidence
 
-    def _shares(self, session: Ints, item: Ints, weight: Floats, sessions: int) -> tuple[Pairs, Floats, Ints, Ints]:
-        """The pairs that are met, each one's share of its group; of which pair each entry is, and of which item."""
-        kind, at, key = self._keys(session, item)
-        size = 2 * sessions * self._codes
-        met, place = unique_inverse(key, size)
-        group, code = np.divmod(met, max(self._codes, 1))
-        in_all = segment_sum(2 * session[at] + kind, weight[at], 2 * sessions)
-        share = segment_sum(place, weight[at], len(met)) / in_all[group]
-        return Pairs(met, group, code, size), np.asarray(share), place.astype(np.int64), at
+    def _keys(self, pairs: Pairs) -> tuple[Ints, Ints]:
+        """Return the indices of the pairs whose item has a value, and the key of session and value of each."""
+        code = self._codes()[pairs.item]
+        index = np.flatnonzero(code >= 0)
+        return index, pairs.session[index] * self._values + code[index]
 
 
-class PriceAffinity(CandidateSource):
-    """What an item costs, and how that compares with the items that the session has met; 0 where that is unknown."""
+class CategoryAffinity(_AttributeAffinity):
+    """What others take of the session's categories."""
 
-    columns = ("price", "price_against_session")
+    feature_names = ("category_age", "category_share", "category_own")
+    order = 60
+    attribute = "category"
 
-    def __init__(self, price: Floats) -> None:
-        self._price = price
 
-    def load(self, query: SessionContext) -> None:
-        price, size = self._price[query.item], len(query)
-        known = price > 0
-        logs = segment_sum(query.session[known], np.log(price[known]), size)
-        priced = np.bincount(query.session[known], minlength=size)
-        self._usual = np.where(priced > 0, logs / np.maximum(priced, 1), np.nan)
+class BrandAffinity(_AttributeAffinity):
+    """What others take of the session's brands."""
 
-    def propose(self) -> Ints:
-        return np.empty(0, dtype=np.int64)
-
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
-        price = self._price[pairs.item]
-        known = price > 0
-        log_price = np.log(np.where(known, price, 1))
-        against = np.where(known, log_price - self._usual[pairs.session], np.nan)
-        return log_price, np.nan_to_num(against)
+    feature_names = ("brand_age", "brand_share", "brand_own")
+    order = 61
+    attribute = "brand"

@@ -1,154 +1,143 @@
-"""Generates a session's candidates from all sources, with ranking features."""
+"""Candidate generation: several sources propose items and compute ranking features for every (session, item) pair."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from udfs.bundles.bundle import Bundle
-from udfs.candidates.attributes import AttributeAffinity, PriceAffinity
-from udfs.candidates.content import ContentSimilarity
-from udfs.candidates.history import History
-from udfs.candidates.item_to_item import ItemToItem
-from udfs.candidates.listing import IdNeighbours
-from udfs.candidates.popularity import BY_POPULARITY, Popularity
-from udfs.candidates.session import SessionState
-from udfs.candidates.similar_sessions import SimilarSessions
-from udfs.candidates.source import RECENT, CandidateSource, Pairs, SessionContext
+from udfs.bundles.forgotten import ErasureList
+from udfs.candidates.history import ShopperHistory
+from udfs.candidates.source import RECENT, SessionContext, SourceInputs, all_sources
 from udfs.catalog.items import LiveItems
-from udfs.contracts.clickstream import INTERACTIONS
 from udfs.core.arrays import Ints, Scores, isin_sorted, position_in_group, unique_inverse
 from udfs.core.exact import SCORE_BUDGET, to_grid
-from udfs.core.hashing import shopper_hash
-from udfs.sessions.columns import Sessions
+from udfs.sessions.requests import RankInputs
 from udfs.sessions.signals import Signals
 
-#: Sessions in one query, at most.
-MOST_SESSIONS = 256
+#: Maximum sessions per batch.
+MAX_SESSIONS = 256
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """n pairs of session and item, sorted, and float32 [n, columns] COLUMNS of them."""
+    """n pairs of session and item, sorted, with their ranking features."""
 
-    session: Ints
-    item: Ints
-    columns: Scores
+    context: SessionContext  #: of the sessions that they are for
+    states: Sequence[Any]  #: what each source has prepared for the context
+    session: Ints  #: int64 [n]
+    item: Ints  #: int64 [n]
+    features: Scores  #: float32 [n, features]
 
-    def at(self, places: Ints) -> "Candidates":
-        """Those at these places, int64 [m], rising."""
-        return Candidates(self.session[places], self.item[places], self.columns[places])
+    def at(self, indices: Ints) -> "Candidates":
+        """Return those at these indices, ascending int64 [m]."""
+        session, item, features = self.session[indices], self.item[indices], self.features[indices]
+        return Candidates(self.context, self.states, session, item, features)
 
 
 class CandidateGenerator:
-    """All sources of a bundle together: columns names what describes a pair, source_of the reason each belongs to.
+    """All sources of a bundle together."""
 
-    most_sessions: in one query; bounds memory.
-    """
-
-    def __init__(self, bundle: Bundle, items: LiveItems, *, repeats: bool, k: int = 10) -> None:
-        """items: the bundle's as they are now; k: items that there should be candidates for, whatever was met."""
-        past, room = bundle.past_sessions(), items.room
-        self.items, self._past, self._shoppers, self._repeats = items, past, past.shoppers, repeats
-        self._forgotten = np.zeros(len(past.shoppers), dtype=bool)
-        self.most_sessions = max(1, min(MOST_SESSIONS, SCORE_BUDGET // room)) if items.index is None else MOST_SESSIONS
-        self._popular = Popularity(items, past.recent(room), max(BY_POPULARITY, k + RECENT))
-        history = History(past, room)
-        self._same_kind = AttributeAffinity(items, self._popular, history)
-        self._listing = IdNeighbours(items)
-        matrices = {"co_visit": bundle.co_visits(), "beside": bundle.beside(), "follows": bundle.follows()}
-        item_to_item = ItemToItem(matrices, room)
-        del matrices  # before the others take their memory
-        self._sources: list[tuple[str, CandidateSource]] = [
-            ("similar_sessions", SimilarSessions(past, room)),
-            ("co_visit", item_to_item),
-            ("content", ContentSimilarity(items)),
-            ("popularity", self._popular),
-            ("history", history),
-            ("category", self._same_kind),
-            ("listing", self._listing),
-            ("price", PriceAffinity(items.price)),
-            ("session", SessionState(items.popularity, propose=repeats)),
-        ]
-        self.columns = tuple(column for _, source in self._sources for column in source.columns)
-        self.source_of = {column: name for name, source in self._sources for column in source.columns}
+    def __init__(self, bundle: Bundle, items: LiveItems, *, recommend_seen: bool, k: int = 10) -> None:
+        """items: the bundle's as they are now. k: generate at least this many items, however many were seen."""
+        past = bundle.past_sessions()
+        inputs = SourceInputs(bundle, items, past, recommend_seen, k)
+        self.items = items
+        self._recommend_seen = recommend_seen
+        self._shoppers = ShopperHistory(past, items.capacity)
+        self._sources = [source(inputs) for source in all_sources()]
+        self.feature_names = tuple(name for source in self._sources for name in source.feature_names)
+        self.source_of = {name: source.name for source in self._sources for name in source.feature_names}
+        self.default_reasons = {source.name: source.default_reason for source in self._sources}
+        #: At most this many sessions in one context, which bounds memory.
+        self.max_sessions = MAX_SESSIONS
+        if items.index is None:
+            self.max_sessions = max(1, min(MAX_SESSIONS, SCORE_BUDGET // items.capacity))
 
     def refresh(self) -> None:
-        """To be called after the items have changed."""
-        self._popular.refresh()
-        self._same_kind.refresh()
-        self._listing.refresh()
+        """Update the sources after the items have changed."""
+        for source in self._sources:
+            source.refresh()
 
-    def forget(self, until: Callable[[Ints], Ints]) -> None:
-        """Take those for strangers whose sessions end no later than `until` says of their hashes (epoch ms, [n])."""
-        last = np.full(len(self._shoppers), np.iinfo(np.int64).min)
-        np.maximum.at(last, self._past.shopper, self._past.end)
-        self._forgotten = last <= until(self._shoppers)
+    def erase(self, erased: ErasureList) -> None:
+        """Treat users as unknown if all that the bundle knows of them is erased."""
+        self._shoppers.erase(erased.at_of)
 
-    def query(
-        self, user_id: Sequence[str], sessions: Sessions, rows: Ints, signals: Signals, grid: Scores
-    ) -> SessionContext:
-        """What sources look at. rows: int64 [E], rows in the catalogue; grid: the signals' vectors on the grid."""
-        met = np.flatnonzero((rows >= 0) & sessions.is_type(*INTERACTIONS))
-        session, item = sessions.session_of[met], rows[met]
+    def context(self, inputs: RankInputs) -> SessionContext:
+        """Return what sources know of these requests; at most max_sessions of them."""
+        sessions, events, items = inputs.request.sessions, inputs.interactions, len(self.items)
+        session, item = sessions.session_of[events], inputs.rows[events]
         length = np.bincount(session, minlength=len(sessions))
-        age = np.cumsum(length)[session] - 1 - np.arange(len(met))
-        pair = session * len(self.items) + item
-        seen, last, times = np.unique(pair[::-1], return_index=True, return_counts=True)
-        last = len(met) - 1 - last
-        newest = last[np.lexsort((age[last], session[last]))]
-        recent = newest[position_in_group(session[newest]) < RECENT]
-        hashed = np.fromiter(map(shopper_hash, user_id), np.int64, len(sessions))
-        place = np.minimum(np.searchsorted(self._shoppers, hashed), max(len(self._shoppers) - 1, 0))
-        known = np.zeros(len(hashed), dtype=bool)
-        if len(self._shoppers):
-            known = (self._shoppers[place] == hashed) & ~self._forgotten[place]
-        centre = np.zeros((len(sessions), self.items.vectors.shape[1]))
-        last_text = np.zeros_like(centre)
-        if len(signals.session):
-            present, starts = np.unique(signals.session, return_index=True)
-            centre[present] = np.add.reduceat(grid * signals.weight[:, None].astype(np.float64), starts, axis=0)
-            last_text[present] = grid[np.append(starts[1:], len(grid)) - 1]
+        age = np.cumsum(length)[session] - 1 - np.arange(len(events))  # interactions since
+        # Reversed, np.unique finds the last interaction of each pair.
+        seen, last, seen_times = np.unique((session * items + item)[::-1], return_index=True, return_counts=True)
+        last = len(events) - 1 - last
+        newest_first = last[np.lexsort((age[last], session[last]))]
+        recent = newest_first[position_in_group(session[newest_first]) < RECENT]
+        shopper = self._shoppers.find(inputs.request.user_id)
+        last_text, centre = self._texts(inputs.signals, inputs.vectors, len(sessions))
         return SessionContext(
             session=session[recent],
             item=item[recent],
             age=age[recent],
             seen=seen,
-            seen_times=times,
+            seen_times=seen_times,
             seen_age=age[last],
             length=length,
-            shopper=np.where(known, place, -1),
-            now=sessions.end,
-            last_text=last_text.astype(np.float32),
-            centre=to_grid(centre),
-            items=len(self.items),
+            shopper=shopper,
+            earlier=self._shoppers.items_of(shopper, sessions.end),
+            last_text=last_text,
+            centre=centre,
+            items=items,
         )
 
-    def find(self, query: SessionContext) -> Candidates:
-        """The union of what the sources propose, less what is sold out or, without repeats, seen in the session.
+    def _texts(self, signals: Signals, vectors: Scores, count: int) -> tuple[Scores, Scores]:
+        """Return each session's newest vector and the weighted mean of its vectors, on the grid, float32 [count, d]."""
+        last_text = np.zeros((count, self.items.vectors.shape[1]), dtype=np.float32)
+        sums = np.zeros(last_text.shape)
+        if len(signals.session):
+            present, starts = np.unique(signals.session, return_index=True)
+            last_text[present] = vectors[np.append(starts[1:], len(vectors)) - 1]
+            # Whole numbers below 2^53: exact in any order.
+            sums[present] = np.add.reduceat(vectors * signals.weight[:, None].astype(np.float64), starts, axis=0)
+        return last_text, to_grid(sums)
 
-        Raises ValueError for more than most_sessions.
+    def generate(self, context: SessionContext) -> Candidates:
+        """Return the union of what the sources generate, without sold-out items and, unless wanted, seen ones.
+
+        Raises ValueError for more than max_sessions.
         """
-        if len(query) > self.most_sessions:
-            raise ValueError(f"{len(query)} sessions in one query; {self.most_sessions} are the most")
-        for _, source in self._sources:
-            source.load(query)
-        proposed = np.concatenate([source.propose() for _, source in self._sources])
-        key, _ = unique_inverse(proposed, len(query) * query.items)
-        key = key[self.items.in_stock[key % query.items]]
-        if not self._repeats:
-            key = key[~isin_sorted(key, query.seen)]
-        pairs = Pairs.of(key, query)
-        columns = np.empty((len(self.columns), len(key)), np.float32)
-        described = (values for _, source in self._sources for values in source.describe(pairs))
-        for column, values in zip(columns, described, strict=True):
-            column[:] = values
-        return Candidates(pairs.session, pairs.item, np.ascontiguousarray(columns.T))
+        if len(context) > self.max_sessions:
+            raise ValueError(f"{len(context)} sessions in one context; {self.max_sessions} are the most")
+        states = [source.prepare(context) for source in self._sources]
+        steps = list(zip(self._sources, states, strict=True))
+        generated = np.concatenate([source.generate(state) for source, state in steps])
+        key, _ = unique_inverse(generated, len(context) * context.items)
+        key = key[self.items.in_stock[key % context.items]]
+        if not self._recommend_seen:
+            key = key[~isin_sorted(key, context.seen)]
+        pairs = context.pairs(key)
+        features = np.empty((len(self.feature_names), len(key)), np.float32)
+        computed = (values for source, state in steps for values in source.features(state, pairs))
+        for feature, values in zip(features, computed, strict=True):
+            feature[:] = values
+        return Candidates(context, states, pairs.session, pairs.item, np.ascontiguousarray(features.T))
 
-    def because(self, query: SessionContext, session: Ints, item: Ints) -> dict[str, Ints]:
-        """By source, int64 [n]: the place in the query's items that it names for each pair, -1 for none."""
-        wanted, back = np.unique(session * query.items + item, return_inverse=True)
-        pairs, named = Pairs.of(wanted, query), dict[str, Ints]()
-        for name, source in self._sources:
-            named[name] = source.because(pairs)
-        return {name: place[back] for name, place in named.items()}
+    def evidence(self, candidates: Candidates, session: Ints, item: Ints) -> dict[str, Ints]:
+        """Return, by source, the index of the context's item that is the best evidence for each pair, int64 [n]; or -1.
+
+        session, item: [n] of some of the candidates, each once, in any order. Sources that never have any evidence are
+        left out. Of sources that share a name, the first that has some is taken.
+        """
+        key = session * candidates.context.items + item
+        order = np.argsort(key)
+        position = np.argsort(order)
+        pairs, evidence = candidates.context.pairs(key[order]), dict[str, Ints]()
+        for source, state in zip(self._sources, candidates.states, strict=True):
+            found = source.evidence(state, pairs)
+            if found is None:
+                continue
+            found, before = found[position], evidence.get(source.name)
+            evidence[source.name] = found if before is None else np.where(before >= 0, before, found)
+        return evidence

@@ -4,37 +4,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from udfs.candidates.source import CandidateSource, Column, Pairs, SessionContext
-from udfs.catalog.items import LiveItems
-from udfs.core.arrays import Floats, Ints
+from udfs.candidates.pairs import Feature, Pairs
+from udfs.candidates.source import RECENT, CandidateSource, SessionContext, SourceInputs
+from udfs.core.arrays import Ints
 
+#: Generate at least this many candidates per session.
 BY_POPULARITY = 20
 
 
-class Popularity(CandidateSource):
+class Popularity(CandidateSource[SessionContext]):
     """What others take: all the time, and of late."""
 
-    columns = ("popularity", "popularity_recent", "trend")
+    name = "popularity"
+    default_reason = "popular in this shop"
+    feature_names = ("popularity", "popularity_recent", "trend")
+    order = 40
 
-    def __init__(self, items: LiveItems, recent: Floats, propose: int) -> None:
-        popularity = items.popularity
-        self._popularity, self._recent = np.log1p(popularity), np.log1p(recent)
+    def __init__(self, inputs: SourceInputs) -> None:
+        popularity, recent = inputs.items.popularity, inputs.recent_popularity
+        self._popularity = np.log1p(popularity)
+        self._recent = np.log1p(recent)
         self._trend = recent / np.maximum(popularity, 1)
-        self._order = np.lexsort((np.arange(items.room), -recent))
-        self._live, self._propose = items, propose
+        self._order = inputs.by_recent_popularity
+        self._items = inputs.items
+        self._count = max(BY_POPULARITY, inputs.k + RECENT)  # enough where the recent items are left out
         self.refresh()
 
     def refresh(self) -> None:
-        #: int64 [n]: rows in stock, what is taken most of late first
-        self.offered = self._order[self._live.in_stock[self._order]]
-        self._best = self.offered[: self._propose]
+        self._best = self._order[self._items.in_stock[self._order]][: self._count]
 
-    def load(self, query: SessionContext) -> None:
-        self._sessions, self._items = len(query), query.items
+    def prepare(self, context: SessionContext) -> SessionContext:
+        return context
 
-    def propose(self) -> Ints:
-        keys = np.arange(self._sessions)[:, None] * self._items + self._best
-        return np.asarray(keys.ravel())
+    def generate(self, context: SessionContext) -> Ints:
+        return context.keys_with(self._best)
 
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
+    def features(self, _: SessionContext, pairs: Pairs) -> Sequence[Feature]:
         return self._popularity[pairs.item], self._recent[pairs.item], self._trend[pairs.item]

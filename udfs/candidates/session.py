@@ -4,28 +4,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from udfs.candidates.source import UNKNOWN, CandidateSource, Column, Pairs, SessionContext
-from udfs.core.arrays import Floats, Ints, group_starts
+from udfs.candidates.pairs import Feature, Pairs
+from udfs.candidates.source import UNKNOWN_AGE, CandidateSource, SessionContext, SourceInputs
+from udfs.core.arrays import Ints, group_starts
 
 
-class SessionState(CandidateSource):
-    """What the session itself has met already."""
+class SessionState(CandidateSource[SessionContext]):
+    """What the session itself has seen already. It generates these items if seen ones may be recommended."""
 
-    columns = ("seen", "seen_age", "session_events", "last_popularity")
+    name = "session"
+    default_reason = "where this session stands"
+    feature_names = ("seen", "seen_age", "session_events", "last_popularity")
+    order = 90
 
-    def __init__(self, popularity: Floats, *, propose: bool) -> None:
-        self._popularity, self._propose = np.log1p(popularity), propose
+    def __init__(self, inputs: SourceInputs) -> None:
+        self._popularity = np.log1p(inputs.items.popularity)
+        self._recommend_seen = inputs.recommend_seen
 
-    def load(self, query: SessionContext) -> None:
-        self._query = query
-        newest = group_starts(query.session)
-        self._last = np.zeros(len(query))
-        self._last[query.session[newest]] = self._popularity[query.item[newest]]
+    def prepare(self, context: SessionContext) -> SessionContext:
+        return context
 
-    def propose(self) -> Ints:
-        return self._query.seen if self._propose else np.empty(0, dtype=np.int64)
+    def generate(self, context: SessionContext) -> Ints:
+        return context.seen if self._recommend_seen else np.empty(0, dtype=np.int64)
 
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
-        query, session = self._query, pairs.session
-        times, age = pairs.found(query.seen, [query.seen_times, query.seen_age])
-        return times, np.where(times > 0, age, UNKNOWN), query.length[session], self._last[session]
+    def features(self, context: SessionContext, pairs: Pairs) -> Sequence[Feature]:
+        times, age = pairs.values_of(context.seen, (context.seen_times, context.seen_age))
+        is_newest = group_starts(context.session)
+        last_popularity = np.zeros(len(context))
+        last_popularity[context.session[is_newest]] = self._popularity[context.item[is_newest]]
+        age = np.where(times > 0, age, UNKNOWN_AGE)
+        return times, age, context.length[pairs.session], last_popularity[pairs.session]

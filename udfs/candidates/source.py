@@ -1,56 +1,67 @@
-"""Candidates of a session, proposed by several sources, and what each source knows of every one of them.
+"""What a source of candidates is, and what it is given.
 
-A source is a class with `propose`, the items it would recommend, and `describe`, its columns for any pairs of session
-and item. A pair is one whole number: session × items + item. All is computed on flat arrays for many sessions at once,
-and sums run over one session's own entries in their own order, so that a pair's columns depend on its session alone.
+All is computed on flat arrays for many sessions at once. Sums run over one session's own entries in their own order, so
+that a pair's features depend on its session alone.
 """
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from udfs.core.arrays import DENSE_FACTOR, Floats, Ints, Scores, start_indices
-from udfs.core.exact import SCORE_BUDGET
+import udfs.candidates
+from udfs.bundles.bundle import Bundle
+from udfs.bundles.contents import PastSessions
+from udfs.candidates.pairs import Feature, Pairs
+from udfs.catalog.items import LiveItems
+from udfs.core.arrays import Floats, Ints, Scores
 
-#: A column of a source, [n].
-Column = Floats | Ints | Scores
-
-#: A session's distinct items that speak, the last ones.
+#: Use at most this many of a session's most recent distinct items.
 RECENT = 10
 
-#: Weight of an item by the events since: in co-visits as in the blend, in similar sessions falling faster.
+#: Weight of an item relative to that of the same item one interaction later.
 DECAY = 0.8
 
-_BY_AGE = DECAY ** np.arange(1 << 12)
+_DECAY_BY_AGE = DECAY ** np.arange(1 << 12)
 
-#: Days or events since what never was.
-UNKNOWN = 999.0
+#: Days since an interaction that never was.
+UNKNOWN_DAYS = 999.0
+
+#: Interactions since one that never was.
+UNKNOWN_AGE = 999.0
+
+
+@dataclass(frozen=True)
+class EarlierItems:
+    """M items that the shoppers of a batch interacted with in sessions before; by session, then item."""
+
+    session: Ints  #: int64 [M], of the batch
+    item: Ints  #: int64 [M]
+    times: Floats  #: float64 [M], how often
+    days: Floats  #: float64 [M], since the last time
 
 
 @dataclass(frozen=True)
 class SessionContext:
-    """S sessions so far, for sources.
-
-    session, item, age: N recent items that are in the catalogue, each once a session, newest first; age counts the
-    events after it. texts: two grid vectors a session, of the last event with a text and of the weighted mean.
-    """
+    """What sources know of S sessions so far: N recent items, each once per session, newest first."""
 
     session: Ints  #: int64 [N], sorted
-    item: Ints  #: int64 [N], row in the catalogue
-    age: Ints  #: int64 [N]
-    seen: Ints  #: int64 [M], pairs of session and item, sorted and each once
+    item: Ints  #: int64 [N], row in the catalog
+    age: Ints  #: int64 [N], interactions since
+    seen: Ints  #: int64 [M], sorted keys of all pairs of a session and an item that it interacted with
     seen_times: Ints  #: int64 [M], how often
-    seen_age: Ints  #: int64 [M], events since the last time
-    length: Ints  #: int64 [S], events with an item
-    shopper: Ints  #: int64 [S], number in the bundle's shoppers, -1 for one who is not among them
-    now: Ints  #: int64 [S], epoch ms
-    last_text: Scores  #: float32 [S, d], whole numbers; zero without a text
-    centre: Scores  #: float32 [S, d]
-    items: int  #: rows of the catalogue
+    seen_age: Ints  #: int64 [M], interactions since the last time
+    length: Ints  #: int64 [S], interactions
+    shopper: Ints  #: int64 [S], index in the bundle's shoppers, -1 for an unknown one
+    earlier: EarlierItems  #: from the shoppers' sessions before
+    last_text: Scores  #: float32 [S, dimensions], vector of the newest signal's text on the grid; zero without one
+    centre: Scores  #: float32 [S, dimensions], of the signals' weighted mean on the grid; zero without one
+    items: int  #: rows of the catalog in use
 
     def __len__(self) -> int:
         return len(self.length)
@@ -58,94 +69,107 @@ class SessionContext:
     @cached_property
     def weight(self) -> Floats:
         """float64 [N]: DECAY to the power of the age."""
-        return np.asarray(_BY_AGE[np.minimum(self.age, len(_BY_AGE) - 1)])
+        return np.asarray(_DECAY_BY_AGE[np.minimum(self.age, len(_DECAY_BY_AGE) - 1)])
+
+    def pairs(self, key: Ints) -> Pairs:
+        """Return the pairs of distinct sorted keys, int64 [n]."""
+        return Pairs.of(key, len(self), self.items)
+
+    def keys_with(self, items: Ints) -> Ints:
+        """Return the keys of every session with each of these items, int64 [S × items]."""
+        return np.asarray((np.arange(len(self))[:, None] * self.items + items).ravel())
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """n different pairs, sorted by key, session × items + item; size: all that there may be, sessions × items."""
+class SourceInputs:
+    """What sources are made from. Arrays that several sources need are computed once."""
 
-    key: Ints  #: int64 [n]
-    session: Ints  #: int64 [n]
-    item: Ints  #: int64 [n]
-    size: int
-
-    @classmethod
-    def of(cls, key: Ints, query: SessionContext) -> "Pairs":
-        """Pairs of a query's sessions and items."""
-        session, item = np.divmod(key, query.items)
-        return cls(key, session, item, len(query) * query.items)
+    bundle: Bundle
+    items: LiveItems  #: the bundle's as they are now
+    past: PastSessions
+    recommend_seen: bool  #: candidates may be items that the session has seen
+    k: int  #: items to be recommended
 
     @cached_property
-    def _place(self) -> npt.NDArray[np.int32]:
-        place = np.full(self.size, -1, dtype=np.int32)
-        place[self.key] = np.arange(len(self.key), dtype=np.int32)
-        return place
+    def recent_popularity(self) -> Floats:
+        """float64 [capacity]: past interactions, the recent ones counting most."""
+        return self.past.recent(self.items.capacity)
 
     @cached_property
-    def _sessions(self) -> tuple[Ints, Ints]:
-        first = start_indices(self.session)
-        return first, np.diff(np.append(first, len(self.session)))
+    def by_recent_popularity(self) -> Ints:
+        """int64 [capacity]: rows of the catalog, the most popular of late first."""
+        return np.asarray(np.lexsort((np.arange(self.items.capacity), -self.recent_popularity)))
 
-    def places(self, key: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-        """Which of these keys (int64 [m]) are among the pairs, and the place of each of those."""
-        if not len(self.key):
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
-        if self.size <= max(DENSE_FACTOR * len(self.key), min(DENSE_FACTOR * len(key), SCORE_BUDGET)):
-            place = self._place[key]
-            hit = np.flatnonzero(place >= 0)
-        else:
-            place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1).astype(np.int32)
-            hit = np.flatnonzero(self.key[place] == key)
-        return hit, place[hit]
 
-    def found(self, known: Ints, columns: Sequence[Column]) -> list[Floats]:
-        """Of each pair its value in each column over known keys (each once), 0 if it is not among them."""
-        hit, place = self.places(known)
-        values = np.zeros((len(columns), len(self.key)))
-        for value, column in zip(values, columns, strict=True):
-            value[place] = column[hit]
-        return list(values)
+State = TypeVar("State")
 
-    def share(self, value: Floats) -> Floats:
-        """Values [..., n] over the highest one of their session; 0 where that is 0."""
-        if not value.size:
-            return value
-        highest = np.maximum.reduceat(value, self._sessions[0], axis=-1)
-        return np.asarray(value / np.repeat(np.where(highest > 0, highest, 1), self._sessions[1], axis=-1))
 
-    def strongest(self, key: Ints, value: Floats, place: Ints) -> Ints:
-        """int64 [n]: of each pair the place of the entry with its key and the highest value, the later on a tie; or -1.
+class CandidateSource(ABC, Generic[State]):
+    """Generates candidates, and computes ranking features of any pairs.
 
-        Values are positive.
+    A source is declared whole in a module of this package, where `all_sources` finds it. One is made for each bundle.
+    For each batch of sessions these are called:
+
+        prepare    once; what it returns is handed to the others
+        generate   once: the pairs worth ranking
+        features   once: of the pairs that all sources generated together
+        evidence   once: of the few pairs that are recommended
+
+    Between batches, after the catalog's items have changed:
+
+        refresh
+    """
+
+    #: Name of the reasons that its features lead to. Several sources may share one.
+    name: ClassVar[str]
+
+    #: What such a reason says where no item of the session is evidence.
+    default_reason: ClassVar[str]
+
+    #: One name per array that `features` returns.
+    feature_names: ClassVar[tuple[str, ...]]
+
+    #: Trees know features by their number: sources are numbered by `order`, so a new one comes last.
+    order: ClassVar[int]
+
+    def __init__(self, inputs: SourceInputs) -> None:
+        """Keep what the source needs of a bundle; by default nothing."""
+
+    @abstractmethod
+    def prepare(self, context: SessionContext) -> State:
+        """Compute what the other steps share for a batch of sessions."""
+
+    def generate(self, _state: State) -> Ints:
+        """Return keys of pairs worth ranking, int64 [n], in any order, repeats allowed."""
+        return np.empty(0, dtype=np.int64)
+
+    @abstractmethod
+    def features(self, state: State, pairs: Pairs) -> Sequence[Feature]:
+        """Return an array [n] per feature name for these n pairs."""
+
+    def evidence(self, _state: State, _pairs: Pairs) -> Ints | None:
+        """Return for each pair the index of the context's item that is the best evidence for it, int64 [n], or -1.
+
+        None from a source that never has any.
         """
-        hit, pair = self.places(key)
-        value = value[hit]
-        highest = np.zeros(len(self.key))
-        np.maximum.at(highest, pair, value)
-        best = np.flatnonzero(value == highest[pair])
-        named = np.full(len(self.key), -1)
-        named[pair[best]] = place[hit[best]]  # the last write wins
-        return named
+        return None
+
+    def refresh(self) -> None:
+        """Update what depends on the catalog's items."""
 
 
-class CandidateSource(ABC):
-    """Proposes candidates and describes pairs."""
+def all_sources() -> list[type[CandidateSource[Any]]]:
+    """Return the sources of all modules in this package, in the order of their features.
 
-    columns: tuple[str, ...]
-
-    @abstractmethod
-    def load(self, query: SessionContext) -> None:
-        """Look at a batch of sessions; what comes next is about these."""
-
-    @abstractmethod
-    def propose(self) -> Ints:
-        """int64 [n]: keys of pairs worth ranking."""
-
-    @abstractmethod
-    def describe(self, pairs: Pairs) -> Sequence[Column]:
-        """One array [n] a column, for these pairs."""
-
-    def because(self, pairs: Pairs) -> Ints:
-        """int64 [n]: for each of a few pairs the place in the query's items that speaks most for it, or -1."""
-        return np.full(len(pairs.key), -1)
+    A class whose name begins with an underscore is no source, but the base of some.
+    """
+    found: list[type[CandidateSource[Any]]] = []
+    for entry in pkgutil.iter_modules(udfs.candidates.__path__, "udfs.candidates."):
+        module = import_module(entry.name)
+        found += [
+            value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, CandidateSource) and value is not CandidateSource
+            if value.__module__ == module.__name__ and not name.startswith("_")
+        ]
+    return sorted(found, key=lambda source: source.order)

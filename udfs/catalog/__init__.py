@@ -1,1 +1,1 @@
-"""The catalog: items, their vectors and changes."""
+"""The catalog: items, their vectors and their changes."""

@@ -1,4 +1,4 @@
-"""Attributes of catalog items that session features read."""
+"""The attributes of items that session features read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from udfs.core.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Catalog:
-    """What features read of a bundle's items, a row an item.
+    """The columns of items that features read, one row per item.
 
-    vectors are on the ranking's grid (udfs.ranking.to_grid): whole numbers, whose sums and products are exact.
+    vectors are on the ranking's grid (udfs.core.exact.to_grid): whole numbers, whose sums and products are exact.
     """
 
     row_of: Mapping[str, int]  #: item id to row
-    category: Ints  #: int64 [items], a number for each category, -1 without one
-    brand: Ints  #: int64 [items], a number for each brand, -1 without one
+    category: Ints  #: int64 [items], the number of the item's category, -1 for none
+    brand: Ints  #: int64 [items], the number of the item's brand, -1 for none
     vectors: npt.NDArray[np.float32]  #: float32 [items, dimensions]
 
     @cached_property

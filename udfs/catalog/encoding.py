@@ -1,4 +1,4 @@
-"""Catalogue records in, items with the vectors of their titles out: the rows of the segments beside the bundles."""
+"""Encodes catalog records: items with the vectors of their titles, the rows of udfs.bundles.changes."""
 
 import time
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from udfs.bundles.changes import SCHEMA, compact
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.parsing import parse_item
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, Stats
+from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.encoder.options import EncoderOptions
 
-#: Columns of a read record: of a readable one both errors are null, of an unreadable one all else.
+#: Columns of a record that was read: both errors are null for a readable one, all else is null for an unreadable one.
 ITEM_SCHEMA = pa.schema(
     [
         ("error", pa.string()),
@@ -28,7 +28,7 @@ ITEM_SCHEMA = pa.schema(
 
 _FIELDS = ("title", "category", "brand", "price", "in_stock")
 
-#: Seconds between two looks at whether there are many small segments.
+#: Seconds between two checks for many small files of changes.
 COMPACT_S = 30.0
 
 
@@ -41,18 +41,18 @@ class CatalogOptions:
 
 
 class _EncoderModel:
-    """A bundle's encoder, and the vectors that the bundle has already."""
+    """A bundle's encoder, and the vectors that the bundle already has."""
 
     def __init__(self, bundle: Bundle, options: EncoderOptions) -> None:
         self.space = bundle.space
-        self.encoder = CachedEncoder(Encoder(bundle, options), options.cache)
+        self.encoder = CachedEncoder(open_encoder(bundle, options), options.cache)
         self._items, self._vectors = bundle.items(), bundle.item_vectors()
 
-    def take_up(self, changes: pa.Table) -> None:
-        """Not asked for: what is in the segments was made here."""
+    def apply_changes(self, changes: pa.Table) -> None:
+        """Do nothing: the changes were made here."""
 
     def vectors(self, ids: Sequence[str], titles: Sequence[str]) -> list[bytes]:
-        """float32 of each title, little-endian; an item with the title that it has in the bundle keeps its vector."""
+        """Return each title's vector as float32, little-endian; an item whose title is unchanged keeps the bundle's."""
         rows = [self._items.row_of.get(item, -1) for item in ids]
         kept = [row >= 0 and self._items.titles[row] == title for row, title in zip(rows, titles, strict=True)]
         encoded = iter(self.encoder.encode([title for title, same in zip(titles, kept, strict=True) if not same]))
@@ -63,31 +63,31 @@ class _EncoderModel:
 
 
 class ItemEncoder:
-    """Reads catalogue records and encodes their titles, with the encoder of the bundle that CURRENT names."""
+    """Reads catalog records and encodes their titles, with the encoder of the bundle that CURRENT names."""
 
     def __init__(self, options: CatalogOptions) -> None:
         self._bundles = options.bundles
-        self._known = BundleWatcher(
+        self._model = BundleWatcher(
             options.bundles, lambda bundle: _EncoderModel(bundle, options.encoder), changes=False
         )
-        self._next_look = 0.0
+        self._next_compaction = 0.0
 
     @property
-    def encoder_stats(self) -> Stats:
-        """What the encoder of the bundle in use did."""
-        return self._known.used.encoder.stats
+    def encoder_stats(self) -> EncoderStats:
+        """The counters of the current bundle's encoder."""
+        return self._model.used.encoder.stats
 
     @property
-    def followed(self) -> BundleStatus:
-        """Which bundle is in use, and what was taken up beside it."""
-        return self._known.followed
+    def bundle_status(self) -> BundleStatus:
+        """The bundle in use."""
+        return self._model.status
 
     def read(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> pa.RecordBatch:
-        """Columns of ITEM_SCHEMA, a row a record of `catalog`."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + COMPACT_S
+        """Return columns of ITEM_SCHEMA, one row per record of `catalog`."""
+        if time.monotonic() >= self._next_compaction:
+            self._next_compaction = time.monotonic() + COMPACT_S
             compact(self._bundles)
-        known = self._known.latest()
+        model = self._model.latest()
         rows: list[dict[str, object]] = []
         for key, value in zip(keys, values, strict=True):
             try:
@@ -95,10 +95,10 @@ class ItemEncoder:
             except (ValueError, RecursionError, msgspec.MsgspecError) as error:
                 rows.append({"error": str(error), "error_class": type(error).__qualname__})
                 continue
-            row: dict[str, object] = {"item_id": item_id, "encoder": known.space}
+            row: dict[str, object] = {"item_id": item_id, "encoder": model.space}
             rows.append(row if item is None else row | {name: getattr(item, name) for name in _FIELDS})
-        there = [row for row in rows if "title" in row]
-        vectors = known.vectors([str(row["item_id"]) for row in there], [str(row["title"]) for row in there])
-        for row, vector in zip(there, vectors, strict=True):
+        titled = [row for row in rows if "title" in row]
+        vectors = model.vectors([str(row["item_id"]) for row in titled], [str(row["title"]) for row in titled])
+        for row, vector in zip(titled, vectors, strict=True):
             row["vector"] = vector
         return pa.RecordBatch.from_pylist(rows, ITEM_SCHEMA)

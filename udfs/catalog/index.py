@@ -1,8 +1,8 @@
-"""An index of many vectors: which are nearest to a text, without the product with all of them.
+"""A vector index: finds the vectors nearest to a text without multiplying it with all of them.
 
-Vectors lie in lists by their nearest centre, and the lists of the centres nearest to a query are looked through (Jégou,
-Douze and Schmid 2011, "Product quantization for nearest neighbor search", IVF), a byte a component. What an index finds
-is a proposal: scores are computed from the vectors themselves.
+Vectors are stored in lists by their nearest centre, one byte per component. A search scans the lists of the centres
+nearest to the query (IVF: Jégou, Douze and Schmid 2011, "Product quantization for nearest neighbor search"). The index
+only proposes: scores are computed from the vectors themselves.
 """
 
 from pathlib import Path
@@ -13,19 +13,21 @@ import numpy.typing as npt
 
 from udfs.core.arrays import Ints, Scores
 
-#: Lists, times the root of the number of vectors; vectors that their centres are learned from, for each; turns of that.
+#: Number of lists, as a multiple of the square root of the number of vectors.
 LISTS = 4
 
+#: Vectors per list from which the centres are learned.
 LEARNED_FROM = 40
 
-TURNS = 8
+#: Iterations of k-means, which learns the centres.
+ITERATIONS = 8
 
-#: Lists that a query looks through.
+#: Lists that a search scans.
 PROBES = 16
 
 
 class VectorIndex:
-    """Unit vectors by row, which may be added to. Not for more than one thread at a time."""
+    """Unit vectors by row, to which more can be added. Not for concurrent use."""
 
     def __init__(self, file: Path) -> None:
         faiss = _faiss()
@@ -34,25 +36,25 @@ class VectorIndex:
         self._index.nprobe = PROBES
 
     def add(self, rows: Ints, vectors: Scores) -> None:
-        """Put vectors float32 [n, d] in under their rows, int64 [n]; an older vector of a row stays, too."""
+        """Add vectors, float32 [n, d], under their rows, int64 [n]. An older vector of a row stays as well."""
         self._index.add_with_ids(_unit(vectors), rows)
 
     def nearest(self, queries: Scores, count: int) -> Ints:
-        """int64 [Q, count]: rows near to each query, float32 [Q, d], of any length; -1 where there are no more."""
+        """Find rows near each query, float32 [Q, d] of any norm: int64 [Q, count], -1 where there are no more."""
         rows: Ints = self._index.search(_unit(queries), count)[1]
         return rows
 
 
 def build_index(vectors: npt.NDArray[np.float32], file: Path) -> None:
-    """Write the index of unit vectors, float32 [n, d]."""
+    """Build the index of unit vectors, float32 [n, d], and write it to a file."""
     faiss = _faiss()
     count, dimensions = vectors.shape
     lists = min(count, round(LISTS * count**0.5))
     centres = faiss.IndexFlatIP(dimensions)
     code = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(centres, dimensions, lists, code, faiss.METRIC_INNER_PRODUCT)
-    index.cp.niter = TURNS
-    index.cp.min_points_per_centroid = 1  # or it warns
+    index.cp.niter = ITERATIONS
+    index.cp.min_points_per_centroid = 1  # fewer points per centre than FAISS likes; it would warn
     sample = np.random.default_rng(0).permutation(count)[: LEARNED_FROM * lists]
     index.train(np.ascontiguousarray(vectors[np.sort(sample)]))
     index.add(np.ascontiguousarray(vectors))
@@ -65,6 +67,6 @@ def _unit(vectors: Scores) -> Scores:
 
 
 def _faiss() -> Any:
-    import faiss  # here: it takes 0.2 s, which small catalogues do not need
+    import faiss  # here: importing it takes 0.2 s, and small catalogs do without
 
     return faiss

@@ -10,7 +10,10 @@ _decoder = msgspec.json.Decoder(CatalogItem)
 
 
 def parse_item(key: bytes | None, value: bytes | None) -> tuple[str, CatalogItem | None]:
-    """The item's id, and the item, None where it was removed; ValueError or MsgspecError for what cannot be read."""
+    """Return the item's id, and the item or None if it was removed.
+
+    Raises ValueError, RecursionError or MsgspecError for a record that cannot be read.
+    """
     if not key:
         raise ValueError("the record has no key; it has to be the item_id")
     item_id = key.decode()

@@ -6,24 +6,14 @@ from msgspec import Meta, Struct
 
 from udfs.contracts.fields import EpochMs, PositiveCount, Text
 
-Source = Literal[
-    "content",
-    "co_visit",
-    "popularity",
-    "similar_sessions",
-    "history",
-    "category",
-    "listing",
-    "price",
-    "session",
-    "diversity",
-]
-
 
 class Reason(Struct, gc=False):
-    """One part of an item's score. The weights of an item's reasons add up to its score."""
+    """One part of an item's score. The weights of an item's reasons add up to its score.
 
-    source: Source
+    source: the name of a source of candidates, or "diversity". New sources come with new names.
+    """
+
+    source: Text
     weight: float
     because: str
 

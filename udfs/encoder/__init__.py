@@ -1,1 +1,1 @@
-"""BERT: texts in, unit vectors out, each depending on its text alone."""
+"""BERT: turns texts into unit vectors, each of which depends on its text alone."""

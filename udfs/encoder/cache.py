@@ -9,9 +9,9 @@ from udfs.encoder.encoder import Encoder, Vectors
 
 
 class CachedEncoder:
-    """An encoder that keeps the vectors of the texts used last, so that a text is encoded once.
+    """An encoder that keeps the vectors of the most recently used texts, so that each text is encoded once.
 
-    The cache changes no result, since a text's vector does not depend on the texts beside it.
+    The cache changes no result, since a text's vector does not depend on the texts encoded with it.
     """
 
     def __init__(self, encoder: Encoder, size: int) -> None:
@@ -21,7 +21,7 @@ class CachedEncoder:
         self.stats = encoder.stats
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """float32 [texts, dimensions]. Texts that repeat within one call are encoded once even without a cache."""
+        """Encode texts: float32 [texts, dimensions]. A text repeated within one call is encoded once in any case."""
         found: dict[str, Vectors] = {}
         for text in dict.fromkeys(texts):
             vector = self._cache.get(text)

@@ -1,15 +1,27 @@
-"""Loads models, each once per process."""
+"""Loads a model into a runtime, each one once per process."""
 
 import os
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from udfs.bundles.manifest import Provider
+from udfs.core.arrays import Ints, Scores
 from udfs.encoder.onnx_runtime import OnnxRuntime
 from udfs.encoder.openvino import OpenVino
-from udfs.encoder.options import EncoderOptions, Provider
-from udfs.encoder.runtime import Runtime
+from udfs.encoder.options import EncoderOptions
+
+
+class Runtime(Protocol):
+    """A loaded model; several threads may run it."""
+
+    def run(self, ids: Ints, mask: Ints) -> Scores:
+        """Turn int64 [texts, tokens] each into hidden states [texts, tokens, hidden] or vectors [texts, hidden].
+
+        The result is float32, and is overwritten by the thread's next call.
+        """
+
 
 _loaded: "weakref.WeakValueDictionary[tuple[object, ...], Any]" = weakref.WeakValueDictionary()
 
@@ -17,16 +29,17 @@ _loading = threading.Lock()
 
 
 def load(model: Path, key: str, precision: str, provider: Provider, options: EncoderOptions) -> Runtime:
-    """A loaded model, one a process for each file (by `key`, its hash) and way to run it.
+    """Load a model, or return the one that the process has of this file and way to run it.
 
-    Raises ShopstreamError when the provider cannot be had or runs something else than was asked for.
+    key: stands for the file's content, as its hash. Raises ShopstreamError when the provider is not available, or runs
+    something other than what was asked for.
     """
     with _loading:
         known = (key, provider, options.threads)
         runtime = _loaded.get(known)
         if runtime is None:
             runtime = (
-                OpenVino(model, precision, calls_at_a_time(provider, options))
+                OpenVino(model, precision, parallel_calls(provider, options))
                 if provider == "openvino"
                 else OnnxRuntime(model, precision, provider, options)
             )
@@ -34,6 +47,6 @@ def load(model: Path, key: str, precision: str, provider: Provider, options: Enc
         return runtime
 
 
-def calls_at_a_time(provider: Provider, options: EncoderOptions) -> int:
-    """Model calls that run beside each other: on CPUs batches in parallel scale better than the products within one."""
+def parallel_calls(provider: Provider, options: EncoderOptions) -> int:
+    """Return how many model calls run at a time: on CPUs parallel batches scale better than threads within one."""
     return options.threads or os.cpu_count() or 1 if provider in ("cpu", "openvino") else 1

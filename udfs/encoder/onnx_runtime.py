@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
+from udfs.bundles.manifest import Provider
+from udfs.core.arrays import Ints, Scores
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.options import MAX_TOKENS, ROW_BUDGET, EncoderOptions, Provider
-from udfs.encoder.runtime import Ids
+from udfs.encoder.options import MAX_TOKENS, ROW_BUDGET, EncoderOptions
 from udfs.encoder.selection import ORT_PROVIDERS, on_device
 
 
-def ort_provider_options(provider: str, precision: str, options: EncoderOptions) -> list[Any]:
-    """ONNX Runtime's providers to try, the wanted one first, with their options."""
+def ort_provider_options(provider: Provider, precision: str, options: EncoderOptions) -> list[Any]:
+    """Return ONNX Runtime's providers to try, the wanted one first, with their options."""
     cuda = (ORT_PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"})
     if provider == "cpu":
         return [ORT_PROVIDERS["cpu"]]
@@ -40,14 +40,14 @@ def ort_provider_options(provider: str, precision: str, options: EncoderOptions)
 
 
 class OnnxRuntime:
-    """ONNX Runtime. On a CUDA device inputs and outputs are bound, so that each is copied once."""
+    """A model in ONNX Runtime. On a CUDA device inputs and outputs are bound, so that each is copied once."""
 
     def __init__(self, model: Path, precision: str, provider: Provider, options: EncoderOptions) -> None:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = 1
         settings.inter_op_num_threads = 1
-        settings.enable_cpu_mem_arena = False  # the arena keeps the memory of the largest batch ever seen
-        settings.log_severity_level = 3 if provider == "cpu" else 4  # a failed load is reported below, in one line
+        settings.enable_cpu_mem_arena = False  # the arena never returns the memory of the largest batch
+        settings.log_severity_level = 3 if provider == "cpu" else 4  # a failed load is reported below in one line
         usable = provider == "cpu" or on_device(provider)
         if usable:
             given = ort_provider_options(provider, precision, options)
@@ -61,14 +61,14 @@ class OnnxRuntime:
         self._output = self._session.get_outputs()[0].name
         self._bound = provider != "cpu"
 
-    def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
+    def run(self, ids: Ints, mask: Ints) -> Scores:
         """Run the model: see Runtime."""
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         if not self._bound:
             return self._session.run(None, {name: feed[name] for name in self._inputs})[0]  # type: ignore[no-any-return]
         return self.run_bound(feed)
 
-    def run_bound(self, feed: Mapping[str, Ids]) -> npt.NDArray[np.float32]:
+    def run_bound(self, feed: Mapping[str, Ints]) -> Scores:
         """Run with the inputs and the output bound to the device."""
         binding = self._session.io_binding()
         for name in self._inputs:

@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from udfs.core.arrays import Ints, Scores
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.runtime import Ids
 
-#: Shapes whose compiled kernels OpenVINO keeps, of each form of a model. Without a bound its memory grows with every
-#: new shape, to gigabytes.
+#: Size of OpenVINO's kernel cache per model; unbounded, memory grows with every new shape, to gigabytes.
 OPENVINO_SHAPES = 256
 
+#: Batches of this many rows or more are filled up to a multiple of it.
 ROW_STEP = 4
 
-#: Tokens of a text up to which OpenVINO is no slower with an attention that it does not fuse.
+#: Up to this many tokens per text, unfused attention is at least as fast in OpenVINO as fused attention.
 SHORT_TOKENS = 256
 
 
 class OpenVino:
-    """OpenVINO on the CPU: the fastest for long texts and large batches; it compiles kernels for each new shape.
+    """A model in OpenVINO on the CPU, the fastest runtime there for long texts and large batches.
 
-    So rows are filled up to a power of two, or a multiple of ROW_STEP, which changes no row's result, and few shapes
-    are met. Beside int8 products it computes in bfloat16 where the processor can. Texts of up to SHORT_TOKENS tokens
-    without padding have a form of the model of their own.
+    OpenVINO compiles kernels for each new shape. So a batch is filled up to a power of two or a multiple of ROW_STEP
+    rows, which changes no row's result and keeps the shapes few. Where the processor can, everything but the int8
+    products is computed in bfloat16. Texts of at most SHORT_TOKENS tokens without padding run on a model of their own.
     """
 
     def __init__(self, model: Path, precision: str, streams: int) -> None:
@@ -49,16 +49,16 @@ class OpenVino:
         config = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams,
-            "ENABLE_CPU_PINNING": streams >= (os.cpu_count() or 1),  # or every worker takes the same cores
+            "ENABLE_CPU_PINNING": streams >= (os.cpu_count() or 1),  # fewer: every worker would take the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": OPENVINO_SHAPES,
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
         }
         any_text = core.read_model(model)
         self._any = _Compiled(core.compile_model(any_text, "CPU", config))
         unfused = config | {"SNIPPETS_MODE": "DISABLE"}
-        self._short = _Compiled(core.compile_model(_for_short_texts(any_text.clone()), "CPU", unfused))
+        self._short = _Compiled(core.compile_model(short_text_model(any_text.clone()), "CPU", unfused))
 
-    def run(self, ids: Ids, mask: Ids) -> npt.NDArray[np.float32]:
+    def run(self, ids: Ints, mask: Ints) -> Scores:
         """Run the model: see Runtime."""
         rows = len(ids)
         fill = (1 << (rows - 1).bit_length()) - rows if rows < ROW_STEP else -rows % ROW_STEP
@@ -69,28 +69,28 @@ class OpenVino:
 
 
 class _Compiled:
-    """A model that OpenVINO has compiled; each thread has a request of its own."""
+    """A compiled model, with one inference request per thread."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
         self._inputs = [node.any_name for node in compiled.inputs]
         self._requests = threading.local()
 
-    def run(self, feed: Mapping[str, Ids]) -> npt.NDArray[Any]:
-        """Its one output; what it does not take is left in the feed."""
-        if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
-        request = self._requests.own
+    def run(self, feed: Mapping[str, Ints]) -> npt.NDArray[Any]:
+        """Return the one output. The feed may hold more than the inputs."""
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
+        request = self._requests.request
         request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
         return request.get_output_tensor(0).data  # type: ignore[no-any-return]
 
 
-def _for_short_texts(model: Any) -> Any:
-    """The OpenVINO model changed for texts without padding: no mask, and the product of attention turns the keys."""
+def short_text_model(model: Any) -> Any:
+    """Rewrite an OpenVINO model for texts without padding: no mask, and attention's product transposes the keys."""
     from openvino import opset13 as ops
 
     mask = next(node for node in model.get_parameters() if node.output(0).any_name == "attention_mask")
-    _replace(mask, ops.constant(np.ones((1, 1), np.int64)))  # from which all that it is used for is computed once
+    _replace(mask, ops.constant(np.ones((1, 1), np.int64)))  # everything computed from it becomes a constant
     model.remove_parameter(mask)
     for product in model.get_ordered_ops():
         if product.get_type_name() != "MatMul":
@@ -100,8 +100,8 @@ def _for_short_texts(model: Any) -> Any:
             continue
         order = keys.input_value(1).get_node()
         if order.get_type_name() == "Constant" and order.data.tolist() == [0, 2, 3, 1]:
-            turned = ops.transpose(keys.input_value(0), np.array([0, 2, 1, 3]))
-            _replace(product, ops.matmul(product.input_value(0), turned, False, True))
+            heads_first = ops.transpose(keys.input_value(0), np.array([0, 2, 1, 3]))
+            _replace(product, ops.matmul(product.input_value(0), heads_first, False, True))
     return model
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from udfs.bundles.manifest import Variant
+from udfs.bundles.manifest import Provider, Variant
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.options import EncoderOptions, Provider
+from udfs.encoder.options import EncoderOptions
 
-ORT_PROVIDERS: dict[str, str] = {
+ORT_PROVIDERS: dict[Provider, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -28,9 +28,10 @@ class Choice:
 
 
 def choose(variants: Mapping[str, Variant], options: EncoderOptions) -> Choice:
-    """The variant and provider for these options, by what the machine has and never by a timing, so always the same.
+    """Choose the variant and the provider for these options.
 
-    Raises ShopstreamError for a variant that the bundle lacks, or that the provider does not run.
+    Chosen from hardware capabilities, never from timings, so restarts choose the same. Raises ShopstreamError for a
+    variant that the bundle lacks, or that the provider does not run.
     """
     if options.variant != "auto":
         if options.variant not in variants:
@@ -40,37 +41,46 @@ def choose(variants: Mapping[str, Variant], options: EncoderOptions) -> Choice:
             )
         suitable = variants[options.variant].providers
         if options.provider == "auto":
-            here = [provider for provider in (*_auto_providers(), "openvino") if provider in suitable]
-            provider = here[0] if here else suitable[0]
-            return Choice(options.variant, provider, "encoder.variant names it")  # type: ignore[arg-type]
+            usable = [provider for provider in (*_auto_providers(), "openvino") if provider in suitable]
+            return Choice(options.variant, usable[0] if usable else suitable[0], "encoder.variant names it")
         if options.provider not in suitable:
             raise ShopstreamError(
                 f"encoder variant {options.variant} runs on {', '.join(suitable)}, not on {options.provider} "
                 "(settings encoder.variant, encoder.provider)"
             )
-        return Choice(options.variant, options.provider, "encoder.variant names it")  # type: ignore[arg-type]
+        return Choice(options.variant, options.provider, "encoder.variant names it")
     providers = _auto_providers() if options.provider == "auto" else (options.provider,)
     for provider in providers:
         for name, reason in _preferred(provider):
             if name in variants and provider in variants[name].providers:
-                return Choice(name, provider, reason)  # type: ignore[arg-type]
+                return Choice(name, provider, reason)
     raise ShopstreamError(
         f"the bundle has no encoder variant for {providers[0]}; it has {', '.join(sorted(variants))}: "
         "export it again with more --variants"
     )
 
 
+def on_device(provider: Provider) -> bool:
+    """Return whether there is a CUDA device at all, and an ONNX Runtime built for the provider."""
+    return Path("/dev/nvidiactl").exists() and ORT_PROVIDERS[provider] in ort.get_available_providers()
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's features as Linux names them on x86; none elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
+
+
 def _auto_providers() -> tuple[Provider, ...]:
     return ("cuda", "cpu") if on_device("cuda") else ("cpu",)
 
 
-def on_device(provider: str) -> bool:
-    """Whether there is a CUDA device at all, and an ONNX Runtime built for the provider."""
-    return Path("/dev/nvidiactl").exists() and ORT_PROVIDERS[provider] in ort.get_available_providers()
-
-
-def _preferred(provider: str) -> list[tuple[str, str]]:
-    """Variants that a provider may run on this machine, the fastest first, each with the reason."""
+def _preferred(provider: Provider) -> list[tuple[str, str]]:
+    """Return the variants that a provider may run on this machine, fastest first, each with the reason."""
     flags = cpu_flags()
     fp32 = ("fp32", "this processor has no faster arithmetic that the bundle has a variant for")
     if provider == "cuda":
@@ -84,13 +94,3 @@ def _preferred(provider: str) -> list[tuple[str, str]]:
         return [("bf16", "this processor multiplies bfloat16 matrices (AMX)"), *int8, fp32]
     bf16 = [("bf16", "this processor has bfloat16 dot products")] if "avx512_bf16" in flags else []
     return [*int8, *bf16, fp32]
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """The processor's features as Linux names them on x86; none elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())

@@ -1,1 +1,1 @@
-"""The PyFlink functions: the one package of udfs that needs Flink."""
+"""The PyFlink functions: the only package of udfs that needs Flink."""

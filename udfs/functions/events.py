@@ -1,4 +1,4 @@
-"""PyFlink functions that parse and mask `clickstream` records."""
+"""PyFlink functions that parse and mask clickstream records."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from udfs.events.parsing import parse_events
 from udfs.functions.metrics import ReadMetrics
 from udfs.functions.types import SQL_TYPES, row_type
 from udfs.privacy.keys_file import KeysFile
+from udfs.privacy.masking import masked_record
 
 _MASKED = {"key": pa.binary(), "value": pa.binary()}
 
@@ -37,16 +38,16 @@ class _Parse(ScalarFunction):
 
 
 def parse(keys_file: Path | None, *, packed: bool = False) -> Any:
-    """Make a function from BYTES to a ROW of EVENT_COLUMNS, or of PACKED_COLUMNS.
+    """Return a function of BYTES that gives a ROW of EVENT_COLUMNS, or of PACKED_COLUMNS.
 
-    keys_file: user ids become pseudonyms with its keys.
+    With a keys file, user ids become pseudonyms.
     """
     columns = PACKED_COLUMNS if packed else EVENT_COLUMNS
-    row_type = DataTypes.ROW([DataTypes.FIELD(name, SQL_TYPES[kind]) for name, kind in columns.items()])
-    return udf(_Parse(keys_file, packed=packed), result_type=row_type, func_type="pandas")
+    result = DataTypes.ROW([DataTypes.FIELD(name, SQL_TYPES[kind]) for name, kind in columns.items()])
+    return udf(_Parse(keys_file, packed=packed), result_type=result, func_type="pandas")
 
 
-class _Mask(ScalarFunction):
+class _MaskRecord(ScalarFunction):
     def __init__(self, keys_file: Path) -> None:
         self._keys_file = keys_file
 
@@ -54,11 +55,12 @@ class _Mask(ScalarFunction):
         self._keys = KeysFile(self._keys_file)
 
     def eval(self, keys: "pd.Series[Any]", values: "pd.Series[Any]", moments: "pd.Series[Any]") -> pd.DataFrame:
-        letter = self._keys.latest().letter
-        masked = [letter(*record) for record in zip(keys, values, moments.tolist(), strict=True)]
+        pseudonym_keys = self._keys.latest()
+        records = zip(keys, values, moments.tolist(), strict=True)
+        masked = [masked_record(pseudonym_keys, *record) for record in records]
         return pd.DataFrame(masked, columns=list(_MASKED), dtype=object)
 
 
-def mask(keys_file: Path) -> Any:
-    """Make a function from a record's key, value (BYTES) and time (BIGINT, epoch ms) to a ROW of both, masked."""
-    return udf(_Mask(keys_file), result_type=row_type(pa.schema(_MASKED)), func_type="pandas")
+def mask_record(keys_file: Path) -> Any:
+    """Return a function of a record's key, value (BYTES) and time (BIGINT, epoch ms): a ROW of masked key and value."""
+    return udf(_MaskRecord(keys_file), result_type=row_type(pa.schema(_MASKED)), func_type="pandas")

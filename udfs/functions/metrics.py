@@ -7,17 +7,17 @@ from functools import partial
 from pyflink.metrics import MetricGroup
 
 from udfs.bundles.watcher import BundleStatus
-from udfs.encoder.encoder import Stats
+from udfs.encoder.encoder import EncoderStats
 
-#: Classes of errors that unreadable records are counted by; what else there may be is counted as `other`.
+#: Error classes with a counter of their own; unreadable records with any other class are counted as `other`.
 REASONS = ("DecodeError", "ValidationError", "UnicodeDecodeError", "ValueError", "RecursionError")
 
-#: Upper bounds in ms of the buckets that times are counted in.
+#: Upper bounds of the latency buckets, in ms.
 BUCKETS_MS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 class ReadMetrics:
-    """Records and, by the class of the error, those that cannot be read, as Flink metrics in the group `read`."""
+    """Counts records, and unreadable ones by the class of their error, in the metric group `read`."""
 
     def __init__(self, group: MetricGroup) -> None:
         group = group.add_group("read")
@@ -25,7 +25,7 @@ class ReadMetrics:
         self._unreadable = {name: group.add_group("reason", name).counter("unreadable") for name in (*REASONS, "other")}
 
     def update(self, errors: Iterable[str | None]) -> None:
-        """errors: the class of each record's error, None of one that can be read."""
+        """Count records. errors: the class of each record's error, None for a readable one."""
         found = Counter(errors)
         self._records.inc(found.total())
         found["other"] = found.total() - found[None] - sum(found[name] for name in REASONS)
@@ -34,50 +34,53 @@ class ReadMetrics:
 
 
 class CounterDeltas:
-    """Flink counters of numbers that grow in an object: what was added since the last call, or by another object."""
+    """Publishes growing attributes of an object as Flink counters (deltas since the last update)."""
 
-    def __init__(self, group: MetricGroup, names: Iterable[str]) -> None:
-        self._counters = {name: group.counter(name) for name in names}
+    def __init__(self, group: MetricGroup, *names: str, **attributes: str) -> None:
+        """names: attributes that are counted under their own name; attributes: counter name to attribute name."""
+        self._attributes = dict(zip(names, names, strict=True)) | attributes
+        self._counters = {name: group.counter(name) for name in self._attributes}
         self._of: object = None
         self._before = dict.fromkeys(self._counters, 0)
 
     def update(self, numbers: object) -> None:
-        """Count the growth of the attributes since the last call."""
+        """Add the growth of the attributes since the last update; those of another object count from 0."""
         if numbers is not self._of:
             self._of, self._before = numbers, dict.fromkeys(self._counters, 0)
         for name, counter in self._counters.items():
-            value = getattr(numbers, name)
+            value = getattr(numbers, self._attributes[name])
             counter.inc(value - self._before[name])
             self._before[name] = value
 
 
 class LatencyHistogram:
-    """Times as Flink counters, one a bucket: each counts all that took no longer than its label `le` says, in ms."""
+    """A cumulative latency histogram: one Flink counter per upper bound, in ms, which is its label `le`."""
 
     def __init__(self, group: MetricGroup, name: str) -> None:
         bounds = [(float(bound), str(bound)) for bound in BUCKETS_MS] + [(float("inf"), "Inf")]
         self._counters = [(bound, group.add_group("le", label).counter(name)) for bound, label in bounds]
 
     def add(self, took_ms: float, times: int = 1) -> None:
-        """Count a duration in ms, `times` times."""
+        """Count a duration `times` times, in each bucket whose bound it does not exceed."""
         for bound, counter in self._counters:
             counter.inc(times if took_ms <= bound else 0)
 
 
 class EncoderMetrics:
-    """An encoder's statistics as Flink metrics in the group `encoder`: what was added since the last call."""
+    """Publishes an encoder's counters in the metric group `encoder`."""
 
     COUNTERS = ("texts", "tokens", "truncated", "failed", "cached", "batches", "model_us")
 
     def __init__(self, group: MetricGroup) -> None:
-        self._of = Stats()
+        self._of = EncoderStats()
         group = group.add_group("encoder")
-        self._added = CounterDeltas(group, self.COUNTERS)
-        self._batch_texts, self._batch_us = group.distribution("batch_texts"), group.distribution("batch_us")
+        self._added = CounterDeltas(group, *self.COUNTERS)
+        self._batch_texts = group.distribution("batch_texts")
+        self._batch_us = group.distribution("batch_us")
         group.gauge("load_ms", lambda: round(self._of.load_seconds * 1000))
 
-    def update(self, stats: Stats) -> None:
-        """Count what the encoder did since the last call."""
+    def update(self, stats: EncoderStats) -> None:
+        """Add what the encoder did since the last update."""
         self._of = stats
         self._added.update(stats)
         while stats.last_batches:
@@ -87,22 +90,24 @@ class EncoderMetrics:
 
 
 class BundleMetrics:
-    """Which bundle is in use, and what was taken up beside it, as Flink metrics in the group `bundle`."""
+    """Publishes the bundle in use, and what was applied to it, in the metric group `bundle`."""
 
     def __init__(self, group: MetricGroup) -> None:
         self._group = group.add_group("bundle")
-        self._followed = BundleStatus()
-        self._added = CounterDeltas(self._group, ("segments", "changes", "taken_up", "refused"))
-        self._group.gauge("written_s", lambda: self._followed.written_s)
+        self._status = BundleStatus()
+        # Dashboards and alerts use these names of the counters.
+        attributes = {"segments": "change_files", "changes": "changed_items", "taken_up": "reloads"}
+        self._added = CounterDeltas(self._group, "refused", **attributes)
+        self._group.gauge("written_s", lambda: self._status.written_s)
         self._known: set[str] = set()
 
-    def update(self, followed: BundleStatus) -> None:
-        """Count what was applied since the last call, and note the bundle in use."""
-        self._followed = followed
-        self._added.update(followed)
-        if followed.bundle not in self._known:
-            self._known.add(followed.bundle)
-            self._group.add_group("id", followed.bundle).gauge("used", partial(self._used, followed.bundle))
+    def update(self, status: BundleStatus) -> None:
+        """Add what was applied since the last update, and note the bundle in use."""
+        self._status = status
+        self._added.update(status)
+        if status.bundle not in self._known:
+            self._known.add(status.bundle)
+            self._group.add_group("id", status.bundle).gauge("used", partial(self._used, status.bundle))
 
     def _used(self, bundle: str) -> int:
-        return int(bundle == self._followed.bundle)
+        return int(bundle == self._status.bundle)

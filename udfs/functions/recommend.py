@@ -26,11 +26,13 @@ class _Recommend(ScalarFunction):
         logging.getLogger("udfs").setLevel(self._options.log_level)
         self._recommender = Recommender(self._options)
         group = function_context.get_metric_group()
-        self._encoder, self._bundle = EncoderMetrics(group), BundleMetrics(group)
+        self._encoder = EncoderMetrics(group)
+        self._bundle = BundleMetrics(group)
         group = group.add_group("recommend")
-        self._answered = CounterDeltas(group, ("batches", "triggers", "items", "candidates", "rank_us"))
+        self._counters = CounterDeltas(group, "batches", "triggers", "items", "candidates", "rank_us")
         self._us = group.counter("us")
-        self._batch_ms, self._trigger_ms = LatencyHistogram(group, "batch_ms"), LatencyHistogram(group, "trigger_ms")
+        self._batch_ms = LatencyHistogram(group, "batch_ms")
+        self._trigger_ms = LatencyHistogram(group, "trigger_ms")
         self._encoder.update(self._recommender.encoder_stats)
 
     def eval(self, *columns: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -40,25 +42,29 @@ class _Recommend(ScalarFunction):
         self._us.inc(round(took * 1e6))
         self._batch_ms.add(took * 1000)
         self._trigger_ms.add(took * 1000, len(answers))
-        self._answered.update(self._recommender.answered)
+        self._counters.update(self._recommender.stats)
         self._encoder.update(self._recommender.encoder_stats)
-        self._bundle.update(self._recommender.followed)
+        self._bundle.update(self._recommender.bundle_status)
         if log.isEnabledFor(logging.DEBUG):
             self._log(columns, took)
         return answers
 
     def _log(self, columns: "tuple[pd.Series[Any], ...]", took: float) -> None:
-        """A line of JSON a trigger: which answer it got, by which bundle, in how large a batch and how soon."""
-        shared = {"model": self._recommender.followed.bundle, "batch": len(columns[0]), "took_us": round(took * 1e6)}
+        """Log one line of JSON per trigger: its answer, the bundle, the batch's size and time."""
+        shared = {
+            "model": self._recommender.bundle_status.bundle,
+            "batch": len(columns[0]),
+            "took_us": round(took * 1e6),
+        }
         for user, event, when in zip(*columns[:3], strict=True):
-            told = {
+            answer = {
                 "recommendation_id": answer_id("recommend", user, event),
                 "trigger_event_id": event,
                 "event_time": int(when),
             }
-            log.debug("answered %s", msgspec.json.encode(told | shared).decode())
+            log.debug("answered %s", msgspec.json.encode(answer | shared).decode())
 
 
 def recommend(options: RecommendOptions) -> Any:
-    """A function of RECOMMEND_COLUMNS that gives the JSON of a recommendation."""
+    """Return a function of RECOMMEND_COLUMNS that gives the JSON of a recommendation."""
     return udf(_Recommend(options), result_type=DataTypes.STRING(), func_type="pandas")

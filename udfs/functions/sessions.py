@@ -24,7 +24,7 @@ class _CloseSessions(ScalarFunction):
 
     def eval(self, *columns: "pd.Series[Any]") -> pd.DataFrame:
         closed, found = close_columns(self._closer, columns)
-        self._bundle.update(self._closer.followed)
+        self._bundle.update(self._closer.bundle_status)
         self._sessions.inc(len(closed))
         for rule, count in found.items():
             self._counters[rule].inc(count)
@@ -32,8 +32,8 @@ class _CloseSessions(ScalarFunction):
 
 
 def close_sessions(options: ClosingOptions) -> Any:
-    """Make a function from CLOSING_COLUMNS to a ROW of closed_schema(); it counts by rule in the group `cleaning`.
+    """Return a function of CLOSING_COLUMNS that gives a ROW of closed_schema() and counts repairs by rule.
 
-    Its features are those declared when this is called: load the user's own modules before.
+    The features are those declared when this is called: load the user's own modules before.
     """
     return udf(_CloseSessions(options), result_type=row_type(closed_schema()), func_type="pandas")

@@ -21,7 +21,7 @@ _ARROW_TYPES: dict[pa.DataType, DataType] = {
 
 
 def row_type(schema: pa.Schema) -> DataType:
-    """An Arrow schema as a PyFlink ROW."""
+    """Convert an Arrow schema to a PyFlink ROW."""
     return DataTypes.ROW([DataTypes.FIELD(field.name, _data_type(field.type)) for field in schema])
 
 

@@ -16,7 +16,7 @@ from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.contracts.rankings import session_id
 from udfs.contracts.sessions import SessionFeatures
 from udfs.core.arrays import Texts
-from udfs.encoder.encoder import Encoder
+from udfs.encoder.encoder import open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.events.columns import EVENT_COLUMNS, PACKED
 from udfs.features.compute import compute_batch
@@ -73,9 +73,9 @@ class _CatalogModel:
         self.id, self.items = bundle.id, LiveItems(bundle, indexed=False)
         self._bundle, self._options = bundle, options
 
-    def take_up(self, changes: pa.Table) -> None:
-        """Know items as changed."""
-        self.items.apply(changes, lambda titles: Encoder(self._bundle, self._options).encode(titles))
+    def apply_changes(self, changes: pa.Table) -> None:
+        """Use items as changed."""
+        self.items.apply(changes, lambda titles: open_encoder(self._bundle, self._options).encode(titles))
 
 
 class SessionFinalizer:
@@ -87,9 +87,9 @@ class SessionFinalizer:
         self._known = BundleWatcher(options.bundles, lambda bundle: _CatalogModel(bundle, options.encoder))
 
     @property
-    def followed(self) -> BundleStatus:
-        """Which bundle is in use, and what was taken up beside it."""
-        return self._known.followed
+    def bundle_status(self) -> BundleStatus:
+        """The bundle in use, and what was applied to it."""
+        return self._known.status
 
     def close(self, user_id: Sequence[str], sessions: Sessions) -> tuple[pa.RecordBatch, dict[str, int]]:
         """Return closed_schema(), one row per session, and the total count of each of RULES.
@@ -97,7 +97,7 @@ class SessionFinalizer:
         user_id: [S]. sessions: S sessions with all their events, in any order.
         """
         known = self._known.latest()
-        catalog = known.items.catalogue
+        catalog = known.items.catalog
         whole, found = clean(sessions)
         unknown = unknown_items(whole, catalog)
         features = compute_batch(whole.tail(self._options.max_events), catalog)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from udfs.core.errors import ShopstreamError
 from udfs.lake.schema import DAY, VERSION, VERSION_COLUMN, columns_of
@@ -24,6 +23,8 @@ def read(
 
     Raises ShopstreamError for an unknown table or column, an unreadable file, and rows of a newer version.
     """
+    import pyarrow.dataset as ds  # here: it imports pandas, 0.4 s that most users of the lake's schema do not need
+
     schema = columns_of(table).append(DAY)
     wanted = schema.names if columns is None else list(columns)
     if unknown := [name for name in wanted if name not in schema.names]:

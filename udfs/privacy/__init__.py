@@ -1,1 +1,1 @@
-"""Pseudonyms and erasure."""
+"""Pseudonyms, masking, and the events of erased users."""

@@ -1,4 +1,4 @@
-"""The file of pseudonym keys, read again when it changes."""
+"""Reads the file of pseudonym keys, again whenever it changes."""
 
 import base64
 import logging
@@ -16,19 +16,21 @@ log = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
 
-#: Seconds between two looks at the file of the keys.
+#: Seconds between two looks at the keys file.
 CHECK_S = 1.0
 
 
 class KeysFile:
-    """The keys of a file, read anew when it changes; while what is there cannot be read, those known before serve."""
+    """The keys of a file, read again when it changes; while the file cannot be read, the previous keys serve."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._stamp, self._keys = file, _stamp(file), read_keys(file)
+        self._file = file
+        self._stamp = _stamp(file)
+        self._keys = read_keys(file)
         self._next_check = time.monotonic() + CHECK_S
 
     def latest(self) -> Keys:
-        """The keys, after a look at the file if one is due."""
+        """Return the keys, after a look at the file if one is due."""
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_S
             stamp = _stamp(self._file)
@@ -36,9 +38,9 @@ class KeysFile:
                 self._stamp = stamp
                 try:
                     self._keys = read_keys(self._file)
-                    log.info("%s was read anew", self._file)
+                    log.info("%s was read again", self._file)
                 except ShopstreamError as error:
-                    log.error("the keys that were known before go on serving: %s", error)
+                    log.error("the previous keys stay in use: %s", error)
         return self._keys
 
 
@@ -51,9 +53,9 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 
 
 def read_keys(file: Path) -> Keys:
-    """Lines `<id> <from, RFC 3339 UTC> <secret, base64>`, any number of blanks between; empty ones and # are left out.
+    """Read lines `<id> <from, RFC 3339 UTC> <secret, base64>`, parted by blanks; # starts a comment.
 
-    Raises ShopstreamError that says which line is amiss, but not what is in it.
+    Raises ShopstreamError that names the wrong line, but not its content.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -76,12 +78,12 @@ def read_keys(file: Path) -> Keys:
 
 
 def _key(parts: Sequence[str]) -> Key:
-    """ValueError says what is wrong, in words that hold nothing of the line."""
+    """Parse a line's parts. Raises ValueError that says what is wrong and quotes nothing of the line."""
     if len(parts) != 3:
         raise ValueError("it should have three parts, an id, a time and a secret")
     name, start, secret = parts
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
-        raise ValueError("an id is of up to 32 letters, digits, - and _")
+        raise ValueError("an id is at most 32 letters, digits, - and _")
     try:
         moment = datetime.fromisoformat(start)
     except ValueError:

@@ -5,20 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RankOptions:
-    """k items a record; how many recent events speak, each `decay` × the next one.
+    """How items are ranked."""
 
-    content, co_visit, popularity: weights of the blend, which ranks where the bundle has no learned ranker. Of the
-    learned ranker alone: at most per_category and per_brand items of one category and brand (0: any number), and
-    diversity, what an item loses for being as good as the same as one before it.
-    """
-
-    k: int = 10
-    content: float = 0.6
-    co_visit: float = 1.0
-    popularity: float = 0.1
-    recent: int = 10
-    decay: float = 0.8
-    exclude_seen: bool = True
-    per_category: int = 0
-    per_brand: int = 0
-    diversity: float = 0.0
+    k: int = 10  #: items per record
+    exclude_seen: bool = True  #: leave out items that the session has seen
+    # Only for the blend, which ranks where the bundle has no learned ranker:
+    content: float = 0.6  #: weight of content
+    co_visit: float = 1.0  #: weight of co-visits
+    popularity: float = 0.1  #: weight of popularity
+    recent: int = 10  #: most recent events that count
+    decay: float = 0.8  #: weight of an event relative to the next newer one
+    # Only for the learned ranker:
+    per_category: int = 0  #: at most this many items of one category; 0: any number
+    per_brand: int = 0  #: at most this many items of one brand; 0: any number
+    diversity: float = 0.0  #: what an item loses for the same title as an item ranked above it

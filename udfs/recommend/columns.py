@@ -6,15 +6,7 @@ from typing import Any
 from udfs.recommend.recommender import Recommender
 from udfs.sessions.columns import Sessions
 
-
-def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:
-    """Recommendations for columns in the order of RECOMMEND_COLUMNS, as the job hands them over."""
-    user_id, event_id, time_ms, *rest = columns
-    return recommender.recommend(user_id, event_id, time_ms, Sessions.from_packed(*rest))
-
-
-#: What the recommending function takes, in order, and the SQL types; events are packed ones, the session's and maybe
-#: others, oldest first.
+#: The columns in order, and their SQL types. events: packed ones, oldest first; not all have to be the session's own.
 RECOMMEND_COLUMNS: dict[str, str] = {
     "user_id": "STRING",
     "event_id": "STRING",
@@ -24,3 +16,9 @@ RECOMMEND_COLUMNS: dict[str, str] = {
     "session_events": "BIGINT",
     "events": "ARRAY<STRING>",
 }
+
+
+def recommend_columns(recommender: Recommender, columns: Sequence[Any]) -> list[str]:
+    """Return the JSON of recommendations for RECOMMEND_COLUMNS, as the job hands them over."""
+    user_id, event_id, time_ms, *session = columns
+    return recommender.recommend(user_id, event_id, time_ms, Sessions.from_packed(*session))

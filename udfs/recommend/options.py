@@ -14,6 +14,6 @@ class RecommendOptions:
     bundles: Path
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     rank: RankOptions = field(default_factory=RankOptions)
-    max_events: int = 64  #: of a session's events those that count, the last ones to arrive
-    feature_modules: tuple[str, ...] = ()  #: modules with features of the user's own
+    max_events: int = 64  #: use at most this many of a session's latest events
+    feature_modules: tuple[str, ...] = ()  #: modules with the user's own features
     log_level: str = "INFO"  #: of this package's loggers in the workers

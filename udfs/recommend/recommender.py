@@ -1,4 +1,4 @@
-"""From sessions to recommendation records: features, encoding, ranking, and the JSON of each answer."""
+"""Turns a batch of sessions into recommendation records."""
 
 import time
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem, Recommendation, answer_id, session_id
 from udfs.core.arrays import Scores
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, Stats
+from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.features.compute import compute_features
 from udfs.features.registry import load_modules
-from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.model import open_ranker
+from udfs.ranking.ranker import RankRequest
 from udfs.recommend.options import RecommendOptions
 from udfs.sessions.columns import Sessions
 
@@ -29,36 +29,39 @@ class _Model:
 
     def __init__(self, bundle: Bundle, options: RecommendOptions) -> None:
         self.id = bundle.id
-        self.encoder = CachedEncoder(Encoder(bundle, options.encoder), options.encoder.cache)
+        self.encoder = CachedEncoder(open_encoder(bundle, options.encoder), options.encoder.cache)
         self.items = LiveItems(bundle)
         self.ranker = open_ranker(bundle, self.items, options.rank)
-        self._bundle, self._rank = bundle, options.rank
-        self._forgotten: ErasureList | None = None
+        self._bundle = bundle
+        self._rank_options = options.rank
+        self._erased: ErasureList | None = None
+        self._outgrown = False  # the ranker's arrays are shorter than the items'
 
-    def forget(self, forgotten: ErasureList) -> None:
-        """Rank these shoppers as ones who were never met."""
-        self._forgotten = forgotten
-        if isinstance(self.ranker, LearnedRanker):  # the blend knows nobody
-            self.ranker.finder.forget(forgotten.at_of)
+    def erase(self, erased: ErasureList) -> None:
+        """Treat these users as unknown from now on."""
+        self._erased = erased
+        self.ranker.erase(erased)
 
-    def take_up(self, changes: pa.Table) -> None:
+    def apply_changes(self, changes: pa.Table) -> None:
         """Rank items as changed."""
-        if self.items.apply(changes, self.encoder.encode):
-            self.ranker = open_ranker(self._bundle, self.items, self._rank)
-            if self._forgotten:
-                self.forget(self._forgotten)
+        self._outgrown |= self.items.apply(changes, self.encoder.encode)
+        if self._outgrown:
+            self.ranker = open_ranker(self._bundle, self.items, self._rank_options)
+            if self._erased is not None:
+                self.ranker.erase(self._erased)
+            self._outgrown = False
         self.ranker.refresh()
 
 
 @dataclass
 class RecommenderStats:
-    """What a Recommender did since it was made; rank_us: microseconds of its ranker, the encoder's not among them."""
+    """Counters since start."""
 
     batches: int = 0
     triggers: int = 0
     items: int = 0
     candidates: int = 0  #: pairs of a trigger and an item that were scored
-    rank_us: int = 0
+    rank_us: int = 0  #: microseconds of ranking, without encoding
 
 
 class Recommender:
@@ -69,31 +72,30 @@ class Recommender:
         self._max_events = options.max_events
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
-        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), forget=_Model.forget)
-        self.answered = RecommenderStats()
+        self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), erase=_Model.erase)
+        self.stats = RecommenderStats()
 
     @property
-    def encoder_stats(self) -> Stats:
-        """What the encoder of the bundle in use did."""
+    def encoder_stats(self) -> EncoderStats:
+        """The counters of the current bundle's encoder."""
         return self._model.used.encoder.stats
 
     @property
-    def followed(self) -> BundleStatus:
-        """Which bundle is in use, and what was taken up beside it."""
-        return self._model.followed
+    def bundle_status(self) -> BundleStatus:
+        """The bundle in use, and what was applied to it."""
+        return self._model.status
 
     def recommend(
         self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
     ) -> list[str]:
-        """JSON of one Recommendation a trigger.
+        """Return one JSON `Recommendation` per trigger. Events outside the session's time span are ignored.
 
-        user_id, event_id, time_ms [S]: of the triggers; sessions: S of them, each up to and with its trigger; what is
-        not a session's own is left out.
+        user_id, event_id, time_ms: [S], of the triggers. sessions: S of them, each up to and including its trigger.
         """
         model = self._model.latest()
         sessions = sessions.within_bounds().tail(self._max_events)
-        ranked = self._rank(model, user_id, sessions)
-        features_of = compute_features(sessions, model.items.catalogue)
+        ranked = self._rank(model, RankRequest(list(user_id), sessions))
+        features_of = compute_features(sessions, model.items.catalog)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
         encode = msgspec.json.Encoder().encode
         return [
@@ -112,21 +114,23 @@ class Recommender:
             for user, event, when, start, features, items in records
         ]
 
-    def _rank(self, model: _Model, user_id: Sequence[str], sessions: Sessions) -> list[list[RankedItem]]:
-        """The model's answers, counted and timed."""
-        candidates, began, encoding = model.ranker.candidates, time.perf_counter(), 0.0
+    def _rank(self, model: _Model, request: RankRequest) -> list[list[RankedItem]]:
+        """Return the model's answers, counted and timed."""
+        encoding_s = 0.0
 
         def encode(texts: Sequence[str]) -> Scores:
-            nonlocal encoding
+            nonlocal encoding_s
             started = time.perf_counter()
             vectors = model.encoder.encode(texts)
-            encoding += time.perf_counter() - started
+            encoding_s += time.perf_counter() - started
             return vectors
 
-        ranked = model.ranker.answer(user_id, sessions, encode)
-        self.answered.batches += 1
-        self.answered.triggers += len(ranked)
-        self.answered.items += sum(map(len, ranked))
-        self.answered.candidates += model.ranker.candidates - candidates
-        self.answered.rank_us += round((time.perf_counter() - began - encoding) * 1e6)
+        candidates_before = model.ranker.candidates
+        began = time.perf_counter()
+        ranked = model.ranker.rank(request, encode)
+        self.stats.rank_us += round((time.perf_counter() - began - encoding_s) * 1e6)
+        self.stats.batches += 1
+        self.stats.triggers += len(ranked)
+        self.stats.items += sum(map(len, ranked))
+        self.stats.candidates += model.ranker.candidates - candidates_before
         return ranked

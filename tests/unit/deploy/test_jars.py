@@ -39,14 +39,14 @@ def put(repository: Path, name: str, content: bytes = CONTENT) -> Path:
     return jar
 
 
-def test_projects_lock_names_jars_for_every_role_once_and_no_addresses() -> None:
+def test_lock_has_each_jar_once() -> None:
     found = read_lock()
     assert {jar.role for jar in found} == set(ROLES)
     assert len({(jar.role, jar.group, jar.artifact) for jar in found}) == len(found)
     assert "://" not in LOCK.read_text(encoding="utf-8")
 
 
-def test_lock_survives_being_written_and_read(tmp_path: Path) -> None:
+def test_lock_roundtrip(tmp_path: Path) -> None:
     found = read_lock()
     write_lock(reversed(found), tmp_path / "jars.lock")
     assert read_lock(tmp_path / "jars.lock") == found
@@ -69,7 +69,7 @@ def test_comments_and_empty_lines_are_skipped(tmp_path: Path) -> None:
         f"kafka org.example:a:1.0 {SHA256} more",
     ],
 )
-def test_malformed_line_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+def test_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     lock = locked(tmp_path, "# a comment", line)
     with pytest.raises(ShopstreamError, match=r"jars\.lock:2: .* should be"):
         read_lock(lock)
@@ -80,7 +80,7 @@ def test_missing_lock_is_named(tmp_path: Path) -> None:
         read_lock(tmp_path / "no-lock")
 
 
-def test_jars_of_a_role_come_in_the_locks_order_with_progress(tmp_path: Path, repository: Path) -> None:
+def test_jars_come_in_lock_order(tmp_path: Path, repository: Path) -> None:
     paths = [put(repository, name) for name in ("b", "a")]
     put(repository, "c")
     lines = [f"kafka org.example:{name}:1.0 {SHA256}" for name in ("b", "a")]
@@ -96,7 +96,7 @@ def test_role_without_jars_is_refused(tmp_path: Path) -> None:
         jars("storm", lock=locked(tmp_path, f"kafka org.example:a:1.0 {SHA256}"))
 
 
-def test_file_with_another_checksum_is_refused_and_kept(tmp_path: Path, repository: Path) -> None:
+def test_wrong_checksum_is_refused(tmp_path: Path, repository: Path) -> None:
     jar = put(repository, "a")
     lock = locked(tmp_path, f"kafka org.example:a:1.0 {OTHER}")
     with pytest.raises(ShopstreamError) as refusal:
@@ -108,7 +108,7 @@ def test_file_with_another_checksum_is_refused_and_kept(tmp_path: Path, reposito
     assert jar.exists()
 
 
-def test_file_that_changes_after_a_good_use_is_refused(tmp_path: Path, repository: Path) -> None:
+def test_changed_file_is_refused(tmp_path: Path, repository: Path) -> None:
     jar = put(repository, "a")
     lock = locked(tmp_path, f"kafka org.example:a:1.0 {SHA256}")
     assert jars("kafka", lock=lock) == [jar]
@@ -117,7 +117,7 @@ def test_file_that_changes_after_a_good_use_is_refused(tmp_path: Path, repositor
         jars("kafka", lock=lock)
 
 
-def test_unreachable_repository_is_one_line_and_leaves_nothing(tmp_path: Path, repository: Path) -> None:
+def test_unreachable_repository_leaves_nothing(tmp_path: Path, repository: Path) -> None:
     lock = locked(tmp_path, f"kafka org.example:a:1.0 {SHA256}")
     with pytest.raises(ShopstreamError, match=r"org\.example:a:1\.0 cannot be downloaded") as refusal:
         jars("kafka", lock=lock)

@@ -14,7 +14,7 @@ SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda file: file.name)
-def test_each_package_has_a_version_and_hashes_and_no_address(lock: Path):
+def test_packages_have_versions_and_hashes(lock: Path):
     text = re.sub(r"\s*#.*", "", lock.read_text()).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]
     assert lines
@@ -28,6 +28,6 @@ def test_each_package_has_a_version_and_hashes_and_no_address(lock: Path):
         assert all(SHA256.fullmatch(each.strip()) for each in hashes), line
 
 
-def test_the_jars_that_are_asked_for_are_locked():
+def test_requested_jars_are_locked():
     locked = {(jar.role, jar.coordinate) for jar in read_lock()}
     assert {(root.role, root.coordinate) for root in ROOTS} <= locked

@@ -61,7 +61,7 @@ def test_alert_rules_are_well_formed():
     assert len({rule["alert"] for rule in alerts()}) == len(alerts())
 
 
-def test_every_alert_is_explained_where_it_says():
+def test_alerts_link_to_their_explanation():
     text = (ROOT / "docs" / "monitoring.md").read_text()
     headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
     assert headings == [rule["alert"] for rule in alerts()]
@@ -69,7 +69,7 @@ def test_every_alert_is_explained_where_it_says():
         assert rule["annotations"]["runbook_url"] == f"docs/monitoring.md#{rule['alert'].lower()}"
 
 
-def test_the_dashboard_is_well_formed():
+def test_dashboard_is_well_formed():
     found = dashboard()
     for panel in found["panels"]:
         jsonschema.validate(panel, PANEL)
@@ -86,6 +86,6 @@ def test_every_expression_is_promql(where: str):
     assert all(selector.name.startswith("flink_") for selector in found)
 
 
-def test_what_is_no_promql_is_found():
+def test_invalid_promql_is_found():
     with pytest.raises(ValueError, match="parenthesis"):
         selectors("sum by (job_name (rate(flink_x[5m]))")

@@ -25,7 +25,7 @@ from unreadable import ITEM, check_item, check_rows, good, refused
 from flink_jobs.cli import main
 from flink_jobs.commands.backfill import write_recorded
 from flink_jobs.commands.check import expected_ids
-from flink_jobs.commands.dlq import Place, can_go_back, reason_of
+from flink_jobs.commands.dlq import ReplayState, is_replayable, reason_of
 from flink_jobs.settings.loading import load_settings, settings_table
 from flink_jobs.settings.settings import Settings
 from udfs.catalog.files import read_catalog
@@ -256,18 +256,18 @@ def test_any_dead_letter_has_a_reason(headers: list[tuple[str, bytes | None]], k
     letter.headers, letter.key, letter.value = headers, key, value
     reason = reason_of(headers)
     assert str(reason)
-    assert can_go_back(letter) <= bool(reason.topic)
+    assert is_replayable(letter) <= bool(reason.topic)
 
 
 @given(st.integers(0, 2**62), st.text(min_size=1, max_size=60))
 @example(5, "bm90IG91cnM=")
 @example(5, "eJwDAAAAAAE=")
 def test_foreign_offset_metadata_is_refused(offset: int, metadata: str):
-    line = refused(lambda: Place.committed(OffsetAndMetadata(offset, metadata, -1)), ShopstreamError)
+    line = refused(lambda: ReplayState.committed(OffsetAndMetadata(offset, metadata, -1)), ShopstreamError)
     assert line is None or "another client" in line
 
 
 @given(st.integers(0, 1000), st.sets(st.integers(0, 2000)))
 def test_committed_progress_is_restored(first: int, sent: set[int]):
-    place = Place(first, {offset for offset in sent if offset >= first})
-    assert Place.committed(place.to_commit()) == place
+    state = ReplayState(first, {offset for offset in sent if offset >= first})
+    assert ReplayState.committed(state.to_commit()) == state

@@ -73,7 +73,7 @@ def test_features_use_only_last_events(closer: SessionFinalizer, bundles: Path, 
     start, end = own[0]["event_time"], own[-1]["event_time"]
     columns = {name: [array] for name, array in zip(PACKED, session(own[-MOST:])[4:], strict=True)}
     last = Sessions.from_arrays([start], [end], [count], **columns)
-    (expected,) = compute_features(last, LiveItems(open_bundle(bundles)).catalogue)
+    (expected,) = compute_features(last, LiveItems(open_bundle(bundles)).catalog)
     record = json.loads(row["record"])
     assert record == {
         "session_id": f"u/{start}", "user_id": "u", "session_start": start, "session_end": end, "features": expected

@@ -20,7 +20,7 @@ from support import ROOT, run_command
 
 from bench.features import as_sessions, make_events
 from export.history.reading import read_past
-from flink_jobs.cli.lake import parts_table
+from flink_jobs.cli.lake_table import parts_table
 from flink_jobs.commands.lake import SMALL_FILES, Findings, check_lake, find_repeats, list_parts
 from flink_jobs.simulation.catalog import make_catalog
 from udfs.bundles.forgotten import ErasureList
@@ -271,7 +271,7 @@ def test_commands_print_text_and_json(lake: Path, rows: dict[str, pa.Table]):
     checked = run_command("lake", "check", "--folder", str(lake))
     assert checked.code == 1
     assert checked.out == (
-        "wrong: sessions of 20260101: the folder's name is no day=YYYY-MM-DD\n"
+        "wrong: sessions of 20260101: the folder's name is not day=YYYY-MM-DD\n"
         "note: events: days without rows: 1 of 3, the first of them 2026-01-02\n"
     )
     assert checked.err == f"error: faults in the lake in {lake}: 1\n"
@@ -337,7 +337,7 @@ def change(name: str, of: Callable[[pa.ChunkedArray], pa.Array], part: str = "pa
         (flip_a_bit, r"events of 2026-01-02: part-0 cannot be read: .*checksum.*"),
         (
             double_a_file,
-            r"sessions of 2026-01-02: values of session_id that come more than once: \d+, such as u\d+/\d+",
+            r"sessions of 2026-01-02: values of session_id that occur more than once: \d+, such as u\d+/\d+",
         ),
         (move(DAYS[1], DAYS[2]), r"events of 2026-01-03: rows with their event_time on another day or none: [\d,]+"),
         (move(DAYS[1], DAYS[0]), r"events of 2026-01-01: rows with their event_time on another day or none: [\d,]+"),

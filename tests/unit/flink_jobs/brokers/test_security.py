@@ -25,7 +25,7 @@ def scram(folder: Path, password: str = PLANTED, **more: object) -> KafkaSetting
     return KafkaSettings.model_validate(options | more)
 
 
-def test_a_job_is_given_references_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_jobs_get_references_not_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     file = scram(tmp_path).password_file
     assignments = ["kafka.security=SASL_SSL", "kafka.username=shop", "kafka.password_file=password"]
@@ -41,17 +41,17 @@ def test_a_job_is_given_references_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert PLANTED not in Path(handed).read_text()
 
 
-def test_without_security_nothing_is_added():
+def test_plaintext_adds_no_options():
     assert flink_options(KafkaSettings()) == {}
     assert client_options(KafkaSettings()) == {"security_protocol": "PLAINTEXT"}
 
 
-def test_a_password_is_a_line(tmp_path: Path):
+def test_password_file_holds_one_line(tmp_path: Path):
     assert client_options(scram(tmp_path, f"{PLANTED} $1\r\n"))["sasl_plain_password"] == f"{PLANTED} $1"
 
 
 @pytest.mark.parametrize("password", [f'{PLANTED}"', f"{PLANTED}\\", f"{PLANTED}\n{PLANTED}", "", "\n"])
-def test_a_password_that_would_be_another_in_a_job_is_refused(tmp_path: Path, password: str):
+def test_password_that_flink_would_misread(tmp_path: Path, password: str):
     with pytest.raises(ShopstreamError, match=r"kafka\.password_file") as error:
         client_options(scram(tmp_path, password))
     assert PLANTED not in str(error.value)
@@ -68,10 +68,13 @@ def test_a_password_that_would_be_another_in_a_job_is_refused(tmp_path: Path, pa
         ({"password_file": "/a:b"}, "kafka.password_file: Kafka cannot read a path"),
         ({"security": "SASL_SSL", "key_file": "k"}, "kafka.certificate_file and kafka.key_file go together"),
         ({"security": "SASL_SSL", "ca_file": "password"}, "password (setting kafka.ca_file) holds no PEM certificate"),
-        ({"security": "SASL_SSL", "certificate_file": "password", "key_file": "password"}, "is no PKCS#8 key in PEM"),
+        (
+            {"security": "SASL_SSL", "certificate_file": "password", "key_file": "password"},
+            "is not a PKCS#8 key in PEM",
+        ),
     ],
 )
-def test_settings_that_do_not_go_together(
+def test_conflicting_security_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], says: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -91,7 +94,7 @@ class Alert(socketserver.BaseRequestHandler):
                 pass
 
 
-def test_what_a_broker_says_in_tls_asks_for_a_setting():
+def test_tls_broker_suggests_the_security_setting():
     with socketserver.TCPServer(("127.0.0.1", 0), Alert) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         settings = load_settings(None, [f"kafka.bootstrap=127.0.0.1:{server.server_address[1]}"])

@@ -39,7 +39,7 @@ SEARCH = {"event_type": "search"}
     + [GOOD | SEARCH | {"query": query, "item_id": item} for query in (None, "", "q") for item in (None, "", "i")],
     ids=lambda row: str(row)[:200],
 )
-def test_a_row_fits_if_the_parser_would_read_it(row: dict[str, Any], tmp_path: Path):
+def test_backfill_accepts_what_the_parser_reads(row: dict[str, Any], tmp_path: Path):
     fields = {name: value for name, value in row.items() if value is not None}
     fields["properties"] = {name: fields.pop(name) for name in PROPERTIES if name in fields}
     said = json.dumps(fields).replace("Infinity", "1e999")
@@ -60,11 +60,11 @@ def test_a_row_fits_if_the_parser_would_read_it(row: dict[str, Any], tmp_path: P
         ("2026-02-02", "2026-02-01", "--from 2026-02-02 is after --to 2026-02-01"),
     ],
 )
-def test_days_that_cannot_be_are_refused(first: str | None, last: str | None, says: str):
+def test_invalid_days_are_refused(first: str | None, last: str | None, says: str):
     with pytest.raises(ShopstreamError, match=says):
         check_days(first, last)
 
 
-def test_days_may_be_open_or_the_same():
+def test_days_may_be_open_or_equal():
     for first, last in ((None, None), ("2026-02-01", None), ("2026-02-01", "2026-02-01")):
         check_days(first, last)

@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flink_jobs.commands.check import expected_ids
+import pytest
+
+from flink_jobs.commands.check import Outcome, expected_ids, judge
 from flink_jobs.settings.settings import Settings
 
 
@@ -11,7 +13,7 @@ def row(event_id: str, kind: str = "view", **more: Any) -> dict[str, Any]:
     return fields | ({} if kind == "search" else {"item_id": "i"}) | more
 
 
-def test_no_answer_is_due_for_rows_that_break_the_contract(tmp_path: Path):
+def test_refused_rows_are_due_no_answer(tmp_path: Path):
     """`replay` sends them, and the job sends them on to the dead letters."""
     good = [row("view"), row("search", "search", query="mug"), row("free", price=0)]
     no_triggers = [row("seen", "impression"), row("rated", "rate", rating=5)]
@@ -33,3 +35,41 @@ def test_no_answer_is_due_for_rows_that_break_the_contract(tmp_path: Path):
     due = expected_ids(settings, file, mapping={}, preset="auto", limit=None)
     assert due == {"u/view", "u/search", "u/free", "u/last"}
     assert expected_ids(settings, file, mapping={}, preset="auto", limit=2) == {"u/view", "u/search"}
+
+
+REASON = {"source": "content", "weight": 0.5, "because": "like a"}
+
+
+def answer(recommendation_id: str, items: list[tuple[str, int, float]]) -> bytes:
+    return json.dumps(
+        {
+            "recommendation_id": recommendation_id, "user_id": "u", "session_id": "u/1", "trigger_event_id": "e",
+            "event_time": 1_700_000_000_000, "model": "m", "session": {},
+            "items": [
+                {"item_id": item, "rank": rank, "score": score, "reasons": [REASON]} for item, rank, score in items
+            ],
+        }
+    ).encode()  # fmt: skip
+
+
+GOOD = [("a", 1, 0.9), ("b", 2, 0.9), ("c", 3, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ([answer("u/1", GOOD), answer("u/2", [])], {}),
+        ([answer("u/1", GOOD)], {"missing": 1}),
+        ([answer("u/1", GOOD), answer("u/2", GOOD), answer("u/1", GOOD)], {"doubled": 1}),
+        ([answer("u/1", GOOD), answer("u/2", GOOD), answer("u/3", GOOD)], {"unexpected": 1}),
+        ([answer("u/1", GOOD), answer("u/2", GOOD), b"{", None, b"\xff", b"{}"], {"unreadable": 4}),
+        ([answer("u/1", GOOD), answer("u/2", [("a", 1, 0.1), ("b", 2, 0.9)])], {"misranked": 1}),  # the scores rise
+        ([answer("u/1", [("a", 2, 0.9)]), answer("u/2", [("a", 1, 0.9), ("b", 1, 0.8)])], {"misranked": 2}),
+        ([answer("u/1", GOOD), answer("u/2", [*GOOD, ("a", 4, 0.1)])], {"misranked": 1}),  # more than k
+        ([answer("u/1", GOOD), answer("u/2", [("x", 1, 0.9), ("y", 2, 0.8)])], {"unknown_items": 2}),
+    ],
+)
+def test_judge_counts_each_fault(values: list[bytes | None], wrong: dict[str, int]):
+    outcome = judge(values, {"u/1", "u/2"}, {"a", "b", "c"}, 3, set())
+    assert outcome == Outcome(2, len(values), **wrong)
+    assert outcome.holds == (not wrong)

@@ -78,7 +78,7 @@ def broken(value: bytes | None) -> str | None:
     return next((name for name, holds in checks.items() if not holds), None)
 
 
-def test_catalogue_titles_are_distinct_and_prices_fit_the_kind(catalog: list[dict[str, Any]]) -> None:
+def test_titles_distinct_and_prices_plausible(catalog: list[dict[str, Any]]) -> None:
     assert (
         len(catalog) == len({item["item_id"] for item in catalog}) == len({item["title"] for item in catalog}) == 1500
     )
@@ -94,7 +94,7 @@ def test_catalogue_titles_are_distinct_and_prices_fit_the_kind(catalog: list[dic
     assert np.median(prices["Sport > Outdoor > Tents"]) > 5 * np.median(prices["Home > Kitchen > Mugs"])
 
 
-def test_catalogue_size_is_bounded_by_the_vocabulary() -> None:
+def test_vocabulary_bounds_the_catalog() -> None:
     assert len({item["title"] for item in make_catalog(25_000)}) == 25_000
     assert len(make_catalog(1)) == 1
     for items in (0, 10**6):
@@ -102,7 +102,7 @@ def test_catalogue_size_is_bounded_by_the_vocabulary() -> None:
             make_catalog(items)
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(catalog: list[dict[str, Any]]) -> None:
+def test_seed_determines_all_bytes(catalog: list[dict[str, Any]]) -> None:
     def run(**how: Any) -> list[Record]:
         return list(simulate(catalog, **({"sessions": 300, "shoppers": 50, "seed": 1} | how)))
 
@@ -114,7 +114,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(catalog: list[dict[str, Any
     assert not ids[0] & ids[1]
 
 
-def test_limits_count_valid_records_and_sessions(catalog: list[dict[str, Any]], records: list[Record]) -> None:
+def test_limits_count_records_and_sessions(catalog: list[dict[str, Any]], records: list[Record]) -> None:
     assert sum(r.kind == "valid" for r in records) == 60_000
     whole = [msgspec.json.decode(r.value) for r in simulate(catalog, sessions=5000, shoppers=300, bad_share=0)]
     assert len({event["session_id"] for event in whole}) == 5000
@@ -122,7 +122,7 @@ def test_limits_count_valid_records_and_sessions(catalog: list[dict[str, Any]], 
     assert len(list(itertools.islice(endless, 100_000))) == 100_000
 
 
-def test_valid_records_hold_to_the_contract(records: list[Record]) -> None:
+def test_valid_records_fit_the_contract(records: list[Record]) -> None:
     for record in records:
         if record.kind != "bad":
             assert broken(record.value) is None
@@ -133,14 +133,14 @@ def test_valid_records_hold_to_the_contract(records: list[Record]) -> None:
     assert {type(msgspec.json.decode(r.value)["event_time"]) for r in records if r.kind == "valid"} == {int, str}
 
 
-def test_bad_records_are_broken_and_of_every_kind(records: list[Record]) -> None:
+def test_bad_records_cover_every_fault(records: list[Record]) -> None:
     bad = [r for r in records if r.kind == "bad"]
     assert 0.005 < len(bad) / 60_000 < 0.015
     assert {r.reason for r in bad} == set(FAULTS)
     assert all(broken(r.value) for r in bad)
 
 
-def test_a_bad_record_takes_no_valid_event_with_it(records: list[Record]) -> None:
+def test_bad_records_lose_no_valid_event(records: list[Record]) -> None:
     valid = {msgspec.json.decode(r.value)["event_id"] for r in records if r.kind == "valid"}
     assert len(valid) == 60_000
     decodable = [r.value for r in records if r.reason in ("price below 0", "unknown event_type", "quantity below 1")]
@@ -148,7 +148,7 @@ def test_a_bad_record_takes_no_valid_event_with_it(records: list[Record]) -> Non
     assert not {msgspec.json.decode(value)["event_id"] for value in decodable} & valid
 
 
-def test_duplicates_follow_their_original_byte_for_byte(records: list[Record]) -> None:
+def test_duplicates_repeat_their_original(records: list[Record]) -> None:
     seen = set()
     for record in records:
         if record.kind == "duplicate":
@@ -157,7 +157,7 @@ def test_duplicates_follow_their_original_byte_for_byte(records: list[Record]) -
     assert 0.005 < sum(r.kind == "duplicate" for r in records) / 60_000 < 0.015
 
 
-def test_disorder_is_there_and_bounded(catalog: list[dict[str, Any]], records: list[Record]) -> None:
+def test_disorder_is_bounded(catalog: list[dict[str, Any]], records: list[Record]) -> None:
     times = np.array([r.event_time_ms for r in records if r.kind == "valid"])
     late = np.maximum.accumulate(times) - times
     assert 0 < late.max() <= 20_000
@@ -166,7 +166,7 @@ def test_disorder_is_there_and_bounded(catalog: list[dict[str, Any]], records: l
     assert ordered == sorted(ordered)
 
 
-def test_sessions_of_a_shopper_are_apart_by_more_than_the_gap_and_many_interleave(events: list[dict[str, Any]]) -> None:
+def test_sessions_are_apart_and_interleave(events: list[dict[str, Any]]) -> None:
     last: dict[str, dict[str, Any]] = {}
     returns = interleaved = 0
     for before, event in itertools.pairwise(events):
@@ -182,7 +182,7 @@ def test_sessions_of_a_shopper_are_apart_by_more_than_the_gap_and_many_interleav
     assert interleaved > len(events) / 2
 
 
-def test_event_shares_are_those_of_a_shop(events: list[dict[str, Any]]) -> None:
+def test_event_shares_are_plausible(events: list[dict[str, Any]]) -> None:
     share = {name: count / len(events) for name, count in Counter(event["event_type"] for event in events).items()}
     assert set(share) == TYPES
     assert share["view"] > share["click"] > share["add_to_cart"] > share["purchase"] > share["remove_from_cart"] > 0.001
@@ -190,7 +190,7 @@ def test_event_shares_are_those_of_a_shop(events: list[dict[str, Any]]) -> None:
     assert 5 < len(events) / len({event["session_id"] for event in events}) < 15
 
 
-def test_purchases_and_removals_are_of_items_in_the_cart(events: list[dict[str, Any]]) -> None:
+def test_purchases_and_removals_need_cart_items(events: list[dict[str, Any]]) -> None:
     carts: dict[str, Counter[str]] = defaultdict(Counter)
     for event in events:
         cart = carts[event["session_id"]]
@@ -207,9 +207,7 @@ def test_popularity_has_a_long_tail(events: list[dict[str, Any]]) -> None:
     assert 0.2 < sum(counts[:75]) / sum(counts) < 0.7
 
 
-def test_co_visited_items_are_related_far_more_than_random_pairs(
-    catalog: list[dict[str, Any]], events: list[dict[str, Any]]
-) -> None:
+def test_co_visited_items_are_related(catalog: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
     category = {item["item_id"]: item["category"] for item in catalog}
     sessions = defaultdict(list)
     for event in events:
@@ -224,7 +222,7 @@ def test_co_visited_items_are_related_far_more_than_random_pairs(
     assert {name for name, _ in after_mugs.most_common(4)} == {"Mugs", "Teapots", "Coffee makers", "Tea towels"}
 
 
-def test_a_search_finds_what_it_was_for(catalog: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+def test_searches_find_their_item(catalog: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
     title = {item["item_id"]: item["title"].lower() for item in catalog}
     sessions = defaultdict(list)
     for event in events:
@@ -239,7 +237,7 @@ def test_a_search_finds_what_it_was_for(catalog: list[dict[str, Any]], events: l
     assert all(found)
 
 
-def test_any_catalogue_will_do() -> None:
+def test_any_catalog_works() -> None:
     bare = [{"item_id": str(i), "title": f"THING {i}"} for i in range(40)]
     assert all(broken(r.value) is None for r in simulate(bare, events=500, shoppers=20, bad_share=0))
     with pytest.raises(ShopstreamError, match="empty"):
@@ -253,9 +251,7 @@ def test_arguments_out_of_range_are_named(catalog: list[dict[str, Any]], wrong: 
 
 
 @pytest.mark.parametrize(("sessions", "shoppers"), [(500, 100), (1, 1), (50, 1)])
-def test_past_sessions_are_whole_valid_in_order_and_end_before_the_present(
-    catalog: list[dict[str, Any]], sessions: int, shoppers: int
-) -> None:
+def test_past_sessions_are_whole_and_ordered(catalog: list[dict[str, Any]], sessions: int, shoppers: int) -> None:
     lines = list(past_sessions(catalog, sessions=sessions, shoppers=shoppers))
     assert all(line.count(b"\n") == 1 and broken(line) is None for line in lines)
     past = [msgspec.json.decode(line) for line in lines]
@@ -268,7 +264,7 @@ def test_past_sessions_are_whole_valid_in_order_and_end_before_the_present(
     assert times[-1] < START_MS
 
 
-def test_written_files_read_back_as_columns(tmp_path: Path) -> None:
+def test_written_files_are_readable(tmp_path: Path) -> None:
     counts = write_shop(tmp_path / "shop", events=3000, sessions=200, items=300, shoppers=100)
     items, dropped = read_catalog(tmp_path / "shop" / "catalog.jsonl")
     assert (items.num_rows, dropped, counts["catalog.jsonl"]) == (300, 0, 300)
@@ -284,7 +280,7 @@ def test_written_files_read_back_as_columns(tmp_path: Path) -> None:
         write_shop(tmp_path / "file", events=1, sessions=1)
 
 
-def test_properties_are_the_shoppers_own_and_who_has_been_here_is_returning(events: list[dict[str, Any]]) -> None:
+def test_properties_belong_to_the_shopper(events: list[dict[str, Any]]) -> None:
     settings, visits = defaultdict(set), defaultdict(dict)
     for event in events:
         own = dict(event["properties"])

@@ -1,0 +1,45 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from histories import DIMENSIONS, VECTORS, catalog, encode, trained, walks
+
+from export.ranker.positions import bare_manifest
+from export.ranker.train import LEARN_SHARE, train_ranker
+from udfs.bundles.bundle import Bundle
+from udfs.core.errors import ShopstreamError
+
+
+def test_number_of_trees_ranks_best():
+    ensembles = {node.output[0]: node.attribute for node in onnx.load_model_from_string(trained().model).graph.node}
+    (numbers,) = (each.ints for each in ensembles["weights"] if each.name == "nodes_treeids")
+    trees = len(set(numbers))
+    assert trained().info.quality["mrr_20"] == trained().mrr[trees] == max(trained().mrr.values())
+
+
+def test_same_sessions_train_same_ranker(tmp_path: Path):
+    log = walks(400, 4)
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        models.append(train_ranker(log, catalog(), VECTORS, encode, tmp_path / name).model)
+    assert models[0] == models[1]
+
+
+def test_sources_know_nothing_of_the_future(tmp_path: Path):
+    """A session that begins early and goes on late would tell the sources what is to be learned."""
+    log = walks(400, 6)
+    before, latest = log.split(LEARN_SHARE)
+    planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
+    leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
+    train_ranker(leaky, catalog(), VECTORS, encode, tmp_path)
+    past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
+    assert past.end.max() < latest.start.min()
+    assert len(past.item) == (planted.time < latest.start.min()).sum() < len(before.item)
+
+
+def test_too_few_sessions_are_refused(tmp_path: Path):
+    with pytest.raises(ShopstreamError, match="give more"):
+        train_ranker(walks(40, 1), catalog(), VECTORS, encode, tmp_path)
