@@ -17,9 +17,7 @@ FEATURE = '''\
 
 import numpy as np
 
-from udfs.features.registry import feature
-from udfs.core.arrays import Ints
-from udfs.sessions.frame import EventFrame
+from udfs.features import EventFrame, Ints, feature
 
 
 @feature("int64", "events")
