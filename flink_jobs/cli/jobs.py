@@ -8,6 +8,7 @@ import typer
 from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
 from flink_jobs.console import notes, result
 from flink_jobs.settings.loading import load_settings
+from flink_jobs.submit.registry import JOBS, job_named
 from udfs.core.errors import ShopstreamError
 from udfs.events.mapping import parse_mapping
 
@@ -16,7 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def submit(
-    job: Annotated[str, typer.Argument(help="Name of the job: recommend, session-features or catalog.")],
+    job: Annotated[str, typer.Argument(help=f"Name of the job: {', '.join(JOBS)}.")],
     config: Config = None,
     assignments: Assignments = None,
     embedded: Annotated[
@@ -33,7 +34,6 @@ def submit(
 
     from flink_jobs.submit.cluster import require_own_transactions
     from flink_jobs.submit.command import check_ready, flink_run, job_arguments, run_embedded, submit_command
-    from flink_jobs.submit.registry import job_named
 
     chosen = job_named(job)
     settings = load_settings(config, assignments or ())

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.jars import jars
 from udfs.core.errors import ShopstreamError
 
 JOBS_FOLDER = Path(__file__).parents[1] / "jobs"
@@ -22,6 +21,8 @@ class Job:
 
     def jar_files(self) -> list[Path]:
         """Returns the job's jars; fetches those that are missing."""
+        from deploy.local.jars import jars  # here: importing jgo takes 0.2 s, which most commands do not need
+
         return [file for role in self.jars for file in jars(role)]
 
 
