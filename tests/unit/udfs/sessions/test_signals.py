@@ -1,17 +1,11 @@
-import numpy as np
-
 from udfs.sessions.columns import Sessions
 from udfs.sessions.signals import item_rows, signals_of
 
 
 def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
-    def nan() -> list[np.ndarray]:
-        return [np.full(len(types), np.nan)]
-
     return Sessions.from_arrays(
-        [0], [0], [len(types)], [np.arange(len(types))], [np.array(types, object)],
-        [np.array(items, object)], [np.array(queries, object)], nan(), nan(), nan(), nan(),
-    )  # fmt: skip
+        [0], [0], [len(types)], event_time=[range(len(types))], event_type=[types], item_id=[items], query=[queries]
+    )
 
 
 def test_signals_are_recent_titles_and_queries():
