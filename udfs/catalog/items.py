@@ -82,11 +82,6 @@ class LiveItems:
         """int64 [capacity]: the number of each item's brand."""
         return np.asarray(self.kinds[1])
 
-    @property
-    def most_of_a_kind(self) -> int:
-        """The number of categories or of brands, whichever is larger."""
-        return max(map(len, self._codes.values()))
-
     def apply(self, changes: pa.Table, encode: Callable[[Sequence[str]], Scores]) -> bool:
         """Apply changes, all or none; return whether the arrays were replaced by larger ones.
 

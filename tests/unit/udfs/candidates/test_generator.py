@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +6,13 @@ from histories import DIMENSIONS, ITEMS, VECTORS, bundle_of, catalog, encode, of
 
 from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import bare_manifest, candidates, context_of, prefixes, sessions_of
+from export.ranker.positions import bare_manifest, candidates, context_of
 from udfs.bundles.bundle import Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.candidates.generator import CandidateGenerator, Candidates
 from udfs.catalog.items import LiveItems
 from udfs.core.hashing import shopper_hash
+from udfs.sessions.columns import Sessions
 from udfs.sessions.requests import RankInputs, RankRequest
 
 #: Ages of what never was are not 0.
@@ -83,7 +83,7 @@ def test_sold_out_popular_items_are_replaced(tmp_path: Path):
     write_past(tmp_path, log, catalog(*popular), VECTORS)
     bundle = Bundle(tmp_path, bare_manifest(DIMENSIONS))
     generator = CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=False)
-    sessions = replace(sessions_of(prefixes(log, np.array([1]))), item_id=np.array(["unknown"], dtype=object))
+    sessions = Sessions.from_arrays([0], [0], [1], event_time=[[0]], event_type=[["view"]], item_id=[["unknown"]])
     inputs = RankInputs.of(RankRequest(["nobody"], sessions), generator.items, encode, recent=10, decay=0.8)
     found = generator.generate(generator.context(inputs))
     assert len(found.item) >= 20

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from histories import IDS, VECTORS, encode, walks
 
 from export.history.interactions import Interactions
-from export.ranker.positions import prefixes, request_of, sessions_of
+from export.ranker.positions import prefixes, request_of
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
 from udfs.core.errors import ShopstreamError
@@ -15,6 +14,7 @@ from udfs.core.exact import SCORE_SCALE
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
 from udfs.ranking.ranker import RankRequest
+from udfs.sessions.columns import Sessions
 
 
 def answers(bundle: Bundle, log: Interactions, **options: object) -> list[list[object]]:
@@ -78,9 +78,8 @@ def test_caps_and_diversity(learned: Bundle, sofar: Interactions):
     assert any(reason["source"] == "diversity" for ranked in diverse for item in ranked for reason in item["reasons"])  # type: ignore[index]
 
 
-def test_sessions_without_signals_get_items(learned: Bundle, sofar: Interactions):
-    sessions = sessions_of(sofar.part(0, 1))
-    nothing = replace(sessions, item_id=np.full(len(sessions.item_id), "unknown", dtype=object))
+def test_sessions_without_signals_get_items(learned: Bundle):
+    nothing = Sessions.from_arrays([0], [0], [1], event_time=[[0]], event_type=[["view"]], item_id=[["unknown"]])
     ranker = LearnedRanker(learned, LiveItems(learned), RankOptions())
     (ranked,) = ranker.rank(RankRequest(["nobody"], nothing), encode)
     assert len(ranked) == 10

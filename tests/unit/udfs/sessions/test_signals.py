@@ -2,19 +2,17 @@ from udfs.sessions.columns import Sessions
 from udfs.sessions.signals import item_rows, signals_of
 
 
-def event_columns(types: list[str], items: list[str | None], queries: list[str | None]) -> Sessions:
-    return Sessions.from_arrays(
-        [0], [0], [len(types)], event_time=[range(len(types))], event_type=[types], item_id=[items], query=[queries]
-    )
-
-
 def test_signals_are_recent_titles_and_queries():
     titles = [f"title {row}" for row in range(6)]
     row_of = {f"i{row}": row for row in range(6)}
-    sessions = event_columns(
-        ["view", "click", "impression", "view", "search", "add_to_cart"],
-        ["i1", "i2", "i3", "unknown", None, "i5"],
-        [None, None, None, None, "blue mug", None],
+    sessions = Sessions.from_arrays(
+        [0],
+        [5],
+        [6],
+        event_time=[range(6)],
+        event_type=[["view", "click", "impression", "view", "search", "add_to_cart"]],
+        item_id=[["i1", "i2", "i3", "unknown", None, "i5"]],
+        query=[[None, None, None, None, "blue mug", None]],
     )
     signals = signals_of(sessions, item_rows(sessions, row_of), titles, recent=3, decay=0.5)
     assert signals.text == ["title 2", "blue mug", "title 5"]
