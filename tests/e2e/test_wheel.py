@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import venv
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -128,10 +127,9 @@ def test_interrupted_demo_stops_its_services(bin_folder: Path, folder: Path):
     with demo(bin_folder, folder, "--seconds", "300") as running:
         assert running.stderr is not None
         for line in running.stderr:
-            if line.startswith("waiting for the first answer"):
+            if line.startswith("submitting the job"):
                 break
         assert left_over(folder)
-        time.sleep(2)
         running.send_signal(signal.SIGINT)
         running.communicate()
         assert running.wait(60) == 130
