@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,9 +20,9 @@ TITLE = "Porcelain anchor for harbour pilots"
 
 def recommended(recommender: Recommender) -> list[str]:
     """Search for nearly TITLE, and return the items recommended."""
-    unknown = [np.array([np.nan])]
-    texts = [[np.array([text], object)] for text in ("search", None, f"{TITLE}, blue")]
-    sessions = Sessions.from_arrays([5], [5], [1], [np.array([5])], *texts, *[unknown] * 4)
+    sessions = Sessions.from_arrays(
+        [5], [5], [1], event_time=[[5]], event_type=[["search"]], query=[[f"{TITLE}, blue"]]
+    )
     (answer,) = recommender.recommend(["u"], ["e"], [5], sessions)
     return [item["item_id"] for item in json.loads(answer)["items"]]
 
