@@ -20,7 +20,7 @@ demo: setup ## see it work: broker, cluster, model, shoppers, recommendations
 	$(BIN)/shopstream demo
 
 test: setup ## every test, two at a time
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2
 
 unit: setup ## the tests that need neither Java nor Kafka
 	$(BIN)/pytest tests/unit

@@ -4,12 +4,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from filelock import FileLock
 from mini_cluster import MiniCluster
 from support import run_command
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local.flink import LocalFlink
 from deploy.local.kafka import LocalKafka
@@ -30,16 +32,33 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # timings never 
 hypothesis.settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that start brokers and clusters first, so that no worker is left with a long one at the end.
+#: Files that take minutes, the longest first. The second needs no `bundles`, which the first one's worker exports.
+LONGEST = ("test_faults.py", "test_wheel.py", "test_readme.py", "test_secured_kafka.py", "test_lake_kill.py")
+#: Files whose tests share nothing but session fixtures: each test goes to whichever worker is free.
+APART = ("test_readme.py", "test_bench.py")
 
-    They go to whichever worker is free, one by one; the others file by file, for the sake of module fixtures.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then what starts brokers and clusters: no worker is left with them at the end."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path.name, len(order)), not starts_services(item)))
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Gives whole files to workers, for the sake of module fixtures.
+
+    Not by --dist loadgroup: xdist 3.8 writes a test's group into an attribute that pytest 9.2 does not read.
     """
-    for item in items:
-        if not starts_services(item):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=lambda item: not starts_services(item))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return nodeid if file.endswith(APART) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """The files in the order of collection."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
 
 
 def starts_services(item: pytest.Item) -> bool:

@@ -33,8 +33,7 @@ from flink_jobs.simulation.simulate import simulate
 from flink_jobs.submit.cluster import cancel
 from udfs.bundles.bundle import MANIFEST, current_id, set_current
 
-#: One broker and one cluster for all tests of this file.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.e2e
 
 EVENTS = int(os.environ.get("SHOPSTREAM_CHAOS_EVENTS", "1000"))
 ROUNDS = int(os.environ.get("SHOPSTREAM_CHAOS_ROUNDS", "1"))

@@ -20,8 +20,7 @@ from flink_jobs.brokers.topics import create_topics
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.submit.cluster import cancel
 
-#: One environment, or broker, for all tests of this file.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("secured")]
+pytestmark = pytest.mark.e2e
 
 #: In every secret that these tests plant, and nowhere else.
 MARK = "pl4nted"

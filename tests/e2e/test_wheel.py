@@ -21,8 +21,7 @@ from udfs.bundles.bundle import open_bundle
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import choose
 
-#: One environment, or broker, for all tests of this file.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES, ClickstreamEvent
 from udfs.contracts.fields import MAX_ID, MAX_TIME_MS, MIN_TIME_MS
@@ -23,11 +24,17 @@ _QUOTED = re.compile("'.*'", re.DOTALL)
 
 _UNREADABLE = (None,) * (len(EVENT_COLUMNS) - 2)
 
+_NO_PROPERTIES: tuple[str | None, ...] = (None,) * len(PROPERTIES)
+
 _decoder = msgspec.json.Decoder(ClickstreamEvent)
 
-_values = attrgetter(*(name for name in EVENT_COLUMNS if name in ClickstreamEvent.__struct_fields__))
+_FIELDS = ClickstreamEvent.__struct_fields__
 
-_unbounded = [field.name for field in EVENT_FIELDS if field.sql == "DOUBLE" and field.most is None]
+#: The values of EVENT_COLUMNS in an event's tuple.
+_columns = itemgetter(*(_FIELDS.index(name) for name in EVENT_COLUMNS if name in _FIELDS))
+
+#: Where an event's tuple may have an infinite number: JSON has numbers that are too large for a double.
+_UNBOUNDED = [_FIELDS.index(field.name) for field in EVENT_FIELDS if field.sql == "DOUBLE" and field.most is None]
 
 
 def parse_event(value: bytes | None) -> tuple[object, ...]:
@@ -46,15 +53,18 @@ def parse_event(value: bytes | None) -> tuple[object, ...]:
         if not MIN_TIME_MS <= time <= MAX_TIME_MS:
             raise ValueError("`event_time` is not within the years 1 to 9999 UTC")
         event.event_time = time
-        for name in _unbounded:
-            if getattr(event, name) == math.inf:
-                raise ValueError(f"`{name}` is too large for a double")
-        properties = list(map((event.properties or {}).get, PROPERTIES))
-        if any(text is not None and len(text) > MAX_ID for text in properties):
-            raise ValueError(f"of `properties`, {', '.join(PROPERTIES)} have at most {MAX_ID} characters")
+        values = astuple(event)
+        for index in _UNBOUNDED:
+            if values[index] == math.inf:
+                raise ValueError(f"`{_FIELDS[index]}` is too large for a double")
+        properties = _NO_PROPERTIES
+        if event.properties:
+            properties = tuple(map(event.properties.get, PROPERTIES))
+            if any(text is not None and len(text) > MAX_ID for text in properties):
+                raise ValueError(f"of `properties`, {', '.join(PROPERTIES)} have at most {MAX_ID} characters")
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         return (str(error), type(error).__qualname__, *_UNREADABLE)
-    return (None, None, *_values(event), *properties)
+    return (None, None, *_columns(values), *properties)
 
 
 def parse_events(
