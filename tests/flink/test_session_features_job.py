@@ -138,7 +138,6 @@ def simulated(
     return Simulated(settings, assignments, events, repeated, counted, ids, closed(settings), sessions, saved)
 
 
-@pytest.mark.xdist_group("simulated")
 def test_every_session_is_closed_once(simulated: Simulated):
     settings = simulated.settings
     assert read_all(settings, settings.topics.dlq) == []  # dead letters are the main job's
@@ -149,7 +148,6 @@ def test_every_session_is_closed_once(simulated: Simulated):
         validator.validate(each)
 
 
-@pytest.mark.xdist_group("simulated")
 def test_lake_sessions_match_the_topic(simulated: Simulated):
     assert len(simulated.sessions) == len(simulated.counted)
     for row in simulated.sessions.to_pylist():
@@ -162,7 +160,6 @@ def test_lake_sessions_match_the_topic(simulated: Simulated):
         assert row["day"] == _day(row["session_start"])
 
 
-@pytest.mark.xdist_group("simulated")
 def test_lake_events_match_the_input(simulated: Simulated):
     unique = simulated.events[~simulated.repeated].sort_values("event_id")
     columns = [name for name in unique.columns if name != "session"]
@@ -172,7 +169,6 @@ def test_lake_events_match_the_input(simulated: Simulated):
     assert simulated.saved["session_id"].to_pylist() == unique["session"].map(simulated.ids).tolist()
 
 
-@pytest.mark.xdist_group("simulated")
 def test_answers_match_closed_sessions(simulated: Simulated, mini_cluster: MiniCluster):
     """In session and on close the features are equal to the bit, for every session of at most session.max_events events
     whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
@@ -198,7 +194,6 @@ def test_answers_match_closed_sessions(simulated: Simulated, mini_cluster: MiniC
     assert compared > len(counted) / 2
 
 
-@pytest.mark.xdist_group("simulated")
 def test_file_backfill_writes_same_sessions(simulated: Simulated, mini_cluster: MiniCluster, tmp_path: Path):
     file = tmp_path / "events.parquet"
     pq.write_table(pa.Table.from_pandas(simulated.events.drop(columns=["session"]), preserve_index=False), file)
@@ -209,7 +204,6 @@ def test_file_backfill_writes_same_sessions(simulated: Simulated, mini_cluster: 
     assert rows(tmp_path / "lake", "sessions", "session_id").equals(simulated.sessions)
 
 
-@pytest.mark.xdist_group("simulated")
 def test_lake_backfill_rewrites_whole_days(simulated: Simulated):
     """From the lake's own events."""
     folder, sessions = simulated.settings.lake_folder, simulated.sessions
