@@ -98,7 +98,7 @@ def test_unreadable_input(own: Callable[..., list[str]], tmp_path: Path):
     strange = tmp_path / "strange.csv"
     strange.write_text("who,what\n1,2\n")
     fails("replay", str(strange), *options, says="--map")
-    fails("replay", str(strange), "--map", "user_id", *options, says="field=column")
+    fails("replay", str(strange), "--map", "user_id", *options, says="FIELD=COLUMN")
     fails("replay", str(strange), "--speed", "fast", *options, says="--speed")
 
 
