@@ -68,7 +68,7 @@ def test_killed_task_manager_loses_nothing(
     )  # fmt: skip
     settings = load_settings(None, assignments)
     folder = settings.lake_folder
-    records = list(simulate(make_catalog(600), events=20_000, shoppers=300))
+    records = list(simulate(make_catalog(600), events=9000, shoppers=300))
     submitted = run_command("submit", "session-features", *as_options(assignments), "--json")
     assert submitted.code == 0, submitted.err
     job = str(submitted.json()["job_id"])
@@ -80,7 +80,7 @@ def test_killed_task_manager_loses_nothing(
                 deadline = time.monotonic() + 120
                 while not unfinished(folder):
                     assert time.monotonic() < deadline, "nothing was written"
-                    time.sleep(0.005)
+                    time.sleep(0.02)
                     visible_rows(folder, "events")
                 killed = cluster.status().task_manager_pid
                 assert killed is not None

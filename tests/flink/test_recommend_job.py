@@ -23,9 +23,9 @@ from udfs.schemas.generate import json_schema
 pytestmark = pytest.mark.flink
 
 MINUTE = 60_000
-SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "4000"))
+SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "2000"))
 #: Of these, those that are also run with one row a call, which takes ten times as long.
-SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "500"))
+SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "250"))
 START = 1_700_000_000_000
 
 
