@@ -1,4 +1,4 @@
-"""Records as no honest producer sends them, made from good ones by a seeded hand."""
+"""Hostile records, made from good ones with a seed."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What deploy/monitoring asks Prometheus for, and what a process of Flink's answers it."""
+"""The metrics that deploy/monitoring queries, and those that Flink's processes report."""
 
 import json
 import re
@@ -60,8 +60,8 @@ def selectors(expression: str) -> set[Selector]:
     for each in _vectors(promql_parser.parse(expression)):
         matchers = each.matchers.matchers
         how = [next(text for known, text in hows if known == match.op) for match in matchers]
-        told = zip(matchers, how, strict=True)
-        found.add(Selector(each.name, tuple((match.name, text, match.value) for match, text in told)))
+        pairs = zip(matchers, how, strict=True)
+        found.add(Selector(each.name, tuple((match.name, text, match.value) for match, text in pairs)))
     return found
 
 

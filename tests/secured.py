@@ -1,4 +1,4 @@
-"""A real broker with a SASL_SSL and a mutual-TLS listener, that denies what is not allowed; certificates on the fly."""
+"""A real broker with SASL_SSL and mutual-TLS listeners, which denies what no grant allows; certificates on the fly."""
 
 import datetime
 import ipaddress
@@ -122,7 +122,7 @@ class Secured:
 
 
 def secured_broker(folder: Path, plain_user: str, plain_password: str) -> Secured:
-    """Not started yet. The user is one of SASL's PLAIN, which brokers are told of by their settings."""
+    """Not started yet. The user is one of SASL's PLAIN, which a broker knows from its settings."""
     own = authority(folder / "ca")
     certificate, key = own.issue("broker")
     both = folder / "ca" / "both.pem"
@@ -141,7 +141,7 @@ def secured_broker(folder: Path, plain_user: str, plain_password: str) -> Secure
         f"{listener}.plain.sasl.jaas.config": f"{module}.plain.PlainLoginModule required "
         f'user_{plain_user}="{plain_password}";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",  # whoever comes through the open listener
+        "super.users": "User:ANONYMOUS",  # everyone on the open listener
     }
     ports = {"SASL_SSL": free_port(), "SSL": free_port()}
     return Secured(LocalKafka(folder / "kafka", free_port(), ports, properties), own)

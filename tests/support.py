@@ -35,7 +35,7 @@ FORKS.set_forkserver_preload(
 
 
 def data_file(folder: str, name: str) -> Path:
-    """A file of the real data beside the checkout; skips by name where it is absent, fails in CI."""
+    """A file of the real data next to the checkout; skips the test without it, or fails it in CI."""
     file = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data")) / folder / name
     if not file.exists():
         if os.environ.get("CI") == "true":

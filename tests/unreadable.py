@@ -1,4 +1,4 @@
-"""What has to hold of any bytes that come as a record, whoever makes them up: Hypothesis, a seeded hand or a fuzzer."""
+"""What must hold for any bytes as a record, from Hypothesis, a seed or a fuzzer."""
 
 import json
 from collections.abc import Callable

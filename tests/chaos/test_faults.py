@@ -1,4 +1,4 @@
-"""The main job meets a fault in mid-work, on a real broker and a real cluster: nothing is lost, nothing is doubled.
+"""The main job meets a fault while it works, on a real broker and a real cluster: nothing is lost, nothing is doubled.
 
 One fault is tried whenever tests run; `make chaos` tries them all with more events and prints a table at the end. The
 seed is printed: SHOPSTREAM_CHAOS_SEED=… repeats a run, SHOPSTREAM_CHAOS_ROUNDS=… repeats each fault so often.
@@ -102,11 +102,11 @@ class Machine:
         """The path of the savepoint that the job was stopped with."""
         asked = self.rest(f"/jobs/{job}/stop", {"targetDirectory": (self.flink.home / "savepoints").as_uri()})
         for _ in range(240):
-            told = self.rest(f"/jobs/{job}/savepoints/{asked['request-id']}")
-            if told["status"]["id"] == "COMPLETED":
-                return str(told["operation"]["location"])
+            savepoint = self.rest(f"/jobs/{job}/savepoints/{asked['request-id']}")
+            if savepoint["status"]["id"] == "COMPLETED":
+                return str(savepoint["operation"]["location"])
             time.sleep(0.5)
-        raise AssertionError(told)
+        raise AssertionError(savepoint)
 
     def last_checkpoint(self, job: str) -> str:
         found = (self.flink.home / "checkpoints" / job).glob("chk-*/_metadata")
@@ -193,7 +193,7 @@ class Trial:
     job: str = ""  #: id of the job that goes on
     struck: float = 0.0  #: when the fault began, or ended what it is measured from
     before: int = 0  #: answers until then
-    note: str = ""  #: what else there is to tell
+    note: str = ""  #: what else the table says
 
     def __post_init__(self) -> None:
         self.settings = load_settings(None, self.assignments)

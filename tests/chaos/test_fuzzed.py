@@ -38,7 +38,7 @@ pytestmark = pytest.mark.chaos
 
 FUZZED = int(os.environ.get("SHOPSTREAM_FUZZED", "20000"))
 SEED = int(os.environ.get("SHOPSTREAM_CHAOS_SEED", random.randrange(10**6)))
-#: Bytes of the fields that are very large, at most. The local broker takes records of 16 MB.
+#: Largest sizes of the very large fields, in bytes. The local broker takes records of 16 MB.
 LARGE = (1_000_000, 10_000_000, 1_000_000, 1_000_000)
 #: All of Online Retail: how many days later its next round begins, if it is not enough.
 ROUND_DAYS = 400

@@ -1,4 +1,4 @@
-"""A catalogue that changes under load: both jobs on a real cluster, and what shoppers get after each change."""
+"""A catalog that changes under load: both jobs on a real cluster, and what shoppers get after each change."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from udfs.bundles.changes import change_files, read_changes
 pytestmark = pytest.mark.e2e
 
 CHANGES = int(os.environ.get("SHOPSTREAM_CATALOG_CHANGES", "200"))
-#: Changes a second, events of other shoppers a second, and seconds after a change at which someone looks for the item.
+#: Changes and events of other shoppers per second; seconds after a change at which shoppers search the item.
 RATE, LOAD = 25, 25
 LOOKS = (1, 2, 3, 5, 8)
 THINGS = ["anchor", "barometer", "canoe", "drum", "easel", "flute", "globe", "harp", "inkwell", "jigsaw"]

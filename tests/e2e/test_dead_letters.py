@@ -1,4 +1,4 @@
-"""Dead letters on a real broker: what is said of them, and that each goes back once, as it came."""
+"""Dead letters on a real broker: their summary, and each replayed once, unchanged."""
 
 import json
 from collections.abc import Callable
@@ -21,14 +21,14 @@ START = 1_700_000_000_000
 VIEW, UTF8 = "Invalid enum value 'stare' - at `$.event_type`", "'utf-8' codec can't decode byte 0xff in position 3"
 
 
-def errors(topic: str, message: str, partition: int | str = 0, offset: int = 7) -> list[tuple[str, bytes]]:
+def error_headers(topic: str, message: str, partition: int | str = 0, offset: int = 7) -> list[tuple[str, bytes]]:
     """Headers as our jobs write them."""
-    told = {
+    errors = {
         "topic": topic, "partition": str(partition), "offset": str(offset), "stage": "VALUE_CONVERTER",
         "class.name": "udfs.events.parse_event", "exception.class.name": "ValidationError",
         "exception.message": message,
     }  # fmt: skip
-    return [(f"__connect.errors.{name}", value.encode()) for name, value in told.items()]
+    return [(f"__connect.errors.{name}", value.encode()) for name, value in errors.items()]
 
 
 def put(settings: Settings, letters: list[dict[str, Any]], topic: str = "") -> None:
@@ -52,15 +52,25 @@ def test_letters_are_replayed_once(assigned: list[str]):
     settings = load_settings(None, assigned)
     origin, options = settings.topics.clickstream, as_options(assigned)
     own_headers = [("trace", b"1"), ("trace", b"2"), ("empty", b""), ("trace", b"1")]
-    told = [
-        {"key": b"a", "value": b"stare", "headers": [*own_headers, *errors(origin, VIEW, 1)], "timestamp_ms": START},
-        {"key": b"b", "value": b"\xff\xfe", "headers": errors(origin, UTF8), "timestamp_ms": START + 1},
-        {"key": None, "value": b"{", "headers": errors(origin, UTF8.replace("3", "44"), 1), "timestamp_ms": 0},
-        {"key": b"c", "value": None, "headers": errors(origin, "the record has no value"), "timestamp_ms": START},
-        {"key": b"d", "value": b"far", "headers": errors(origin, VIEW, "9" * 5000), "timestamp_ms": START},
+    letters = [
+        {
+            "key": b"a",
+            "value": b"stare",
+            "headers": [*own_headers, *error_headers(origin, VIEW, 1)],
+            "timestamp_ms": START,
+        },
+        {"key": b"b", "value": b"\xff\xfe", "headers": error_headers(origin, UTF8), "timestamp_ms": START + 1},
+        {"key": None, "value": b"{", "headers": error_headers(origin, UTF8.replace("3", "44"), 1), "timestamp_ms": 0},
+        {
+            "key": b"c",
+            "value": None,
+            "headers": error_headers(origin, "the record has no value"),
+            "timestamp_ms": START,
+        },
+        {"key": b"d", "value": b"far", "headers": error_headers(origin, VIEW, "9" * 5000), "timestamp_ms": START},
         {"key": b"e", "value": b"?", "headers": [("whose", b"nobody's")], "timestamp_ms": START},
     ]
-    put(settings, told)
+    put(settings, letters)
 
     shown = run_command("dlq", "show", "--json", *options)
     assert shown.code == 0, shown.err
@@ -88,14 +98,14 @@ def test_letters_are_replayed_once(assigned: list[str]):
 
     found = {record.value: record for record in events(settings)}
     assert len(found) == len(events(settings)) == 5
-    for letter in told[:-1]:
+    for letter in letters[:-1]:
         record = found[letter["value"]]
         assert (record.key, record.timestamp) == (letter["key"], letter["timestamp_ms"])
         assert record.headers == ([] if letter["value"] != b"stare" else own_headers)
     assert found[b"stare"].partition == found[b"{"].partition == 1
 
     # The one without an original topic is left for good; what comes later goes back, whatever went before.
-    put(settings, [told[0] | {"value": b"later"}])
+    put(settings, [letters[0] | {"value": b"later"}])
     assert replay_dead_letters(settings).sent == 1
     text = run_command("dlq", "show", *options).out
     assert "3 × ValidationError: Invalid enum value '…' - at `$.event_type`" in text
@@ -109,7 +119,12 @@ def test_many_letters_in_several_transactions(assigned: list[str]):
     put(
         settings,
         [
-            {"key": b"%d" % (n % 50), "value": b"%d" % n, "headers": errors(origin, messages[n % 3]), "timestamp_ms": n}
+            {
+                "key": b"%d" % (n % 50),
+                "value": b"%d" % n,
+                "headers": error_headers(origin, messages[n % 3]),
+                "timestamp_ms": n,
+            }
             for n in range(count)
         ],
     )
@@ -123,8 +138,8 @@ def test_many_letters_in_several_transactions(assigned: list[str]):
 
 def test_failed_replay_sends_nothing(assigned: list[str]):
     settings = load_settings(None, assigned)
-    gone = {"key": b"k", "value": b"v", "headers": errors("no-such-topic", VIEW), "timestamp_ms": START}
-    put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}, gone])
+    gone = {"key": b"k", "value": b"v", "headers": error_headers("no-such-topic", VIEW), "timestamp_ms": START}
+    put(settings, [{"key": b"k", "value": b"v", "headers": error_headers(settings.topics.clickstream, VIEW)}, gone])
     with pytest.raises(ShopstreamError, match="has no topic no-such-topic"):
         replay_dead_letters(settings)
     assert events(settings) == []
@@ -135,7 +150,7 @@ def test_failed_replay_sends_nothing(assigned: list[str]):
 def test_killed_replay_is_rolled_back(assigned: list[str]):
     """As it would be after kill -9 in the midst of a transaction: another begins, and ends it."""
     settings = load_settings(None, assigned)
-    put(settings, [{"key": b"k", "value": b"v", "headers": errors(settings.topics.clickstream, VIEW)}])
+    put(settings, [{"key": b"k", "value": b"v", "headers": error_headers(settings.topics.clickstream, VIEW)}])
     killed = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-replay")
     killed.init_transactions()
     killed.begin_transaction()
@@ -148,7 +163,7 @@ def test_killed_replay_is_rolled_back(assigned: list[str]):
 def test_replayed_letters_fail_again(
     own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
 ):
-    """Unreadable events through the job, back, and through the job again: it says the same of them."""
+    """Unreadable events through the job, back, and through the job again: it reports the same."""
     assignments = own(f"bundles={bundles}", f"home={tmp_path}")
     settings = load_settings(None, assignments)
     headers = [("trace", b"6"), ("trace", b"7")]  # of one name, the job keeps the last

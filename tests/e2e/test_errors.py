@@ -1,4 +1,4 @@
-"""What goes wrong is said in one line that tells what to do, with exit code 1, in seconds."""
+"""Every mistake is one line that names the cure, with exit code 1, within seconds."""
 
 import gzip
 import socket

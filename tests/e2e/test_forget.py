@@ -1,4 +1,4 @@
-"""Requests to be forgotten on a real broker: each acknowledged once, whatever is wrong with those beside it."""
+"""Erasure requests on a real broker: each is acknowledged once, even among invalid ones."""
 
 import json
 from collections.abc import Callable
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.e2e
 DAY = 86_400_000
 
 
-def told(settings: Settings) -> list[dict[str, Any]]:
-    """What was acknowledged, in the order of the requests' partitions."""
+def acknowledgements(settings: Settings) -> list[dict[str, Any]]:
+    """Read the acknowledgements, by partition."""
     validator = jsonschema.Draft202012Validator(json_schema("privacy-acknowledgements"))
     found = [json.loads(record.value) for record in read_all(settings, settings.topics.privacy_acknowledgements)]
     for each in found:
@@ -66,8 +66,8 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     )
     ran = run_command("privacy", "forget", "--json", *options)
     assert ran.json() == {"requests": 5, "refused": 2, "lake_rows": 2}, ran.err
-    found = {each["request_id"]: each for each in told(settings)}
-    assert len(told(settings)) == 5
+    found = {each["request_id"]: each for each in acknowledgements(settings)}
+    assert len(acknowledgements(settings)) == 5
     assert {name: found[name]["lake_rows"] for name in ("r1", "r3", "r4")} == {"r1": 2, "r3": 0, "r4": 0}
     assert found["r2"]["error"].endswith("is no request: Object missing required field `user_id`")
     assert found[None]["error"].endswith("is no request: Input data was truncated")
@@ -93,6 +93,6 @@ def test_requests_are_acknowledged_once(own: Callable[..., list[str]], tmp_path:
     killed.begin_transaction()
     killed.send(settings.topics.privacy_acknowledgements, value=b"never").get(10)
     assert erase(settings) == Done(1, 0, 1)
-    assert [each["request_id"] for each in told(settings)].count("r5") == 1
-    assert len(told(settings)) == 6
+    assert [each["request_id"] for each in acknowledgements(settings)].count("r5") == 1
+    assert len(acknowledgements(settings)) == 6
     killed.close(timeout=0)

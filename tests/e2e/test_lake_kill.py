@@ -1,4 +1,4 @@
-"""The job that writes the lake loses its task manager in mid-write, on a real cluster."""
+"""The job that writes the lake loses its task manager in the middle of a write, on a real cluster."""
 
 import json
 import time

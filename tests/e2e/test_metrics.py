@@ -68,7 +68,7 @@ def test_metrics_of_both_jobs(
     bundles: Path,
     shop: Path,
 ):
-    """Good, unreadable and repeated events: each is counted, and nothing is asked for that no job tells."""
+    """Each good, unreadable and repeated event is counted; alerts and dashboard use only metrics that a job reports."""
     values = [line.encode() for line in (shop / "events.jsonl").read_text().splitlines()[:500]]
     keys = [json.loads(value)["user_id"].encode() for value in values]
     bad = [(b"u", b"{"), (b"u", b"\xff"), (b"u", b"{}"), (b"u", None)]

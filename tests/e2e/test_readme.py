@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there, in an empty folder."""
+"""The README's commands, run unchanged in an empty folder."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from flink_jobs.settings.loading import load_settings
 pytestmark = pytest.mark.e2e
 
 README = (ROOT / "README.md").read_text()
-#: Of Online Retail's 541,909 lines those that the README's commands are run on here; all of them take five minutes.
+#: Lines of Online Retail, of 541,909, that the README's commands run on here; all of them take five minutes.
 RETAIL_LINES = int(os.environ.get("SHOPSTREAM_README_LINES", "6000"))
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 

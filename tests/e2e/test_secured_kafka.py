@@ -1,4 +1,4 @@
-"""The whole path over TLS with passwords and with certificates, on a broker that denies what is not allowed."""
+"""The whole path over TLS with passwords and with certificates, on a broker that denies what no grant allows."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def succeeds(*arguments: str, timeout: float = 300) -> Ran:
 
 
 def rest_answers(address: str, job_id: str) -> dict[str, str]:
-    """Every page of the cluster that tells of the job, of settings, environments and logs, by its path."""
+    """Pages of the cluster about the job, settings, environments and logs, by path."""
 
     def get(path: str) -> str:
         try:

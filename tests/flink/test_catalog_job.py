@@ -1,4 +1,4 @@
-"""The catalogue job on the embedded mini-cluster, with a real broker and a real bundle."""
+"""The catalog job on the embedded mini-cluster, with a real broker and a real bundle."""
 
 import json
 from collections.abc import Callable

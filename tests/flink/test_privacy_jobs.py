@@ -1,4 +1,4 @@
-"""Both jobs on events with planted user ids, with pseudonyms: the ids are in nothing that comes out."""
+"""Both jobs on events with planted user ids, with pseudonyms: nothing that comes out holds them."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path
     users = ["pl4nted-a", "pl4nted-b@example.com", "pl4nted-é"]
     # The keys change between a shopper's events.
     good = [record(10 * place + n, user, 30 * n) for place, user in enumerate(users) for n in range(4)]
-    # With a number beside it that SQL cannot read, an event is late.
+    # An event with a number that SQL cannot read is late.
     late = [record(90, "pl4nted-late", 5, x=int("9" * 1500))]
     bad = [
         record(100, "pl4nted-bad", 10, price=-1),
@@ -85,7 +85,7 @@ def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path
     for name, topic in topics.model_dump().items():
         for each in read_all(settings, topic) if name != "clickstream" else ():
             assert PLANTED not in repr((each.key, each.value, each.headers)).encode()
-    # Logs, checkpoints and what else the jobs have written; Parquet is compressed, and was read above.
+    # Logs, checkpoints and the jobs' other files; Parquet is compressed, and was read above.
     written = [each for each in home.rglob("*") if each.is_file()]
     assert len(written) > 2
     for each in written:

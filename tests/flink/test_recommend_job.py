@@ -24,7 +24,7 @@ pytestmark = pytest.mark.flink
 
 MINUTE = 60_000
 SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "2000"))
-#: Of these, those that are also run with one row a call, which takes ten times as long.
+#: How many of them also run with one row per call, which takes ten times as long.
 SINGLE_ROW_RECORDS = int(os.environ.get("SHOPSTREAM_SINGLE_ROW_RECORDS", "250"))
 START = 1_700_000_000_000
 
@@ -65,8 +65,14 @@ def test_sessions_repeats_and_dead_letters(
         event("f100", 100, "far"),
     ]
     quiet = [event("q1", 0, "quiet", "impression"), event("q2", 1, "quiet", "rate", rating=5), event("q3", 2, "quiet")]
-    said = {"device": "phone", "timezone": "Asia/Tokyo", "returning": "true", "locale": "ja-JP", "other": "left behind"}
-    search = [event("s1", 0, "search", "search", query="stoneware mug", properties=said)]
+    properties = {
+        "device": "phone",
+        "timezone": "Asia/Tokyo",
+        "returning": "true",
+        "locale": "ja-JP",
+        "other": "left behind",
+    }
+    search = [event("s1", 0, "search", "search", query="stoneware mug", properties=properties)]
     long = [event("l1", 0, "long", "search", query="mug " * 200_000)]
     send(settings, gap + order + open_ + near + full + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
@@ -113,11 +119,11 @@ def test_sessions_repeats_and_dead_letters(
 
     assert found["l1"]["session"]["last_query"] == ("mug " * 64)
 
-    told = run_command("explain", "search/s1", *as_options(assignments))
-    assert told.code == 0, told.err
-    assert told.out.startswith("search/s1: for search after event s1, model ")
-    assert "  1. " in told.out
-    assert "content: stoneware mug" in told.out
+    explained = run_command("explain", "search/s1", *as_options(assignments))
+    assert explained.code == 0, explained.err
+    assert explained.out.startswith("search/s1: for search after event s1, model ")
+    assert "  1. " in explained.out
+    assert "content: stoneware mug" in explained.out
     unknown = run_command("explain", "search/s9", *as_options(assignments))
     assert unknown.code == 1
     assert "has no recommendation 'search/s9'" in unknown.err

@@ -1,4 +1,4 @@
-"""Closed sessions on the embedded mini-cluster, with a real broker and a real bundle; and the same from recordings."""
+"""Closed sessions on the embedded mini-cluster, with a real broker and a real bundle, and from recordings."""
 
 import json
 import os
@@ -42,9 +42,9 @@ GAP = Settings().session.gap
 START = 1_700_000_000_000
 #: With 200,000 events there are some 20,000 sessions.
 SIMULATED = int(os.environ.get("SHOPSTREAM_SIMULATED_EVENTS", "10000"))
-#: Of Online Retail's 541,909 lines those that are backfilled here: all take a minute and a half, twice.
+#: Lines of Online Retail, of 541,909, that are backfilled here; all take a minute and a half, twice.
 RETAIL_LINES = int(os.environ.get("SHOPSTREAM_RETAIL_LINES", "15000"))
-#: And those that are also replayed to both jobs.
+#: How many of them are also replayed to both jobs.
 RETAIL_REPLAYED = int(os.environ.get("SHOPSTREAM_RETAIL_REPLAYED", "3000"))
 
 
@@ -170,9 +170,10 @@ def test_lake_events_match_the_input(simulated: Simulated):
 
 
 def test_answers_match_closed_sessions(simulated: Simulated, mini_cluster: MiniCluster):
-    """In session and on close the features are equal to the bit, for every session of at most session.max_events events
-    whose last event to arrive is a trigger: its answer has seen them all, and their order changes nothing. Longer ones
-    are left out where events arrived out of order, as in session those that arrived last are kept.
+    """Features in session and on close are equal to the bit, if the last event to arrive is a trigger.
+
+    Its answer has seen all events of a session with at most session.max_events, in whatever order. Longer sessions
+    count only if they arrived in order: in session, the latest arrivals are kept.
     """
     settings, counted = simulated.settings, simulated.counted
     mini_cluster.run("recommend", simulated.assignments)
@@ -294,7 +295,7 @@ def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bund
     delay, ahead = settings.watermark.delay, settings.watermark.ahead
     sent: list[tuple[int, bytes]] = []
 
-    def tell(name: str, event_time: int, user: str, stamp: int | None = None, **more: Any) -> None:
+    def emit(name: str, event_time: int, user: str, stamp: int | None = None, **more: Any) -> None:
         record = value(name, event_time, user, **more)
         sent.append((event_time, record))
         when = event_time if stamp is None else stamp
@@ -302,25 +303,25 @@ def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bund
 
     with running(assignments):
         # A session whose events are one millisecond less than the gap apart, and two that are the gap apart.
-        tell("a1", START, "a", price=3.5)
-        tell("a2", START + GAP - 1, "a", price=1e300, dwell_ms=10**12)
-        tell("b1", START + 5, "b")
-        tell("b2", START + 5 + GAP, "b")
+        emit("a1", START, "a", price=3.5)
+        emit("a2", START + GAP - 1, "a", price=1e300, dwell_ms=10**12)
+        emit("b1", START + 5, "b")
+        emit("b2", START + 5 + GAP, "b")
         # Out of order within the delay, and twice.
-        tell("c2", START + 20 * SECOND, "c")
-        tell("c1", START, "c")
-        tell("c2", START + 20 * SECOND, "c")
+        emit("c2", START + 20 * SECOND, "c")
+        emit("c1", START, "c")
+        emit("c2", START + 20 * SECOND, "c")
         # A clock that is ten years ahead, and one that is ahead by as much as may be.
-        tell("d1", START + 3650 * DAY, "d", stamp=START)
-        tell("f1", START + 4 * GAP, "f", stamp=START + 4 * GAP - ahead)
+        emit("d1", START + 3650 * DAY, "d", stamp=START)
+        emit("f1", START + 4 * GAP, "f", stamp=START + 4 * GAP - ahead)
         mark = START + 4 * GAP - delay
         wait_for(lambda: {f"a/{START}", f"c/{START}"} <= set(closed(settings)))
         # The watermark is now `mark`, and stays there.
-        tell("g1", mark - GAP + 3, "g")  # whose window ends a millisecond after the watermark
-        tell("l1", mark - GAP + 2, "l")
-        tell("l2", START - 40 * DAY, "l")
-        tell("l3", mark - GAP - 1, "g")  # would have joined g1's session, but for being late
-        tell("z1", START + 8 * GAP, "z")
+        emit("g1", mark - GAP + 3, "g")  # whose window ends a millisecond after the watermark
+        emit("l1", mark - GAP + 2, "l")
+        emit("l2", START - 40 * DAY, "l")
+        emit("l3", mark - GAP - 1, "g")  # would have joined g1's session, but for being late
+        emit("z1", START + 8 * GAP, "z")
         expected = {"a": 2, "b": 1, "c": 2, "f": 1, "g": 1}
         wait_for(lambda: f"g/{mark - GAP + 3}" in closed(settings) and f"f/{START + 4 * GAP}" in closed(settings))
         found = closed(settings)
@@ -381,7 +382,7 @@ def test_online_retail_sessions_match_everywhere(
 def test_online_retail_backfilled_twice(mini_cluster: MiniCluster, bundles: Path, tmp_path: Path):
     file = online_retail(tmp_path / "retail.csv.gz", RETAIL_LINES)
     assignments = [f"bundles={bundles}", f"home={tmp_path}"]
-    said = backfill(str(file), *as_options(assignments))
+    report = backfill(str(file), *as_options(assignments))
 
     raw = pd.read_csv(file, dtype={"InvoiceNo": str, "StockCode": str})
     kept = raw[~raw["InvoiceNo"].str.startswith("C") & (raw["Quantity"] > 0) & raw["CustomerID"].notna()]
@@ -397,7 +398,7 @@ def test_online_retail_backfilled_twice(mini_cluster: MiniCluster, bundles: Path
         user_id=("user_id", "first"), start=("event_time", "min"), end=("event_time", "max"),
         events=("value", "size"), value=("value", "sum"),
     )  # fmt: skip
-    assert (said["events"], said["refused"]) == (len(bought), 0)
+    assert (report["events"], report["refused"]) == (len(bought), 0)
 
     folder = tmp_path / "lake"
     sessions, saved = rows(folder, "sessions", "session_id"), rows(folder, "events", "event_id")
