@@ -7,11 +7,12 @@ from kafka.admin import ConfigResource, NewTopic
 from flink_jobs.brokers.clients import open_admin
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.settings.settings import Settings
+from udfs.core.clock import DAY_MS
 from udfs.core.errors import ShopstreamError
 
 DEFAULT_PARTITIONS = 2
 #: Kafka's default for how long a segment is written to.
-SEGMENT_MS = 7 * 86_400_000
+SEGMENT_MS = 7 * DAY_MS
 
 
 def retention_ms(settings: Settings, *topics: str) -> dict[str, int | None]:

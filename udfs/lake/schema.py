@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from udfs.core.errors import ShopstreamError
-from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.columns import ARROW_TYPES, EVENT_COLUMNS
 from udfs.features.registry import arrow_schema
 
 VERSION = 1
@@ -31,8 +31,6 @@ _SQL_OF = {
     pa.bool_(): "BOOLEAN",
     pa.binary(): "BYTES",
 }
-
-_ARROW_OF = {sql: arrow for arrow, sql in _SQL_OF.items()}
 
 
 def sessions_schema() -> pa.Schema:
@@ -68,7 +66,7 @@ def events_schema() -> pa.Schema:
         [
             (VERSION_COLUMN, pa.int32()),
             ("session_id", pa.string()),
-            *((name, _ARROW_OF[kind]) for name, kind in columns.items()),
+            *((name, ARROW_TYPES[kind]) for name, kind in columns.items()),
         ]
     )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.contracts.clickstream import EVENT_FIELDS, EVENT_TYPES
+from udfs.contracts.clickstream import EVENT_FIELDS, EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Ints, Texts, factorize, group_ids, group_starts
 from udfs.events.columns import PACKED
 from udfs.events.packing import unpacked_events
@@ -19,6 +19,8 @@ from udfs.events.packing import unpacked_events
 Column = npt.NDArray[Any]
 
 TYPE_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
+
+_IS_INTERACTION = np.array([name in INTERACTIONS for name in EVENT_TYPES])
 
 
 def _dtypes() -> dict[str, Any]:
@@ -114,6 +116,11 @@ class Sessions:
         for name in names[1:]:
             found |= self.type_code == TYPE_CODE[name]
         return np.asarray(found)
+
+    @property
+    def is_interaction(self) -> Bools:
+        """bool [E]: events of the types in INTERACTIONS."""
+        return np.asarray(_IS_INTERACTION[self.type_code])
 
     def with_columns(self, changed: Mapping[str, Column]) -> "Sessions":
         """Return the same sessions with other values ([E] each) in some columns."""

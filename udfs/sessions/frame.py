@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from udfs.catalog.attributes import Catalog
-from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
+from udfs.contracts.clickstream import EVENT_TYPES
 from udfs.core.arrays import Bools, Floats, Ints, Texts, factorize, group_ids, segment_sum
 from udfs.sessions.cleaning import cleaned
 from udfs.sessions.columns import Sessions
@@ -88,7 +88,7 @@ class EventFrame(Sessions):
     @cached_property
     def interacted(self) -> Bools:
         """bool [E]: interactions with an item."""
-        return (self.item.of >= 0) & self.is_type(*INTERACTIONS)
+        return (self.item.of >= 0) & self.is_interaction
 
     @cached_property
     def current(self) -> Ints:

@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 
 from udfs.catalog.items import LiveItems
-from udfs.contracts.clickstream import EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Ints, Scores
 from udfs.core.exact import to_grid
 from udfs.sessions.columns import Sessions
@@ -15,8 +14,6 @@ from udfs.sessions.signals import Signals, item_rows, signals_of
 
 #: Texts [n] to vectors, float32 [n, dimensions].
 EncodeTexts = Callable[[Sequence[str]], Scores]
-
-_IS_INTERACTION = np.array([name in INTERACTIONS for name in EVENT_TYPES])
 
 
 @dataclass(frozen=True)
@@ -74,4 +71,4 @@ class RankInputs:
     @cached_property
     def interactions(self) -> Ints:
         """int64 [n]: the events that are interactions with items of the catalog. These items count as seen."""
-        return np.flatnonzero((self.rows >= 0) & _IS_INTERACTION[self.request.sessions.type_code])
+        return np.flatnonzero((self.rows >= 0) & self.request.sessions.is_interaction)
