@@ -32,6 +32,9 @@ class EncoderSettings(SettingsGroup):
         description="A worker's concurrent model calls, and the threads of its matrix products: cores divided by "
         "slots; 0: all cores.",
     )
+    batch_tokens: int = Field(
+        0, ge=0, description="Tokens per call on a GPU; 0: 1,024 for each GiB of its memory, at most 65,536."
+    )
     cache: int = Field(50_000, ge=0, description="Texts whose vectors each worker caches; about 2 KB each.")
     engine_cache: AbsolutePath = Field(
         Path(".shopstream/engines"), description="Folder of TensorRT's engines, on the workers."

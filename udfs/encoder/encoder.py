@@ -16,10 +16,11 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.manifest import EncoderInfo
 from udfs.core.arrays import Ints
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.loading import load, parallel_calls
-from udfs.encoder.options import ROW_BUDGET, TOKEN_BUDGET, EncoderOptions
+from udfs.encoder.batching import Batch, TokenizedTexts, exact_batches, padded_batches
+from udfs.encoder.loading import call_limits, load
+from udfs.encoder.options import EncoderOptions
 from udfs.encoder.pooling import POOLINGS, normalize
-from udfs.encoder.selection import Choice, choose
+from udfs.encoder.selection import Choice, choose, is_gpu
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ Vectors = npt.NDArray[np.float32]
 
 #: Before tokenising, a text is cut at this many characters per token of the model's limit.
 CHARACTERS_PER_TOKEN = 64
+
+#: Texts that are tokenised together, ahead of the model.
+CHUNK = 8192
 
 WARM_UP = ["", "mug", "stoneware mug", "stoneware mug, speckled blue", "stoneware mug, speckled blue, 350 ml"] * 8
 
@@ -71,7 +75,9 @@ class EncoderStats:
 class Encoder:
     """Encodes texts with one variant of a BERT.
 
-    A batch holds texts of exactly the same token count, so there is no padding, and stays under TOKEN_BUDGET tokens.
+    On a CPU, a batch holds texts of exactly the same token count, so there is no padding and a vector depends on its
+    text alone, to the bit. On a GPU, batches are padded, which moves a vector by less than half precision does. While
+    the model runs, the next CHUNK texts are tokenised.
     Longer texts are cut at the model's limit; what cannot be written in UTF-8 (a lone surrogate) becomes a question
     mark. A text on which the tokenizer or the model fails, or which gets no finite vector, has a vector of zeros, which
     says nothing about it; if they fail on every text, that is an error.
@@ -87,8 +93,10 @@ class Encoder:
         self._tokenizer.enable_truncation(files.info.max_tokens)
         self._runtime = load(files.model, files.key, files.precision, choice.provider, options)
         self._pool = POOLINGS[files.info.pooling]
-        self._calls = parallel_calls(choice.provider, options)
-        self._threads = ThreadPoolExecutor(self._calls, "encoder") if self._calls > 1 else None
+        self._batches = padded_batches if is_gpu(choice.provider) else exact_batches
+        self._limits = call_limits(choice.provider, options, files.info.max_tokens)
+        self._threads = ThreadPoolExecutor(self._limits.calls, "encoder") if self._limits.calls > 1 else None
+        self._ahead = ThreadPoolExecutor(1, "tokenizer")
         self.stats = EncoderStats()
         self._encode(WARM_UP)
         self.stats = EncoderStats(load_seconds=time.perf_counter() - start)
@@ -111,7 +119,7 @@ class Encoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text, special ones included, cut at the model's limit."""
-        return [encoding.ids for encoding in self._tokenize(texts)]
+        return [encoding.ids for encoding in self._encodings(texts)]
 
     def run(self, ids: Ints, mask: Ints) -> Vectors:
         """Encode token ids: int64 [texts, tokens] to float32 [texts, dimensions]. mask: 0 where a token is padding."""
@@ -124,41 +132,40 @@ class Encoder:
     def _encode(self, texts: Sequence[str]) -> Vectors:
         """Encode texts into finite vectors; raise whatever the tokenizer or the model raises on any of them."""
         out = np.empty((len(texts), self.info.dimensions), dtype=np.float32)
-        encodings = self._tokenize(texts)
-        lengths = np.array([len(encoding) for encoding in encodings])
-
-        def encode_batch(rows: npt.NDArray[np.intp]) -> int:
-            ids = np.array([encodings[row].ids for row in rows], dtype=np.int64)
-            began = time.perf_counter()
-            out[rows] = self.run(ids, np.ones_like(ids))
-            return round((time.perf_counter() - began) * 1e6)
-
-        batches = self._batches(lengths)
-        times = self._threads.map(encode_batch, batches) if self._threads else map(encode_batch, batches)
-        for rows, took_us in zip(batches, times, strict=True):
-            self.stats.batches += 1
-            self.stats.model_us += took_us
-            self.stats.last_batches.append((len(rows), took_us))
+        firsts = range(0, len(texts), CHUNK)
+        tokenized = (self._ahead.map if len(firsts) > 1 else map)(
+            lambda first: self._tokenize(texts[first : first + CHUNK]), firsts
+        )
+        for first, tokens in zip(firsts, tokenized, strict=True):
+            self._encode_tokens(tokens, out[first : first + CHUNK])
         if not np.isfinite(out).all():
             raise ShopstreamError(f"encoder variant {self.variant} gives a vector that is not finite")
         self.stats.texts += len(texts)
-        self.stats.tokens += int(lengths.sum())
-        self.stats.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         return out
 
-    def _batches(self, lengths: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-        """Group rows of the same length (tokens, [texts]) into batches, largest first, so no thread ends late."""
-        batches = []
-        order = np.argsort(lengths, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-            most = min(max(1, TOKEN_BUDGET[self.provider] // int(lengths[rows[0]])), ROW_BUDGET)
-            calls = -(-len(rows) // most)
-            if calls > 1:  # the same number per thread, of equal size
-                calls += -calls % self._calls
-            batches += np.array_split(rows, calls)
-        return sorted(batches, key=lambda rows: len(rows) * lengths[rows[0]], reverse=True)
+    def _encode_tokens(self, tokens: TokenizedTexts, out: Vectors) -> None:
+        """Run the model on tokenised texts, several batches at a time, into float32 [texts, dimensions]."""
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+        def encode_batch(batch: Batch) -> int:
+            rows, width = batch
+            ids, mask = tokens.padded(rows, width)
+            began = time.perf_counter()
+            out[rows] = self.run(ids, mask)
+            return round((time.perf_counter() - began) * 1e6)
+
+        batches = self._batches(tokens.lengths, self._limits)
+        times = self._threads.map(encode_batch, batches) if self._threads else map(encode_batch, batches)
+        for (rows, _), took_us in zip(batches, times, strict=True):
+            self.stats.batches += 1
+            self.stats.model_us += took_us
+            self.stats.last_batches.append((len(rows), took_us))
+        self.stats.tokens += len(tokens.ids)
+        self.stats.truncated += tokens.truncated
+
+    def _tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        return TokenizedTexts.of(self._encodings(texts))
+
+    def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
         limit = CHARACTERS_PER_TOKEN * self.info.max_tokens
         given = [self.info.prefix + text[:limit] for text in texts]
         try:

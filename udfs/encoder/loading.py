@@ -8,9 +8,18 @@ from typing import Any, Protocol
 
 from udfs.bundles.manifest import Provider
 from udfs.core.arrays import Ints, Scores
+from udfs.encoder.batching import Limits
 from udfs.encoder.onnx_runtime import OnnxRuntime
 from udfs.encoder.openvino import OpenVino
-from udfs.encoder.options import EncoderOptions
+from udfs.encoder.options import (
+    CPU_TOKENS,
+    GPU_CALLS,
+    GPU_TOKENS,
+    GPU_TOKENS_PER_GIB,
+    MAX_ROWS,
+    EncoderOptions,
+)
+from udfs.encoder.selection import gpu_memory_gib, is_gpu
 
 
 class Runtime(Protocol):
@@ -49,4 +58,12 @@ def load(model: Path, key: str, precision: str, provider: Provider, options: Enc
 
 def parallel_calls(provider: Provider, options: EncoderOptions) -> int:
     """Return how many model calls run at a time: on CPUs parallel batches scale better than threads within one."""
-    return options.threads or os.cpu_count() or 1 if provider in ("cpu", "openvino") else 1
+    return GPU_CALLS if is_gpu(provider) else options.threads or os.cpu_count() or 1
+
+
+def call_limits(provider: Provider, options: EncoderOptions, tokens_per_text: int) -> Limits:
+    """Return the limits of one call on this provider and machine."""
+    tokens = CPU_TOKENS
+    if is_gpu(provider):
+        tokens = options.batch_tokens or min(max(GPU_TOKENS_PER_GIB * gpu_memory_gib(), GPU_TOKENS[0]), GPU_TOKENS[1])
+    return Limits(tokens, MAX_ROWS[provider], tokens_per_text, parallel_calls(provider, options))

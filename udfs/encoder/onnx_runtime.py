@@ -1,6 +1,7 @@
 """ONNX Runtime on CPU, CUDA and TensorRT."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import onnxruntime as ort
 from udfs.bundles.manifest import Provider
 from udfs.core.arrays import Ints, Scores
 from udfs.core.errors import ShopstreamError
-from udfs.encoder.options import MAX_TOKENS, ROW_BUDGET, EncoderOptions
-from udfs.encoder.selection import ORT_PROVIDERS, on_device
+from udfs.encoder.options import MAX_ROWS, MAX_TOKENS, EncoderOptions
+from udfs.encoder.selection import ORT_PROVIDERS, is_gpu, on_device
 
 
 def ort_provider_options(provider: Provider, precision: str, options: EncoderOptions) -> list[Any]:
@@ -22,8 +23,11 @@ def ort_provider_options(provider: Provider, precision: str, options: EncoderOpt
     if provider == "cuda":
         return [cuda, ORT_PROVIDERS["cpu"]]
     names = ("input_ids", "attention_mask", "token_type_ids")
-    shapes = {size: ",".join(f"{name}:{rows}x{tokens}" for name in names)
-              for size, rows, tokens in (("min", 1, 1), ("opt", 64, 16), ("max", ROW_BUDGET, MAX_TOKENS))}  # fmt: skip
+    most = (MAX_ROWS["tensorrt"], MAX_TOKENS)
+    shapes = {
+        size: ",".join(f"{name}:{rows}x{tokens}" for name in names)
+        for size, (rows, tokens) in {"min": (1, 1), "opt": (64, 16), "max": most}.items()
+    }
     Path(options.engine_cache).mkdir(parents=True, exist_ok=True)
     tensorrt = {
         "trt_fp16_enable": True,
@@ -49,6 +53,8 @@ class OnnxRuntime:
         settings.enable_cpu_mem_arena = False  # the arena never returns the memory of the largest batch
         settings.log_severity_level = 3 if provider == "cpu" else 4  # a failed load is reported below in one line
         usable = provider == "cpu" or on_device(provider)
+        if usable and is_gpu(provider) and find_spec("nvidia"):
+            ort.preload_dlls()  # CUDA's libraries from Python packages, which the system's loader does not know
         if usable:
             given = ort_provider_options(provider, precision, options)
             self._session = ort.InferenceSession(str(model), settings, providers=given)
@@ -59,7 +65,7 @@ class OnnxRuntime:
             )
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
-        self._bound = provider != "cpu"
+        self._bound = is_gpu(provider)
 
     def run(self, ids: Ints, mask: Ints) -> Scores:
         """Run the model: see Runtime."""

@@ -1,5 +1,6 @@
 """Chooses the encoder variant and the provider that runs it."""
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +64,23 @@ def choose(variants: Mapping[str, Variant], options: EncoderOptions) -> Choice:
 def on_device(provider: Provider) -> bool:
     """Return whether there is a CUDA device at all, and an ONNX Runtime built for the provider."""
     return Path("/dev/nvidiactl").exists() and ORT_PROVIDERS[provider] in ort.get_available_providers()
+
+
+def is_gpu(provider: Provider) -> bool:
+    """Return whether the provider runs models on a GPU."""
+    return provider in ("cuda", "tensorrt")
+
+
+@cache
+def gpu_memory_gib() -> int:
+    """Return the memory of the first CUDA device in whole GiB; 0 without one."""
+    total = ctypes.c_size_t()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        failed = driver.cuInit(0) or driver.cuDeviceTotalMem_v2(ctypes.byref(total), 0)
+    except OSError:
+        return 0
+    return 0 if failed else total.value >> 30
 
 
 @cache
