@@ -8,15 +8,24 @@ import io
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
+
+import psutil
 
 from deploy.local.java import child_env
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.submit.command import job_arguments
 from flink_jobs.submit.registry import job_named
+
+#: Seconds in which the process has to end once no job follows.
+END_TIMEOUT_S = 60
+#: Characters of Java's thread dump that a failing test shows.
+MAX_SHOWN_CHARS = 100_000
 
 
 class MiniCluster:
@@ -35,8 +44,12 @@ class MiniCluster:
         return self._call(name, assignments, "--explain").partition("== Optimized Execution Plan ==")[2]
 
     def close(self) -> None:
+        """End the process, by force if a job does not let it."""
         if self._process is not None:
-            self._process.communicate()
+            try:
+                self._process.communicate(timeout=END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._give_up()
 
     def _call(self, name: str, assignments: list[str], *arguments: str) -> str:
         """Run a job's script; return what it printed."""
@@ -46,13 +59,33 @@ class MiniCluster:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(call) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        assert answer, f"the mini-cluster ended; see {self._folder}"
+        try:
+            process.stdin.write(json.dumps(call) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            assert answer, f"the mini-cluster ended; see {self._folder}"
+        except BaseException:  # as pytest's time limit: a later job must not read this one's answer
+            self._give_up()
+            raise
         output, error = json.loads(answer)
         assert not error, error
         return str(output)
+
+    def _give_up(self) -> None:
+        """Show where Java's threads are, kill the process and its children; the next job starts another one."""
+        assert self._process is not None
+        running = psutil.Process(self._process.pid).children(recursive=True)
+        for java in running:
+            java.send_signal(signal.SIGQUIT)
+        time.sleep(1)
+        print((self._folder / "stderr").read_text(errors="replace")[-MAX_SHOWN_CHARS:])
+        self._process.kill()
+        psutil.wait_procs(running, timeout=5)
+        for process in running:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.communicate()
+        self._process = None
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
