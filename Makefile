@@ -9,10 +9,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit chaos fuzz soak check docs wheel audit format lock clean
+.PHONY: help setup demo test unit chaos fuzz soak check docs gpu-pack wheel audit format lock clean
 
 help: ## this list
-	@$(or $(PYTHON),false) -c "import re; [print(f'make {m[1]:8} {m[2]}') for m in re.finditer(r'^(\w+):.*## (.*)', open('Makefile').read(), re.M)]"
+	@$(or $(PYTHON),false) -c "import re; [print(f'make {m[1]:8} {m[2]}') for m in re.finditer(r'^([\w-]+):.*## (.*)', open('Makefile').read(), re.M)]"
 
 setup: .venv/ready ## the environment .venv, with Java and the jars
 
@@ -34,6 +34,9 @@ fuzz: setup ## fuzz the parsers with a million inputs, guided by coverage (Linux
 
 soak: setup ## the job at half its capacity for half an hour, and what grows
 	$(BIN)/python -m bench soak --minutes 30 --chart docs/soak.svg
+
+gpu-pack: setup ## the encoder in pieces for a GPU machine without a network, in build/gpu-pack
+	$(BIN)/python -m bench gpu-pack
 
 check: setup ## format, lint, types, imports between packages
 	$(BIN)/ruff format --check .
@@ -59,6 +62,7 @@ format: setup ## format the code and fix what can be fixed
 lock: $(UV) ## resolve all versions again, into requirements/ and deploy/local/jars.lock
 	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements/dev.lock
 	$(COMPILE) -c requirements/dev.lock requirements/runtime.in -o requirements/runtime.lock
+	$(COMPILE) --no-deps -c requirements/dev.lock requirements/gpu.in -o requirements/gpu.lock
 	$(COMPILE) --upgrade requirements/peers-encode.in -o requirements/peers-encode.lock
 	$(COMPILE) --upgrade requirements/peers-pipeline.in -o requirements/peers-pipeline.lock
 	echo uv | $(COMPILE) - -o requirements/uv.txt

@@ -9,6 +9,8 @@ from bench import features as features_bench
 from bench import rank as rank_bench
 from bench.encode import contenders as encode_contenders
 from bench.encode import run as encode_bench
+from bench.gpu import pack as gpu_bench
+from bench.gpu.start import PACK
 from bench.load import latency as latency_bench
 from bench.load import profile as profile_bench
 from bench.load import scale as scale_bench
@@ -253,6 +255,22 @@ def rank(
     The texts' vectors are given, as from the encoder's cache. A million items take some 10 GB of memory.
     """
     rank_bench.run([int(count) for count in items.split(",")], bundles, index_from, as_json=as_json)
+
+
+@app.command()
+def gpu_pack(
+    out: Annotated[Path, typer.Option(help="Folder for the pieces; its content is replaced.")] = PACK,
+    python: Annotated[str, typer.Option(metavar="VERSION", help="Python's version on the GPU machine.")] = "3.12",
+    bundles: Annotated[
+        Path | None, typer.Option(help="Pack the bundle in use in this folder.", show_default="exports one")
+    ] = None,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(help="Titles to measure on.", show_default="Online Retail if it is there, else simulated"),
+    ] = None,
+) -> None:
+    """Pack the encoder for a GPU machine without a network; bench/gpu/run.sh measures there."""
+    gpu_bench.run(gpu_bench.Options(out, python, bundles, catalog))
 
 
 def main(arguments: list[str] | None = None) -> None:

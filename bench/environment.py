@@ -32,12 +32,9 @@ def peers_python(name: str, size: str, console: Console) -> Path:
     stamp = folder / "installed"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != digest:
-        uv = shutil.which("uv") or shutil.which(ROOT / ".uv" / "bin" / "uv")
-        if uv is None:
-            raise ShopstreamError("uv is needed to install the peers and is not on PATH; `make setup` brings it")
         console.print(f"installing the peers, {size}, into {folder.relative_to(ROOT)}", markup=False)
-        _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "sync", "--python", str(python), str(lock))
+        _run(uv(), "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
+        _run(uv(), "pip", "sync", "--python", str(python), str(lock))
         stamp.write_text(digest)
     return python
 
@@ -47,6 +44,14 @@ def peers_versions(name: str, *packages: str) -> dict[str, str]:
     lines = (line.split() for line in _lock(name).read_text().splitlines() if "==" in line and line[0].isalpha())
     locked = dict(line[0].split("==") for line in lines)
     return {package: locked[package] for package in packages}
+
+
+def uv() -> str:
+    """Return uv's path; ShopstreamError without it."""
+    found = shutil.which("uv") or shutil.which(ROOT / ".uv" / "bin" / "uv")
+    if found is None:
+        raise ShopstreamError("uv is needed to install packages and is not on PATH; `make setup` brings it")
+    return str(found)
 
 
 def _lock(name: str) -> Path:

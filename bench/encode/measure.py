@@ -16,8 +16,8 @@ from bench.encode.peers import Vectors
 from bench.encode.report import Result, Row, median_ratio
 from bench.encode.text_sets import TextSet
 from bench.encode.worker import WARM_UP_TEXTS, Contender, Worker, text_file
-from export.encoder.parity import NEIGHBOURS, cosines, neighbour_overlap
 from udfs.core.errors import ShopstreamError
+from udfs.encoder.similarity import NEIGHBOURS, cosines, neighbour_overlap
 
 #: Texts that are also encoded one at a time.
 SINGLE_TEXTS = 64

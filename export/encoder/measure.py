@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.encoder.parity import cosines
 from export.encoder.quantize import Activation, write_int8
 from export.encoder.source import SourceModel
 from udfs.bundles.manifest import EncoderInfo
 from udfs.encoder.encoder import Encoder, EncoderFiles, Vectors
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import Choice
+from udfs.encoder.similarity import cosines
 
 #: Texts on which a variant's speed is measured.
 SPEED_TEXTS = 256

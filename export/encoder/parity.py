@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
 from udfs.bundles.manifest import Parity
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder, Vectors
+from udfs.encoder.similarity import cosines, neighbour_overlap, pairwise_cosines
 
-NEIGHBOURS = 10
 #: The first texts given, this many, are also encoded one by one, in mixed batches and with padding.
 ALONE = 64
 MIXED = 17
@@ -75,37 +74,12 @@ def parse_gate(text: str) -> dict[str, float]:
     return gate
 
 
-def cosines(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
-    """Return the cosine of each pair of rows of float32 [n, d], float64 [n]; exactly 1 where rows are bit-identical."""
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    cosine = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
-    return np.asarray(np.where((a == b).all(axis=1), 1.0, cosine), dtype=np.float64)
-
-
-def neighbour_overlap(a: Vectors, b: Vectors) -> float:
-    """Return the mean share of a row's ten nearest other rows (by cosine) on which a and b, float32 [n, d], agree."""
-    k = min(NEIGHBOURS, len(a) - 1)
-    if k == 0:
-        return 1.0
-    member = np.zeros((2, len(a), len(a)), dtype=bool)
-    for number, vectors in enumerate((a, b)):
-        similarity = _similarity(vectors)
-        np.fill_diagonal(similarity, -2)
-        np.put_along_axis(member[number], np.argsort(-similarity, axis=1, kind="stable")[:, :k], True, axis=1)
-    return float((member[0] & member[1]).sum() / (k * len(a)))
-
-
-def _similarity(vectors: Vectors) -> Vectors:
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(unit @ unit.T, dtype=np.float32)
-
-
 def _spearman(a: Vectors, b: Vectors) -> float:
     """Return the rank correlation between all pairs' cosines in a and in b, float32 [n, d]; 1 for under three rows."""
     if len(a) < 3:
         return 1.0
     pairs = np.triu_indices(len(a), 1)
-    return float(np.corrcoef(rankdata(_similarity(a)[pairs]), rankdata(_similarity(b)[pairs]))[0, 1])
+    return float(np.corrcoef(rankdata(pairwise_cosines(a)[pairs]), rankdata(pairwise_cosines(b)[pairs]))[0, 1])
 
 
 def _padding_invariance(variant: Encoder, texts: Sequence[str], vectors: Vectors) -> float:

@@ -26,7 +26,7 @@ def test_peers_need_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "requirements" / "peers-encode.lock").write_text("")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ShopstreamError, match="uv is needed to install the peers"):
+    with pytest.raises(ShopstreamError, match="uv is needed to install packages"):
         environment.peers_python("encode", "some MB", Console(quiet=True))
 
 

@@ -147,26 +147,3 @@ def test_named_variant_is_not_replaced(bundles: Path):
     with pytest.raises(ShopstreamError, match=r"encoder\.provider is cuda"):
         open_encoder(bundle, EncoderOptions(variant="fp16", threads=1))
     assert open_encoder(bundle, EncoderOptions(variant="fp16", threads=1, allow_fallback=True)).provider == "cpu"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")
-def test_cuda_fp16_agrees_with_cpu(bundles: Path):
-    bundle = open_bundle(bundles)
-    texts = ["mug", "red stoneware mug", "", "teapot " * 400] * 50
-    on_cuda = open_encoder(bundle, EncoderOptions(provider="cuda"))
-    assert (on_cuda.variant, on_cuda.provider) == ("fp16", "cuda")
-    on_cpu = open_encoder(bundle, EncoderOptions(provider="cpu", variant="fp32"))
-    assert ((on_cuda.encode(texts) * on_cpu.encode(texts)).sum(axis=1) > 0.9999).all()
-    fp32 = open_encoder(bundle, EncoderOptions(provider="cuda", variant="fp32"))
-    assert np.allclose(fp32.encode(texts), on_cpu.encode(texts), atol=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")
-def test_cuda_vector_depends_on_text_alone(bundles: Path):
-    encoder = open_encoder(open_bundle(bundles), EncoderOptions(provider="cuda"))
-    alone = encoder.encode(["red stoneware mug"])[0]
-    for size in (2, 33, 256, 1000):
-        together = encoder.encode(["red stoneware mug"] * size)
-        assert ((together * alone).sum(axis=1) > 0.99999).all()
