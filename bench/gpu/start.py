@@ -23,6 +23,10 @@ OWN, OTHERS = "own", "site"
 #: Where a pack is made, seen from the repository's root.
 PACK = Path("build", "gpu-pack")
 READ_BYTES = 1 << 20
+ABOUT = (
+    "Measures the encoder on a GPU machine from the pieces of `make gpu-pack`, and writes gpu.json and gpu.md. "
+    "PYTHON names the Python to run with, python3 by default."
+)
 
 
 class PackError(Exception):
@@ -110,7 +114,7 @@ def cuda_folders() -> list[str]:
 def main() -> int:
     """Entry point."""
     here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(prog="run.sh", description=__doc__)
+    parser = argparse.ArgumentParser(prog="run.sh", description=ABOUT)
     default = here if (here / LIST).exists() else here.parents[1] / PACK
     parser.add_argument("--pack", type=Path, default=default, help="the folder with the pieces (%(default)s)")
     parser.add_argument("--work", type=Path, help="where the pieces are put together (default: PACK/unpacked)")
@@ -120,7 +124,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few texts, short runs")
     parser.add_argument("--torch-python", default=sys.executable, help="the Python that has PyTorch (this one)")
     parser.add_argument("--only", default="", metavar="STEP[,STEP]", help="run these steps only")
-    parser.add_argument("--seconds", type=float, default=450, help="start no step after this time (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=470, help="most time for all steps (%(default)s)")
     options = parser.parse_args()
     try:
         listed = read_list(options.pack)
