@@ -20,6 +20,7 @@ from deploy.local import process
 from deploy.local.java import child_env, java
 from udfs.core.errors import ShopstreamError
 from udfs.core.locking import exclusive
+from udfs.core.paths import flink_uri
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
@@ -215,11 +216,11 @@ class LocalFlink:
             "rest.bind-port": str(self.port),
             "rest.profiling.enabled": True,
             "rest.profiling.dir": str(self.home / "profiles"),  # which has to exist
-            "execution.checkpointing.dir": (self.home / "checkpoints").as_uri(),
-            "execution.checkpointing.savepoint-dir": (self.home / "savepoints").as_uri(),
+            "execution.checkpointing.dir": flink_uri(self.home / "checkpoints"),
+            "execution.checkpointing.savepoint-dir": flink_uri(self.home / "savepoints"),
             # For jobs with checkpoint.changelog: where changes of state are written.
             "state.changelog.storage": "filesystem",
-            "dstl.dfs.base-path": (self.home / "changelog").as_uri(),
+            "dstl.dfs.base-path": flink_uri(self.home / "changelog"),
             "io.tmp.dirs": str(self.home / "tmp"),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,

@@ -17,6 +17,7 @@ from flink_jobs.submit.command import check_ready, flink_run, job_arguments, run
 from flink_jobs.submit.registry import BACKFILL
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
+from udfs.core.paths import flink_uri
 from udfs.events.files import in_contract, read_events
 from udfs.lake.schema import events_schema
 from udfs.privacy.filtering import without_erased
@@ -79,7 +80,7 @@ def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")
         if not copied:
             raise ShopstreamError(f"none of the {refused:,} events in {file} fits the contract of `clickstream`")
-        yield Recorded(Path(folder).as_uri(), copied, refused)
+        yield Recorded(flink_uri(Path(folder)), copied, refused)
 
 
 def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, int]:

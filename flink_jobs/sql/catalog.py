@@ -4,6 +4,7 @@ from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import RAW_SOURCE, create_table, epoch_ms_of, source_options
 from udfs.bundles.changes import FOLDER as CHANGES_FOLDER
 from udfs.bundles.changes import SCHEMA as CHANGES_SCHEMA
+from udfs.core.paths import flink_uri
 from udfs.lake.schema import flink_columns
 
 
@@ -16,7 +17,7 @@ def catalog_table(settings: Settings) -> str:
 def changes_table(settings: Settings) -> str:
     """Writes the DDL of `segments`, the sink of changed items: a file per checkpoint that has any."""
     folder = settings.bundle_folder / CHANGES_FOLDER
-    options = {"connector": "filesystem", "path": folder.as_uri(), "format": "parquet"}
+    options = {"connector": "filesystem", "path": flink_uri(folder), "format": "parquet"}
     return create_table("segments", flink_columns(CHANGES_SCHEMA), options)
 
 

@@ -11,6 +11,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 from flink_jobs.settings.flink import BROKERS_PARAMETER, PREFIX_PARAMETER
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import literal
+from udfs.core.paths import flink_uri
 from udfs.functions.events import mask_record, parse
 
 #: With checkpoint.backend=rocksdb. Most keys that a step looks up are absent; a Bloom filter shows that without a read.
@@ -59,7 +60,7 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
     folder = settings.checkpoint.folder
     if jars:
         # By default the mini-cluster keeps checkpoints in memory, at most 5 MB, and retries for ever.
-        folder = folder or (settings.home / "embedded" / "checkpoints").as_uri()
+        folder = folder or flink_uri(settings.home / "embedded" / "checkpoints")
         options |= {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "3"}
         options["pipeline.jars"] = ";".join(jar.absolute().as_uri() for jar in jars)
         options["python.executable"] = options["python.client.executable"] = sys.executable
@@ -72,7 +73,7 @@ def flink_configuration(settings: Settings, name: str, jars: Sequence[Path] = ()
     if settings.checkpoint.changelog:
         options |= CHANGELOG
         if jars:
-            log = (settings.home / "embedded" / "changelog").as_uri()
+            log = flink_uri(settings.home / "embedded" / "changelog")
             options |= {"state.changelog.storage": "filesystem", "dstl.dfs.base-path": log}
     for option, value in options.items():
         config.set_string(option, value)

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import FIELDS, create_table, quoted
+from udfs.core.paths import flink_uri
 from udfs.lake.closing import CLOSING_COLUMNS
 from udfs.lake.schema import DAY, TABLES, VERSION_COLUMN, events_schema, flink_columns, sessions_schema
 
@@ -13,7 +14,7 @@ LAKE = "lake"
 
 def lake_table(settings: Settings, name: str, *, streaming: bool) -> str:
     """Writes the DDL of `lake_<name>`, a table of the lake by UTC day. A stream compacts each checkpoint's files."""
-    options = {"connector": "filesystem", "path": (settings.lake_folder / name).as_uri(), "format": "parquet"}
+    options = {"connector": "filesystem", "path": flink_uri(settings.lake_folder / name), "format": "parquet"}
     if streaming:
         # While catching up, one file per day is open between checkpoints: dictionaries would take memory in each.
         options |= {"auto-compaction": "true", "parquet.enable.dictionary": "false"}

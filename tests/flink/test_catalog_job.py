@@ -37,8 +37,10 @@ def searched(recommender: Recommender, query: str) -> list[str]:
 def test_items_come_change_and_go(
     own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
 ):
-    folder = linked_bundles(bundles, tmp_path)
-    assignments = own(f"bundles={folder}", f"home={tmp_path}")
+    home = tmp_path / "my shöp, 100% #1"  # not as a URI has it
+    home.mkdir()
+    folder = linked_bundles(bundles, home)
+    assignments = own(f"bundles={folder}", f"home={home}")
     settings = load_settings(None, assignments)
     topic = settings.topics.catalog
     bundle = open_bundle(folder)

@@ -198,11 +198,12 @@ def test_answers_match_closed_sessions(simulated: Simulated, mini_cluster: MiniC
 def test_file_backfill_writes_same_sessions(simulated: Simulated, mini_cluster: MiniCluster, tmp_path: Path):
     file = tmp_path / "events.parquet"
     pq.write_table(pa.Table.from_pandas(simulated.events.drop(columns=["session"]), preserve_index=False), file)
-    other = [*simulated.assignments, f"home={tmp_path}"]
+    home = tmp_path / "my shöp, 100% #1"  # not as a URI has it
+    other = [*simulated.assignments, f"home={home}"]
     with recorded(load_settings(None, other), file, {}, "auto") as found:
         assert (found.events, found.refused) == (len(simulated.events), 0)
         mini_cluster.run("session-features", other, "--recorded", found.uri)
-    assert rows(tmp_path / "lake", "sessions", "session_id").equals(simulated.sessions)
+    assert rows(home / "lake", "sessions", "session_id").equals(simulated.sessions)
 
 
 def test_lake_backfill_rewrites_whole_days(simulated: Simulated):
