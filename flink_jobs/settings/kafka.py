@@ -26,6 +26,9 @@ class KafkaSettings(SettingsGroup):
         "earliest-offset or latest-offset. A restored job resumes where it was.",
     )
     bounded: bool = Field(False, description="Stop at the offsets that are the latest when the job starts.")
+    partition_discovery: PositiveDuration = Field(
+        30_000, description="How often a running job looks for partitions that were added to the topics that it reads."
+    )
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to brokers: over TLS (SSL), with a password (SASL), both or neither."
     )

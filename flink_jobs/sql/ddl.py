@@ -72,6 +72,7 @@ def source_options(settings: Settings, topic: str, group_suffix: str, startup: s
         "properties.auto.offset.reset": "earliest",
         "properties.isolation.level": "read_committed",  # records of aborted transactions never existed
         "scan.startup.mode": startup,
+        "scan.topic-partition-discovery.interval": f"{settings.kafka.partition_discovery} ms",
     }
     return options | ({"scan.bounded.mode": "latest-offset"} if settings.kafka.bounded else {})
 
