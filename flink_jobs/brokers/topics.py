@@ -1,8 +1,10 @@
 """Creates the topics, checks that they exist, and finds out how long they keep records."""
 
 from contextlib import closing
+from typing import Any
 
 from kafka.admin import ConfigResource, NewTopic
+from kafka.errors import InvalidReplicationFactorError, NoError, PolicyViolationError, for_code
 
 from flink_jobs.brokers.clients import open_admin
 from flink_jobs.brokers.errors import reachable
@@ -11,6 +13,8 @@ from udfs.core.clock import DAY_MS
 from udfs.core.errors import ShopstreamError
 
 DEFAULT_PARTITIONS = 2
+#: Stands for the broker's own setting, default.replication.factor.
+BROKERS_REPLICATION = -1
 #: Kafka's default for how long a segment is written to.
 SEGMENT_MS = 7 * DAY_MS
 
@@ -57,8 +61,10 @@ def require_topics(settings: Settings, *names: str) -> None:
         )
 
 
-def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
-    """Creates the missing topics, replication 1, and returns their names."""
+def create_topics(
+    settings: Settings, partitions: int = DEFAULT_PARTITIONS, replication: int = BROKERS_REPLICATION
+) -> list[str]:
+    """Creates the missing topics and returns their names; ShopstreamError if the broker refuses their replication."""
     with reachable(settings), closing(open_admin(settings)) as client:
         missing = sorted(set(topic_names(settings)) - set(client.list_topics()))
         # An item's latest change wins by its record's timestamp: the broker's clock, not the senders'.
@@ -69,8 +75,21 @@ def create_topics(settings: Settings, partitions: int = DEFAULT_PARTITIONS) -> l
             for name, ms in settings.retention.model_dump(exclude_none=True).items()
         }
         if missing:
-            client.create_topics(
-                [NewTopic(name, partitions, 1, topic_configs=configs.get(name, {})) for name in missing]
-            )
+            topics = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in missing]
+            for answer in client.create_topics(topics, raise_errors=False)["topics"]:
+                _require_created(settings, answer, replication)
             client.wait_for_topics(missing)
         return missing
+
+
+def _require_created(settings: Settings, answer: dict[str, Any], replication: int) -> None:
+    """Raises the error that the broker answers for a topic; ShopstreamError with its reason for a refused topic."""
+    error = for_code(answer["error_code"])
+    if error in (InvalidReplicationFactorError, PolicyViolationError):
+        asked = "the broker's default" if replication == BROKERS_REPLICATION else str(replication)
+        raise ShopstreamError(
+            f"Kafka at {settings.kafka.bootstrap} refuses topic {answer['name']} with replication factor {asked}: "
+            f"{answer['error_message'] or error.description}; choose another by `shopstream kafka topics --replication`"
+        )
+    if error is not NoError:
+        raise error(answer["error_message"])

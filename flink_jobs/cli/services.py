@@ -7,7 +7,7 @@ import typer
 
 from deploy.local.flink import Status as FlinkStatus
 from deploy.local.kafka import Status as KafkaStatus
-from flink_jobs.brokers.topics import DEFAULT_PARTITIONS, create_topics
+from flink_jobs.brokers.topics import BROKERS_REPLICATION, DEFAULT_PARTITIONS, create_topics
 from flink_jobs.cli.options import Assignments, Config, Json
 from flink_jobs.console import result
 from flink_jobs.settings.loading import load_settings
@@ -61,10 +61,14 @@ def kafka_topics(
     config: Config = None,
     assignments: Assignments = None,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of new topics.")] = DEFAULT_PARTITIONS,
+    replication: Annotated[
+        int | None, typer.Option(min=1, help="Replication factor of new topics; by default the broker's own.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Create missing topics of the settings, on any cluster. Next: `shopstream submit recommend`."""
-    created = create_topics(load_settings(config, assignments or ()), partitions)
+    settings = load_settings(config, assignments or ())
+    created = create_topics(settings, partitions, replication or BROKERS_REPLICATION)
     result({"created": created}, f"created {', '.join(created)}" if created else "no topic is missing", as_json)
 
 
