@@ -8,11 +8,13 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+from flink_jobs.brokers import codecs
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.security import client_options
 from flink_jobs.settings.kafka import BATCH_BYTES, LINGER_MS
 from flink_jobs.settings.settings import Settings
 
+codecs.install()
 # kafka-python logs each attempt to reconnect as an error; our own error says it once.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
