@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kafka.admin import ConfigResource
 
-from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.clients import open_admin, open_producer
 from flink_jobs.brokers.reading import read_topic
 from flink_jobs.cli import main
 from flink_jobs.settings.settings import Settings
@@ -118,6 +120,12 @@ def send(
         producer.send(topic or settings.topics.clickstream, key=key, value=value, **extra)
     producer.flush()
     producer.close()
+
+
+def set_max_bytes(settings: Settings, topic: str, limit: int) -> None:
+    """Set how large a record of a topic may be."""
+    with closing(open_admin(settings)) as admin:
+        admin.alter_configs([ConfigResource("TOPIC", topic, {"max.message.bytes": str(limit)})])
 
 
 def linked_bundles(bundles: Path, folder: Path) -> Path:

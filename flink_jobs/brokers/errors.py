@@ -9,6 +9,7 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     SaslAuthenticationFailedError,
 )
 
@@ -50,6 +51,8 @@ def reachable(settings: Settings) -> Iterator[None]:
 
 
 def _advice(kafka: KafkaSettings, reason: Exception) -> str:
+    if isinstance(reason, MessageSizeTooLargeError):
+        return "raise the topic's max.message.bytes"
     if "Authorization" in str(reason):
         return "docs/operations.md lists what each command has to be allowed"
     # Over TLS, kafka-python loses the broker's last message if the broker closes the connection right after it.

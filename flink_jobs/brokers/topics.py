@@ -3,10 +3,10 @@
 from contextlib import closing
 from typing import Any
 
-from kafka.admin import ConfigResource, NewTopic
+from kafka.admin import NewTopic
 from kafka.errors import InvalidReplicationFactorError, NoError, PolicyViolationError, for_code
 
-from flink_jobs.brokers.clients import open_admin
+from flink_jobs.brokers.clients import described, open_admin
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.settings.settings import Settings
 from udfs.core.clock import DAY_MS
@@ -24,9 +24,7 @@ def retention_ms(settings: Settings, *topics: str) -> dict[str, int | None]:
 
     Raises ShopstreamError if the broker does not describe a topic.
     """
-    with reachable(settings), closing(open_admin(settings)) as client:
-        resources = [ConfigResource("TOPIC", name) for name in topics]
-        found = client.describe_configs(resources, config_filter="all")["topic"]
+    found = described(settings, topics)
     if silent := [name for name in topics if not found.get(name)]:
         raise ShopstreamError(
             f"Kafka at {settings.kafka.bootstrap} does not say how long it keeps {', '.join(silent)}: create topics by "

@@ -33,11 +33,21 @@ def submit(
     import shlex
 
     from flink_jobs.submit.cluster import require_own_transactions
-    from flink_jobs.submit.command import check_ready, flink_run, job_arguments, run_embedded, submit_command
+    from flink_jobs.submit.command import (
+        check_ready,
+        flink_run,
+        job_arguments,
+        run_embedded,
+        submit_command,
+        with_record_sizes,
+    )
 
     chosen = job_named(job)
     settings = load_settings(config, assignments or ())
     check_ready(chosen, settings)
+    settings, lines = with_record_sizes(chosen, settings)
+    for line in lines:
+        notes.print(line, markup=False)
     arguments = job_arguments(settings)
     if embedded and restore:
         raise ShopstreamError("--restore needs a cluster: the embedded mini-cluster always starts from nothing")

@@ -14,13 +14,14 @@ from flink_jobs.brokers.clients import open_producer, transaction
 from flink_jobs.brokers.errors import reachable
 from flink_jobs.brokers.reading import ConsumerRecord, committed_offsets, read_topic
 from flink_jobs.brokers.topics import require_topics
-from flink_jobs.settings.kafka import MAX_RECORD_BYTES
 from flink_jobs.settings.settings import Settings
 from udfs.core.errors import ShopstreamError
 from udfs.privacy.masking import WITHHELD
 
 #: Prefix of the headers that describe the error, as Kafka Connect and our jobs write them.
 ERRORS = "__connect.errors."
+#: Header of a letter that was cut: the length of its whole value.
+CUT = f"{ERRORS}value.bytes"
 #: Examples per reason.
 EXAMPLES = 3
 #: Letters per transaction.
@@ -120,6 +121,8 @@ def reason_of(headers: list[tuple[str, bytes | None]]) -> Reason:
 
 def is_replayable(letter: ConsumerRecord) -> bool:
     """Whether a letter names its topic, is whole, and kafka-python can send it: not empty, and no empty header."""
+    if CUT in dict(letter.headers):
+        return False
     sendable = (letter.key, letter.value) != (None, None) and all(value is not None for _, value in letter.headers)
     return sendable and letter.value != WITHHELD and bool(reason_of(letter.headers).topic)
 
@@ -163,11 +166,7 @@ def replay_dead_letters(
     chunk: list[ConsumerRecord] = []
     require_topics(settings, settings.topics.dlq)
     with reachable(settings):
-        producer = open_producer(
-            settings,
-            transactional_id=f"{settings.sink.transactional_id_prefix}-replay",
-            max_request_size=MAX_RECORD_BYTES,
-        )
+        producer = open_producer(settings, transactional_id=f"{settings.sink.transactional_id_prefix}-replay")
         try:
             producer.init_transactions()  # ends another replay's open transaction; what it committed is remembered
             states = _sent_back(settings)

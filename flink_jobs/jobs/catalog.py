@@ -13,7 +13,7 @@ from pyflink.table import StatementSet
 from flink_jobs.jobs.script import job_parser, job_settings, run_job
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.catalog import ITEMS_VIEW, catalog_table, changes_table, insert_changes
-from flink_jobs.sql.dead_letters import ITEM_PARSER, dead_letter_table, insert_dead_letters
+from flink_jobs.sql.dead_letters import dead_letter_table, insert_dead_letters
 from flink_jobs.sql.environment import create_views, flink_configuration, table_environment
 from udfs.catalog.encoding import CatalogOptions
 from udfs.functions.catalog import read_items
@@ -41,7 +41,7 @@ def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] =
     create_views(table_env, {"items": ITEMS_VIEW})
     statements = table_env.create_statement_set()
     statements.add_insert_sql(insert_changes())
-    statements.add_insert_sql(insert_dead_letters("items", "item", ITEM_PARSER))
+    statements.add_insert_sql(insert_dead_letters(settings, "items", "item"))
     return statements
 
 

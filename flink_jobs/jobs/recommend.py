@@ -12,7 +12,7 @@ from pyflink.table import StatementSet
 
 from flink_jobs.jobs.script import job_parser, job_settings, run_job
 from flink_jobs.settings.settings import Settings
-from flink_jobs.sql.dead_letters import INSERT_DEAD_LETTERS, dead_letter_table, dead_letter_view
+from flink_jobs.sql.dead_letters import dead_letter_table, dead_letter_view, insert_dead_letters
 from flink_jobs.sql.environment import create_parser, create_views, flink_configuration, table_environment
 from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
 from flink_jobs.sql.sessions import clickstream_table, session_views
@@ -32,6 +32,7 @@ def options(settings: Settings) -> RecommendOptions:
         max_events=settings.session.max_events,
         feature_modules=settings.features.modules,
         log_level=settings.python.log_level,
+        max_bytes=settings.sink.answer_bytes,
     )
 
 
@@ -56,7 +57,7 @@ def build(
     create_views(table_env, views)
     statements = table_env.create_statement_set()
     statements.add_insert_sql(INSERT_RECOMMENDATIONS)
-    statements.add_insert_sql(INSERT_DEAD_LETTERS)
+    statements.add_insert_sql(insert_dead_letters(settings))
     return statements
 
 

@@ -8,8 +8,10 @@ from flink_jobs.settings.fields import AbsolutePath, Addresses, PositiveDuration
 
 #: How long producers gather records before they send them, and how many bytes per partition.
 LINGER_MS, BATCH_BYTES = 5, 256 * 1024
-#: Largest record that producers of dead letters send. A dead letter is its record and the reason.
+#: Largest record that producers send. A dead letter is its record and the reason.
 MAX_RECORD_BYTES = 16 * 1024 * 1024
+#: What a record adds to its own bytes at most: the frame of its batch, and our headers.
+FRAME_BYTES = 8 * 1024
 
 Guarantee = Literal["exactly-once", "at-least-once"]
 StartupMode = Literal["group-offsets", "earliest-offset", "latest-offset"]
@@ -98,3 +100,25 @@ class SinkSettings(SettingsGroup):
     transaction_timeout: PositiveDuration = Field(
         600_000, description="Longer than a checkpoint plus a restart, at most the broker's limit (15 min)."
     )
+    max_letter_bytes: int | None = Field(
+        None, gt=0, description="Cut larger dead letters. None: what the topic takes, which `submit` asks the broker."
+    )
+    max_answer_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Cut larger recommendations. None: what the topic takes, which `submit` asks the broker.",
+    )
+
+    @property
+    def letter_bytes(self) -> int:
+        """Bytes of the key, the value and the record's own headers that fit into a dead letter."""
+        return _room(self.max_letter_bytes)
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of a value that fit into a record of `recommendations`."""
+        return _room(self.max_answer_bytes)
+
+
+def _room(limit: int | None) -> int:
+    return max(min(limit or MAX_RECORD_BYTES, MAX_RECORD_BYTES) - FRAME_BYTES, FRAME_BYTES)

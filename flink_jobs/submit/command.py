@@ -13,6 +13,7 @@ import tomli_w
 
 from deploy.local.flink import flink_command
 from deploy.local.java import child_env
+from flink_jobs.brokers.clients import max_record_bytes
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
 from flink_jobs.submit.cluster import Overview, query_cluster
@@ -30,6 +31,31 @@ def check_ready(job: Job, settings: Settings) -> None:
         choose(bundle.manifest.encoder.variants, settings.encoder.options())
     if job.topics:
         require_topics(settings, *(getattr(settings.topics, name) for name in job.topics))
+
+
+def with_record_sizes(job: Job, settings: Settings) -> tuple[Settings, list[str]]:
+    """Returns the settings with how large the job's records may be, and lines about what does not fit.
+
+    Asks the broker for the limits of the job's topics; sink.max_letter_bytes and sink.max_answer_bytes win.
+    """
+    source, *sinks = (getattr(settings.topics, name) for name in job.topics)
+    sizes = max_record_bytes(settings, source, *sinks)
+    lines = []
+    if silent := [topic for topic, size in sizes.items() if size is None]:
+        lines.append(
+            f"the broker does not say how large a record of {', '.join(silent)} may be (max.message.bytes): allow us "
+            "to DESCRIBE_CONFIGS, or set sink.max_letter_bytes and sink.max_answer_bytes"
+        )
+    taken = sizes[source] or 0
+    if smaller := [f"{topic} only {size:,}" for topic in sinks if (size := sizes[topic]) is not None and size < taken]:
+        cut = "what is larger is cut" if "dlq" in job.topics else "a larger record stops the job"
+        lines.append(
+            f"{source} takes records of {taken:,} bytes, {', '.join(smaller)}: {cut}; "
+            f"give those topics max.message.bytes={taken}"
+        )
+    limits = {"max_letter_bytes": settings.topics.dlq, "max_answer_bytes": settings.topics.recommendations}
+    found = {name: sizes.get(topic) for name, topic in limits.items() if getattr(settings.sink, name) is None}
+    return settings.model_copy(update={"sink": settings.sink.model_copy(update=found)}), lines
 
 
 def job_arguments(settings: Settings) -> list[str]:

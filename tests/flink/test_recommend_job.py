@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from mini_cluster import MiniCluster
-from support import as_options, read_all, run_command, send
+from support import as_options, read_all, run_command, send, set_max_bytes
 
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
@@ -47,8 +47,12 @@ def test_sessions_repeats_and_dead_letters(
     own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
 ):
     """One run over hand-made streams, each of its own user."""
-    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "session.max_events=8")
+    limit = 300_000
+    assignments = own(
+        f"bundles={bundles}", f"home={tmp_path}", "session.max_events=8", f"sink.max_letter_bytes={limit}"
+    )
     settings = load_settings(None, assignments)
+    set_max_bytes(settings, settings.topics.dlq, limit)
     gap = [event("g1", 0, "gap"), event("g2", 29.99, "gap"), event("g3", 60, "gap"), event("g4", 61, "gap")]
     # Out of order: before the opening but within the gap, and further back than the gap.
     order = [event("o1", 100, "order"), event("o2", 99, "order"), event("o3", 5, "order"), event("o4", 101, "order")]
@@ -77,6 +81,9 @@ def test_sessions_repeats_and_dead_letters(
     send(settings, gap + order + open_ + near + full + far + quiet + search + long)
     bad = [(b"k", b"\xff\xfe"), (None, b"{"), (b"k", None), (b"k", event("x", 0)[1].replace(b"view", b"stare"))]
     send(settings, bad, headers=[("trace", b"7")], timestamp_ms=START)
+    large = [(b"large", b"\xff\0{" + b"\xe2\x82\xac" * 200_000)]
+    send(settings, large, headers=[("trace", b"8")])
+    send(settings, [(b"key" * 200_000, b'{"event_type":"' + b"x" * 400_000 + b'"}')], headers=[("h", b"h" * 200_000)])
     mini_cluster.run("recommend", assignments)
 
     found = answers(settings)
@@ -129,6 +136,20 @@ def test_sessions_repeats_and_dead_letters(
     assert "has no recommendation 'search/s9'" in unknown.err
 
     letters = read_all(settings, settings.topics.dlq)
+    cut = [letter for letter in letters if "__connect.errors.value.bytes" in dict(letter.headers)]
+    assert {dict(letter.headers)["__connect.errors.value.bytes"] for letter in cut} == {b"600003", b"400017"}
+    for letter in cut:
+        headers = dict(letter.headers)
+        if letter.key == b"large":
+            assert headers["trace"] == b"8"
+            assert limit * 0.9 < len(letter.value) < limit
+            assert large[0][1].startswith(letter.value)
+        else:
+            assert b"key" * 200_000 > letter.key > b"key" * 20_000
+            assert letter.value.startswith(b'{"event_type":"' + b"x" * 100_000)
+            assert "h" not in headers
+        assert len(headers["__connect.errors.exception.message"]) <= 1024
+    letters = [letter for letter in letters if letter not in cut]
     assert {(letter.key, letter.value) for letter in letters} == set(bad)
     assert len(letters) == len(bad)
     validator = jsonschema.Draft202012Validator(json_schema("clickstream.dlq-headers"))

@@ -76,7 +76,10 @@ EVENT_FIELDS = tuple(_event_fields())
 
 
 class DeadLetterHeaders(Struct, rename=lambda name: f"__connect.errors.{name}"):
-    """Headers of a record of `clickstream.dlq`, named as Kafka Connect names them; values are UTF-8."""
+    """Headers of a record of `clickstream.dlq`, named as Kafka Connect names them; values are UTF-8.
+
+    value_bytes is there if the letter was cut to what its topic takes: the length of the whole value.
+    """
 
     topic: Text
     partition: Annotated[str, Meta(pattern=r"^\d+$")]
@@ -85,3 +88,6 @@ class DeadLetterHeaders(Struct, rename=lambda name: f"__connect.errors.{name}"):
     class_name: Text = msgspec.field(name="__connect.errors.class.name")
     exception_class_name: Text = msgspec.field(name="__connect.errors.exception.class.name")
     exception_message: Text = msgspec.field(name="__connect.errors.exception.message")
+    value_bytes: Annotated[str, Meta(pattern=r"^\d+$")] | msgspec.UnsetType = msgspec.field(
+        name="__connect.errors.value.bytes", default=msgspec.UNSET
+    )

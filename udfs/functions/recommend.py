@@ -29,7 +29,7 @@ class _Recommend(ScalarFunction):
         self._encoder = EncoderMetrics(group)
         self._bundle = BundleMetrics(group)
         group = group.add_group("recommend")
-        self._counters = CounterDeltas(group, "batches", "triggers", "items", "candidates", "rank_us")
+        self._counters = CounterDeltas(group, "batches", "triggers", "items", "candidates", "rank_us", "cut")
         self._us = group.counter("us")
         self._batch_ms = LatencyHistogram(group, "batch_ms")
         self._trigger_ms = LatencyHistogram(group, "trigger_ms")

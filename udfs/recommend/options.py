@@ -16,4 +16,5 @@ class RecommendOptions:
     rank: RankOptions = field(default_factory=RankOptions)
     max_events: int = 64  #: use at most this many of a session's latest events
     feature_modules: tuple[str, ...] = ()  #: modules with the user's own features
+    max_bytes: int | None = None  #: of an answer's JSON; a larger one is cut
     log_level: str = "INFO"  #: of this package's loggers in the workers

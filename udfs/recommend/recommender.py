@@ -1,5 +1,6 @@
 """Turns a batch of sessions into recommendation records."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from udfs.ranking.model import open_ranker
 from udfs.ranking.ranker import RankRequest
 from udfs.recommend.options import RecommendOptions
 from udfs.sessions.columns import Sessions
+
+log = logging.getLogger(__name__)
 
 
 class _Model:
@@ -60,6 +63,7 @@ class RecommenderStats:
     batches: int = 0
     triggers: int = 0
     items: int = 0
+    cut: int = 0  #: answers that were too large for their topic
     candidates: int = 0  #: pairs of a trigger and an item that were scored
     rank_us: int = 0  #: microseconds of ranking, without encoding
 
@@ -69,7 +73,8 @@ class Recommender:
 
     def __init__(self, options: RecommendOptions) -> None:
         load_modules(options.feature_modules)
-        self._max_events = options.max_events
+        self._max_events, self._max_bytes = options.max_events, options.max_bytes
+        self._encode = msgspec.json.Encoder().encode
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
         self._model = BundleWatcher(options.bundles, lambda bundle: _Model(bundle, options), erase=_Model.erase)
@@ -97,9 +102,8 @@ class Recommender:
         ranked = self._rank(model, RankRequest(list(user_id), sessions))
         features_of = compute_features(sessions, model.items.catalog)
         records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
-        encode = msgspec.json.Encoder().encode
         return [
-            encode(
+            self._encoded(
                 Recommendation(
                     recommendation_id=answer_id("recommend", user, event),
                     user_id=user,
@@ -110,9 +114,27 @@ class Recommender:
                     session=features,
                     items=items,
                 )
-            ).decode()
+            )
             for user, event, when, start, features, items in records
         ]
+
+    def _encoded(self, answer: Recommendation) -> str:
+        """Return the answer's JSON. One that is too large loses its last items, then its session's features."""
+        record = self._encode(answer)
+        if self._max_bytes is not None and len(record) > self._max_bytes:
+            size, items = len(record), len(answer.items)
+            while len(record) > self._max_bytes and (answer.items or answer.session):
+                if answer.items:
+                    answer.items = answer.items[: len(answer.items) // 2]
+                else:
+                    answer.session = {}
+                record = self._encode(answer)
+            self.stats.cut += 1
+            log.warning(
+                "an answer of %d bytes is cut to %d: %d of its %d items, and %d features",
+                *(size, len(record), len(answer.items), items, len(answer.session)),
+            )
+        return record.decode()
 
     def _rank(self, model: _Model, request: RankRequest) -> list[list[RankedItem]]:
         """Return the model's answers, counted and timed."""

@@ -23,12 +23,12 @@ def test_retention_includes_a_whole_segment(monkeypatch: pytest.MonkeyPatch):
         events=config("delete", 100), both=config("compact,delete", 200, 20), items=config("compact", 100),
         ever=config("delete", -1),
     )  # fmt: skip
-    monkeypatch.setattr("flink_jobs.brokers.topics.open_admin", lambda _: client)
+    monkeypatch.setattr("flink_jobs.brokers.clients.open_admin", lambda _: client)
     kept = retention_ms(Settings(), "events", "both", "items", "ever")
     assert kept == {"events": 110, "both": 220, "items": None, "ever": None}
 
 
 def test_undescribed_topics_are_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("flink_jobs.brokers.topics.open_admin", lambda _: broker(events=config("delete", 1), late={}))
+    monkeypatch.setattr("flink_jobs.brokers.clients.open_admin", lambda _: broker(events=config("delete", 1), late={}))
     with pytest.raises(ShopstreamError, match=r"how long it keeps late, gone: .*DESCRIBE_CONFIGS"):
         retention_ms(Settings(), "events", "late", "gone")

@@ -60,6 +60,7 @@ def test_reason_omits_what_differs():
         (None, None, [FROM], False),
         (b"k", b"v", [], False),
         (b"k", b"v", [FROM, ("own", None)], False),
+        (b"k", b"v", [FROM, ("__connect.errors.value.bytes", b"7")], False),
     ],
 )
 def test_letters_that_cannot_be_replayed(key: bytes | None, value: bytes | None, headers: list[object], can: bool):

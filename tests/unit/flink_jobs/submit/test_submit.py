@@ -8,7 +8,7 @@ import pytest
 from flink_jobs.jobs.script import job_parser, job_settings
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
-from flink_jobs.submit.command import flink_run, job_arguments
+from flink_jobs.submit.command import flink_run, job_arguments, with_record_sizes
 from flink_jobs.submit.registry import JOBS, job_named
 from udfs.core.errors import ShopstreamError
 
@@ -78,3 +78,38 @@ def test_registry_names_scripts_and_topics():
     for job in JOBS.values():
         assert job.file.is_file()
         assert set(job.topics) <= set(Settings().topics.model_dump())
+
+
+def sizes(monkeypatch: pytest.MonkeyPatch, **of: int) -> None:
+    """Lets the broker say how large records may be."""
+    monkeypatch.setattr(
+        "flink_jobs.submit.command.max_record_bytes", lambda _, *topics: {topic: of.get(topic) for topic in topics}
+    )
+
+
+def test_job_gets_the_limits_of_its_topics(monkeypatch: pytest.MonkeyPatch):
+    sizes(monkeypatch, clickstream=1000, recommendations=1000, **{"clickstream.dlq": 2_000_000})
+    settings, lines = with_record_sizes(JOBS["recommend"], Settings())
+    assert (settings.sink.max_letter_bytes, settings.sink.max_answer_bytes) == (2_000_000, 1000)
+    assert lines == []
+    given = load_settings(None, ["sink.max_letter_bytes=9"])
+    assert with_record_sizes(JOBS["recommend"], given)[0].sink.max_letter_bytes == 9
+    assert with_record_sizes(JOBS["catalog"], Settings())[0].sink.max_answer_bytes is None
+
+
+def test_smaller_topics_are_one_line(monkeypatch: pytest.MonkeyPatch):
+    sizes(monkeypatch, clickstream=16_777_216, recommendations=1_048_588, **{"clickstream.dlq": 1_048_588})
+    _, lines = with_record_sizes(JOBS["recommend"], Settings())
+    (line,) = lines
+    assert line.startswith("clickstream takes records of 16,777,216 bytes, recommendations only 1,048,588, clickstream")
+    assert line.endswith(
+        "clickstream.dlq only 1,048,588: what is larger is cut; give those topics max.message.bytes=16777216"
+    )
+
+
+def test_undescribed_topics_are_one_line(monkeypatch: pytest.MonkeyPatch):
+    sizes(monkeypatch, clickstream=1000)
+    settings, lines = with_record_sizes(JOBS["session-features"], Settings())
+    assert settings.sink.max_letter_bytes is None
+    assert len(lines) == 1
+    assert "a record of session-features, clickstream.late may be (max.message.bytes): allow us" in lines[0]

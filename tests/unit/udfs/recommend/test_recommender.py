@@ -3,6 +3,7 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
+
+
+def test_too_large_answer_loses_its_last_items(recommender: Recommender, folder: Path, caplog: Any):
+    whole = answer(recommender)
+    size = len(json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode())
+    options = RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1), max_bytes=size - 1)
+    limited = Recommender(options)
+    assert answer(limited) == whole | {"items": whole["items"][:5]}
+    assert limited.stats.cut == 1
+    assert caplog.messages[-1].startswith(f"an answer of {size} bytes is cut to ")
+    assert answer(Recommender(replace(options, max_bytes=size))) == whole
+    assert answer(Recommender(replace(options, max_bytes=1))) == whole | {"items": [], "session": {}}
 
 
 def test_erased_users_become_unknown_without_restart(recommender: Recommender, folder: Path, shop: Path):
