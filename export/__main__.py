@@ -21,6 +21,7 @@ from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
 from export.ranker.report import chart_of, write_report
 from udfs.core.errors import exit_with_one_line
 from udfs.events.mapping import parse_mapping
+from udfs.events.options import parse_options
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -46,6 +47,15 @@ class Shared:
         list[str] | None,
         typer.Option("--map", metavar="FIELD=COLUMN", help="A file's own name for a field; may be repeated."),
     ] = None
+    preset: Annotated[
+        str,
+        typer.Option(help="Kind of the files: auto, events, a known one, or a TOML file of your own (docs/input.md)."),
+    ] = "auto"
+    read: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="How to read the files, as in dates=day-first. May be repeated."),
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False
     session_gap: Annotated[float, typer.Option(min=0.001, help="Minutes without an event that end a session.")] = 30
     keys_file: Annotated[
         Path | None,
@@ -79,6 +89,9 @@ class Shared:
             model=self.model,
             sessions=sessions,
             mapping=parse_mapping(self.mapping or ()),
+            preset=self.preset,
+            read=parse_options(self.read or ()),
+            strict=self.strict,
             calibration=self.calibration,
             calibration_texts=self.calibration_texts,
             gate=parse_gate(self.gate),

@@ -29,6 +29,9 @@ class ExportOptions:
     learn: bool = False  #: train a ranker from the sessions
     recommend_seen: bool = False  #: the ranker may recommend items that the session has already seen
     index_from: int = 5_000  #: items from which the ranker finds titles by an index
+    preset: str = "auto"  #: of the files, as in read_events
+    read: Mapping[str, object] = field(default_factory=dict)  #: options of read_events
+    strict: bool = False  #: stop at the first row that cannot be read
     keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
 
     def check(self) -> None:

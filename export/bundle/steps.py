@@ -14,7 +14,7 @@ from export.encoder.quantize import Activation, write_int8
 from export.encoder.source import SourceModel, open_source
 from export.encoder.variants import VARIANTS, encoder_info, open_variant
 from export.history.files import write_items, write_past
-from export.history.reading import ShopHistory, read_history
+from export.history.reading import Reading, ShopHistory, read_history
 from export.ranker.train import TrainedRanker, let_threads_sleep, train_ranker
 from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.manifest import EncoderInfo, Variant
@@ -24,6 +24,7 @@ from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import Encoder, Vectors
 from udfs.encoder.options import EncoderOptions
 from udfs.encoder.selection import choose
+from udfs.events.rejected import Rejected
 
 #: Texts whose vectors are kept while a ranker is trained.
 CACHED_TEXTS = 1_000_000
@@ -74,18 +75,27 @@ def read(draft: Draft) -> None:
     options = draft.options
     with draft.progress("read catalog and sessions"):
         draft.source = open_source(options.model)
-        draft.history = read_history(
-            options.catalog,
-            options.sessions,
-            mapping=options.mapping,
-            gap_ms=round(options.session_gap_minutes * 60_000),
-            keys_file=options.keys_file,
-            bundles=options.out,
-        )
+        with _rejected(draft, options.catalog) as items, _rejected(draft, options.sessions) as sessions:
+            draft.history = read_history(
+                options.catalog,
+                options.sessions,
+                mapping=options.mapping,
+                gap_ms=round(options.session_gap_minutes * 60_000),
+                keys_file=options.keys_file,
+                bundles=options.out,
+                reading=Reading(options.preset, options.read, items, sessions),
+            )
+        for file, taken in ((options.catalog, items), (options.sessions, sessions)):
+            draft.warnings += [f"{file}: {line}" for line in taken.lines()]
         if draft.history.untitled:
             draft.warnings.append(f"{draft.history.untitled} rows of {options.catalog} have no title and were left out")
         texts = draft.history.titles + draft.history.queries
         draft.calibration, draft.held_back = split_texts(texts, options.calibration_texts, options.calibration)
+
+
+def _rejected(draft: Draft, file: Path | None) -> Rejected:
+    kept = Path(f"{file.name}.rejected.jsonl") if file else None
+    return Rejected(kept, strict=draft.options.strict, tell=lambda line: draft.warnings.append(f"{file}: {line}"))
 
 
 def convert(draft: Draft) -> None:

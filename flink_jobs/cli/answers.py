@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
+from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset, Read
 from flink_jobs.console import notes, out, progress_bar, result
 from flink_jobs.settings.loading import load_settings
 from udfs.contracts.rankings import Recommendation
 from udfs.core.errors import ShopstreamError
 from udfs.events.mapping import parse_mapping
+from udfs.events.options import parse_options
 
 app = typer.Typer()
 
@@ -76,6 +77,7 @@ def check(
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
+    read: Read = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many events of the file were replayed.")] = None,
     idle: Annotated[float, typer.Option(min=1, help="Give up after this many seconds without a record.")] = 60,
     as_json: Json = False,
@@ -85,7 +87,9 @@ def check(
 
     settings = load_settings(config, assignments or ())
     mapping = parse_mapping(columns or ())
-    expected = expected_ids(settings, file, mapping=mapping, preset=preset, limit=limit)
+    expected = expected_ids(
+        settings, file, mapping=mapping, preset=preset, limit=limit, options=parse_options(read or ())
+    )
     with progress_bar("recommendations", len(expected)) as progress:
         outcome = check_recommendations(settings, expected, idle, progress)
     found = asdict(outcome)

@@ -1,16 +1,28 @@
 """`shopstream submit` and `backfill`: jobs that run for ever, and the one that ends."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
+from flink_jobs.cli.options import (
+    Assignments,
+    Columns,
+    Config,
+    Json,
+    Preset,
+    Read,
+    RejectedFile,
+    Strict,
+    rejected_rows,
+)
 from flink_jobs.console import notes, result
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.submit.registry import JOBS, job_named
 from udfs.core.errors import ShopstreamError
 from udfs.events.mapping import parse_mapping
+from udfs.events.options import parse_options
 
 app = typer.Typer()
 
@@ -72,6 +84,9 @@ def backfill(
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
+    read: Read = None,
+    strict: Strict = False,
+    rejected_file: RejectedFile = None,
     first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="First UTC day to write.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last UTC day to write.")] = None,
     cluster: Annotated[bool, typer.Option(help="Run on the cluster, not on the embedded mini-cluster.")] = False,
@@ -86,6 +101,19 @@ def backfill(
 
     settings = load_settings(config, assignments or ())
     mapping = parse_mapping(columns or ())
-    done = run_backfill(settings, source, mapping, preset, first=first, last=last, cluster=cluster)
-    read = "" if done.events is None else f" from {done.events:,} events, {done.refused:,} refused"
-    result(asdict(done), f"wrote {settings.lake_folder}{read}, in {done.seconds:.0f} s", as_json)
+    options = parse_options(read or ())
+    with rejected_rows(Path(source), rejected_file, strict=strict) as rejected:
+        done = run_backfill(
+            settings,
+            source,
+            mapping,
+            preset,
+            first=first,
+            last=last,
+            cluster=cluster,
+            options=options,
+            rejected=rejected,
+        )
+    found = "" if done.events is None else f" from {done.events:,} events, {done.refused:,} refused"
+    text = f"wrote {settings.lake_folder}{found}, in {done.seconds:.0f} s"
+    result(asdict(done) | rejected.counts(), "\n".join([text, *rejected.lines()]), as_json)

@@ -6,11 +6,22 @@ from typing import Annotated
 
 import typer
 
-from flink_jobs.cli.options import Assignments, Columns, Config, Json, Preset
+from flink_jobs.cli.options import (
+    Assignments,
+    Columns,
+    Config,
+    Json,
+    Preset,
+    Read,
+    RejectedFile,
+    Strict,
+    rejected_rows,
+)
 from flink_jobs.console import progress_bar, result
 from flink_jobs.settings.loading import load_settings
 from udfs.core.errors import ShopstreamError
 from udfs.events.mapping import parse_mapping
+from udfs.events.options import parse_options
 
 app = typer.Typer()
 catalog_app = typer.Typer(help="Items as they change.", no_args_is_help=True)
@@ -19,11 +30,14 @@ app.add_typer(catalog_app, name="catalog")
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; .gz too.")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; compressed too, or a folder.")],
     config: Config = None,
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
+    read: Read = None,
+    strict: Strict = False,
+    rejected_file: RejectedFile = None,
     speed: Annotated[str, typer.Option(help="Multiple of the recorded speed, or max.")] = "max",
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
     as_json: Json = False,
@@ -34,10 +48,17 @@ def replay(
     mapping = parse_mapping(columns or ())
     factor = None if speed == "max" else _positive(speed)
     settings = load_settings(config, assignments or ())
-    with progress_bar(f"{file.name} → {settings.topics.clickstream}", limit) as progress:
-        done = replay_file(settings, file, mapping=mapping, preset=preset, speed=factor, limit=limit, progress=progress)
+    options = parse_options(read or ())
+    with (
+        rejected_rows(file, rejected_file, strict=strict) as rejected,
+        progress_bar(f"{file.name} → {settings.topics.clickstream}", limit) as progress,
+    ):
+        done = replay_file(
+            settings, file, mapping=mapping, preset=preset, options=options, rejected=rejected,
+            speed=factor, limit=limit, progress=progress,
+        )  # fmt: skip
     text = f"sent {done.events:,} events to {settings.topics.clickstream} in {done.seconds:.1f} s"
-    result(asdict(done), text, as_json)
+    result(asdict(done) | rejected.counts(), "\n".join([text, *rejected.lines()]), as_json)
 
 
 def _positive(text: str) -> float:
@@ -69,19 +90,25 @@ def simulate(
 
 @catalog_app.command("send")
 def catalog_send(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; .gz too.")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet; compressed too, or a folder.")],
     config: Config = None,
     assignments: Assignments = None,
     preset: Preset = "auto",
     columns: Columns = None,
+    read: Read = None,
+    strict: Strict = False,
+    rejected_file: RejectedFile = None,
     as_json: Json = False,
 ) -> None:
     """Send a file's items to the catalog topic. Next: `shopstream submit catalog`, if it does not run yet."""
     from flink_jobs.commands.catalog import send_items
 
     settings = load_settings(config, assignments or ())
-    sent = send_items(settings, file, mapping=parse_mapping(columns or ()), preset=preset)
-    result({"items": sent}, f"sent {sent:,} items to {settings.topics.catalog}", as_json)
+    mapping, options = parse_mapping(columns or ()), parse_options(read or ())
+    with rejected_rows(file, rejected_file, strict=strict) as rejected:
+        sent = send_items(settings, file, mapping=mapping, preset=preset, options=options, rejected=rejected)
+    text = f"sent {sent:,} items to {settings.topics.catalog}"
+    result({"items": sent} | rejected.counts(), "\n".join([text, *rejected.lines()]), as_json)
 
 
 @catalog_app.command("remove")

@@ -19,6 +19,7 @@ from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.paths import flink_uri
 from udfs.events.files import in_contract, read_events
+from udfs.events.rejected import Rejected
 from udfs.lake.schema import events_schema
 from udfs.privacy.filtering import without_erased
 
@@ -50,8 +51,13 @@ def backfill(
     first: str | None,
     last: str | None,
     cluster: bool,
+    options: Mapping[str, object] | None = None,
+    rejected: Rejected | None = None,
 ) -> Backfilled:
-    """Runs the batch job over `source`, a file or LAKE, to its end; raises ShopstreamError if it fails."""
+    """Runs the batch job over `source`, a file or LAKE, to its end; raises ShopstreamError if it fails.
+
+    options, rejected: those of read_events, for a file.
+    """
     check_days(first, last)
     check_ready(BACKFILL, settings)
     if source == LAKE:
@@ -60,7 +66,7 @@ def backfill(
         (settings.lake_folder / "sessions").mkdir(exist_ok=True)  # the job reads it too
     started = time.monotonic()
     lake = nullcontext(Recorded(LAKE, None, None))
-    with lake if source == LAKE else recorded(settings, Path(source), mapping, preset) as found:
+    with lake if source == LAKE else recorded(settings, Path(source), mapping, preset, options, rejected) as found:
         arguments = [*job_arguments(settings), "--recorded", found.uri]
         arguments += [part for option, day in (("--from", first), ("--to", last)) if day for part in (option, day)]
         if cluster:
@@ -71,16 +77,24 @@ def backfill(
 
 
 @contextmanager
-def recorded(settings: Settings, file: Path, mapping: Mapping[str, str], preset: str) -> Iterator[Recorded]:
+def recorded(
+    settings: Settings,
+    file: Path,
+    mapping: Mapping[str, str],
+    preset: str,
+    options: Mapping[str, object] | None = None,
+    rejected: Rejected | None = None,
+) -> Iterator[Recorded]:
     """Copies a file's events as Parquet into a folder of home, removed at the end; ShopstreamError if none fits."""
-    events = read_events(file, mapping=mapping, preset=preset)
+    taken = Rejected() if rejected is None else rejected
+    events = read_events(file, mapping=mapping, preset=preset, options=options, rejected=taken)
     batches = without_erased(events, settings.keys(), ErasureList.read(settings.bundle_folder))
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home) as folder:
         copied, refused = write_recorded(batches, Path(folder) / "events.parquet")
         if not copied:
             raise ShopstreamError(f"none of the {refused:,} events in {file} fits the contract of `clickstream`")
-        yield Recorded(flink_uri(Path(folder)), copied, refused)
+        yield Recorded(flink_uri(Path(folder)), copied, refused + taken.rejected.total())
 
 
 def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, int]:

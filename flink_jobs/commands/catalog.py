@@ -12,6 +12,7 @@ from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import open_bundle
 from udfs.bundles.changes import change_files, read_changes
 from udfs.catalog.files import read_catalog
+from udfs.events.rejected import Rejected
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,17 @@ class CatalogChanges:
     bytes: int
 
 
-def send_items(settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str) -> int:
+def send_items(
+    settings: Settings,
+    file: Path,
+    *,
+    mapping: Mapping[str, str],
+    preset: str,
+    options: Mapping[str, object] | None = None,
+    rejected: Rejected | None = None,
+) -> int:
     """Sends each item of a file to `catalog`, key item_id; returns their number."""
-    items, _ = read_catalog(file, mapping=mapping, preset=preset)
+    items, _ = read_catalog(file, mapping=mapping, preset=preset, options=options, rejected=rejected)
     encode = msgspec.json.Encoder().encode
     rows = ({name: field for name, field in row.items() if field is not None} for row in items.to_pylist())
     _send(settings, ((row["item_id"], encode(row)) for row in rows))

@@ -18,6 +18,7 @@ from udfs.contracts.rankings import Recommendation, answer_id
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.files import read_events
 from udfs.events.parsing import parse_events
+from udfs.events.rejected import Rejected
 
 #: Once all answers are there, how long to wait for one too many.
 EXTRA_S = 2.0
@@ -49,16 +50,22 @@ class Outcome:
 
 
 def expected_ids(
-    settings: Settings, file: Path, *, mapping: Mapping[str, str], preset: str, limit: int | None
+    settings: Settings,
+    file: Path,
+    *,
+    mapping: Mapping[str, str],
+    preset: str,
+    limit: int | None,
+    options: Mapping[str, object] | None = None,
 ) -> set[str]:
     """Returns the recommendation ids that the trigger events of a file are due, read as `replay` reads it.
 
-    The job refuses some rows: each becomes the record that `replay` sends, and that is parsed.
+    Rows that `replay` rejects are due none. The others become the records that it sends, and these are parsed.
     """
     expected: set[str] = set()
     keys = settings.keys()
     left = limit
-    for batch in read_events(file, mapping=mapping, preset=preset):
+    for batch in read_events(file, mapping=mapping, preset=preset, options=options, rejected=Rejected()):
         rows = batch if left is None else batch.slice(0, left)
         rows = keys.pseudonymize(rows) if keys else rows
         left = None if left is None else left - len(rows)

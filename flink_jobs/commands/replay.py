@@ -14,6 +14,7 @@ from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
 from udfs.contracts.clickstream import PROPERTIES
 from udfs.events.files import read_events
+from udfs.events.rejected import Rejected
 
 #: At a recorded speed, events that are due within this time are sent without another sleep.
 TICK_S = 0.005
@@ -33,6 +34,8 @@ def replay_file(
     *,
     mapping: Mapping[str, str],
     preset: str,
+    options: Mapping[str, object] | None = None,
+    rejected: Rejected | None = None,
     speed: float | None,
     limit: int | None,
     progress: Callable[[int], None] = lambda _: None,
@@ -40,9 +43,9 @@ def replay_file(
     """Sends the events of a file to `clickstream`, key user_id, in the file's order.
 
     speed: multiple of the recorded speed, None for as fast as possible. limit: at most this many events. progress:
-    called with the number of events sent so far.
+    called with the number of events sent so far. options, rejected: those of read_events.
     """
-    batches = read_events(file, mapping=mapping, preset=preset)
+    batches = read_events(file, mapping=mapping, preset=preset, options=options, rejected=rejected)
     topic, sent = settings.topics.clickstream, 0
     require_topics(settings, topic)
     started = time.monotonic()

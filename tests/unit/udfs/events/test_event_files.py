@@ -158,9 +158,12 @@ def test_missing_column_names_the_cure(tmp_path: Path) -> None:
     [
         ({"mapping": {"user": "event_id"}}, "no field 'user'"),
         ({"mapping": {"user_id": "who"}}, "no column 'who'"),
-        ({"preset": "netflix"}, "online_retail or yoochoose"),
+        ({"preset": "netflix"}, "yoochoose or a .toml file"),
         ({"preset": "yoochoose"}, "needs SessionId, ItemId, Time"),
-        ({"preset": "yoochoose", "mapping": {"user_id": "event_id"}}, "its own mapping"),
+        ({"preset": "none.toml"}, "none.toml cannot be read"),
+        ({"mapping": {"event_type:cart": "wish", "cart:x": "y"}}, "no field 'cart'"),
+        ({"options": {"dates": "middle"}}, "day-first or month-first"),
+        ({"options": {"zone": "Mars/Base"}}, "'Mars/Base' is no time zone"),
     ],
 )
 def test_wrong_mapping_or_preset_is_refused(tmp_path: Path, how: dict[str, object], named: str) -> None:
