@@ -61,6 +61,24 @@ def replay(
     result(asdict(done) | rejected.counts(), "\n".join([text, *rejected.lines()]), as_json)
 
 
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Events or items, as for replay or catalog send.")],
+    preset: Preset = "auto",
+    columns: Columns = None,
+    read: Read = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a file would be read as, what would be refused, and the --map to use. Next: `shopstream replay`."""
+    from flink_jobs.commands.inspect import describe, inspect_file
+
+    found = inspect_file(
+        file, mapping=parse_mapping(columns or ()), preset=preset, options=parse_options(read or ()), strict=strict
+    )
+    result(asdict(found), describe(found), as_json)
+
+
 def _positive(text: str) -> float:
     try:
         number = float(text)

@@ -1,6 +1,6 @@
 """Reads catalogs from CSV, TSV, JSON lines and Parquet files, by the rules of udfs.events. docs/input.md has them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -42,40 +42,47 @@ def read_catalog(
     Raises ShopstreamError if the file cannot be read, does not fit, or has no titles at all (`yoochoose`).
     """
     source, plan = plan_catalog(Path(path), mapping=mapping, preset=preset, options=options)
-    taken = rejected or Rejected(strict=True)
-    caster = Caster(plan, CATALOG, ITEM_RULES)
-    parts = []
-    for raw in raw_rows(source, plan, taken):
-        rows = without_left_out(raw, plan, caster, taken)
-        refusals = Refusals()
-        batch = pa.record_batch([caster.cast(rows, name, refusals) for name in CATALOG.names], schema=CATALOG)
-        has_title = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(batch["title"]), ""), "")
-        lacks_id = pc.and_(batch["item_id"].is_null(), has_title).to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero(lacks_id).tolist():
-            refusals.add(row, "no item_id", f"there is no '{plan.column_of('item_id')}'; item_id is required")
-        for row in np.flatnonzero(
-            pc.fill_null(pc.less(batch["price"], 0), False).to_numpy(zero_copy_only=False)
-        ).tolist():
-            refusals.add(
-                row, "price: below 0", f"column '{plan.column_of('price')}': {shown(batch['price'][row])} is below 0"
-            )
-        for row, (reason, said) in sorted(refusals.of_row.items()):
-            taken.reject(rows.part.label, int(rows.line[row]), reason, said, partial(rows.raw, row))
-        if refusals.of_row:
-            batch = batch.take(pa.array(np.delete(np.arange(len(batch)), list(refusals.of_row))))
-        taken.read += len(batch)
-        parts.append(batch)
-    table = pa.Table.from_batches(parts, CATALOG)
-    if taken.rejected and not taken.read:
-        raise ShopstreamError(f"{path}: no row can be read: {'; '.join(taken.lines())}")
+    table = pa.Table.from_batches(items_in(source, plan, rejected or Rejected(strict=True)), CATALOG)
     if plan.tell_repeats:
         return _retail_items(table), 0
     if plan.variants:
         table = _with_stock_of_variants(table)
-    titled = table.filter(pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(table["title"]), ""), ""))
+    titled = table.filter(_is_titled(table["title"]))
     in_stock = pc.fill_null(titled["in_stock"], True)
     titled = titled.set_column(CATALOG.get_field_index("in_stock"), "in_stock", in_stock)
     return titled.take(_last_rows(titled["item_id"])), table.num_rows - titled.num_rows
+
+
+def items_in(source: Source, plan: Plan, rejected: Rejected) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of an opened file, schema CATALOG, also those without a title."""
+    caster = Caster(plan, CATALOG, ITEM_RULES)
+    for raw in raw_rows(source, plan, rejected):
+        rows = without_left_out(raw, plan, caster, rejected)
+        refusals = Refusals()
+        batch = pa.record_batch([caster.cast(rows, name, refusals) for name in CATALOG.names], schema=CATALOG)
+        lacks_id = pc.and_(batch["item_id"].is_null(), _is_titled(batch["title"]))
+        for row in _indices(lacks_id):
+            refusals.add(row, "no item_id", f"there is no '{plan.column_of('item_id')}'; item_id is required")
+        for row in _indices(pc.less(batch["price"], 0)):
+            said = f"column '{plan.column_of('price')}': {shown(batch['price'][row])} is below 0"
+            refusals.add(row, "price: below 0", said)
+        for row, (reason, said) in sorted(refusals.of_row.items()):
+            rejected.reject(rows.part.label, int(rows.line[row]), reason, said, partial(rows.raw, row))
+        if refusals.of_row:
+            batch = batch.take(pa.array(np.delete(np.arange(len(batch)), list(refusals.of_row))))
+        rejected.read += len(batch)
+        yield batch
+    if rejected.rejected and not rejected.read:
+        raise rejected.nothing_read(source.path)
+
+
+def _is_titled(title: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(title), ""), "")
+
+
+def _indices(mask: pa.Array) -> list[int]:
+    found: list[int] = np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False)).tolist()
+    return found
 
 
 def plan_catalog(

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from udfs.contracts.clickstream import EVENT_FIELDS, EVENT_TYPES, EventField
 from udfs.core.clock import DAY_MS
-from udfs.core.errors import ShopstreamError
 from udfs.events.casting import Caster, Refusals, left_out, shown
 from udfs.events.columns import EVENTS
 from udfs.events.formats import TEXT, Rows, Source, open_source, raw_rows, split_items
@@ -53,7 +52,7 @@ def read_events(
     iterating, for damaged files, and if all rows of a file were rejected.
     """
     source, plan = plan_events(Path(path), mapping=mapping, preset=preset, options=options)
-    return _event_batches(source, plan, rejected)
+    return events_in(source, plan, rejected)
 
 
 def plan_events(
@@ -72,7 +71,8 @@ def plan_events(
     return source, plan
 
 
-def _event_batches(source: Source, plan: Plan, rejected: Rejected | None) -> Iterator[pa.RecordBatch]:
+def events_in(source: Source, plan: Plan, rejected: Rejected | None) -> Iterator[pa.RecordBatch]:
+    """Yield the events of an opened file, as read_events does."""
     taken = rejected or Rejected(strict=True)
     caster = Caster(plan, EVENTS, EVENT_RULES)
     first = True
@@ -97,7 +97,7 @@ def _event_batches(source: Source, plan: Plan, rejected: Rejected | None) -> Ite
         if batch.num_rows:
             yield batch
     if rejected is not None and rejected.rejected and not rejected.events:
-        raise ShopstreamError(f"{source.path}: no row can be read: {'; '.join(rejected.lines())}")
+        raise rejected.nothing_read(source.path)
 
 
 def _events_of(source: Source, rows: Rows, plan: Plan, caster: Caster, refusals: Refusals) -> pa.RecordBatch:

@@ -28,6 +28,7 @@ class Rejected:
         self.left_out: Counter[str] = Counter()
         self.noted: Counter[str] = Counter()
         self.read = self.events = 0
+        self.examples: dict[str, str] = {}  #: what was said of the first row of each reason
         self._out: BinaryIO | None = None
 
     def reject(self, label: str, line: int, reason: str, said: str, raw: Callable[[], str]) -> None:
@@ -35,6 +36,7 @@ class Rejected:
         if self.strict:
             raise ShopstreamError(f"{label}: line {line:,}: {said}")
         self.rejected[reason] += 1
+        self.examples.setdefault(reason, f"line {line:,}: {said}")
         if self.file is None:
             return
         try:
@@ -66,6 +68,10 @@ class Rejected:
         if self.left_out:
             said.append(f"left out {self.left_out.total():,} rows: {_counts(self.left_out)}")
         return said + [f"note: {count:,} {what}" for what, count in self.noted.items()]
+
+    def nothing_read(self, path: Path) -> ShopstreamError:
+        """Return the error for a file of which every row was rejected."""
+        return ShopstreamError(f"{path}: no row can be read: {'; '.join([*self.examples.values()][:1] + self.lines())}")
 
     def counts(self) -> dict[str, Any]:
         """Return the counts for --json."""

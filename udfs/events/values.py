@@ -27,7 +27,7 @@ UNITS = {10: ("s", 10**9), 13: ("ms", 10**6), 16: ("us", 10**3), 19: ("ns", 1)}
 UNIT_NS = dict(UNITS.values())
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ZONE = r"\s?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?|[A-Z][a-z_A-Z]*(?:/[A-Za-z_+-]+)+)?"
+_ZONE = r"\s?((?i:Z|UTC|GMT)|[+-]\d\d(?::?\d\d)?|[A-Z][a-z_A-Z]*(?:/[A-Za-z_+-]+)+)?"
 _CLOCK = r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
 _ISO = re.compile(rf"(\d{{4}})[-/](\d\d)[-/](\d\d)(?:[Tt ]{_CLOCK})?{_ZONE}", re.ASCII)
 _SLASHED = re.compile(
@@ -225,7 +225,7 @@ def _in_zone(local: datetime, zone: str | None) -> datetime:
         raise RefusedError(
             "a time without a zone", "name the zone with --read zone=UTC; --map event_time=COLUMN takes it as UTC"
         )
-    if zone in ("Z", "UTC", "GMT"):
+    if zone.upper() in ("Z", "UTC", "GMT"):
         return local.replace(tzinfo=UTC)
     if zone[0] in "+-":
         minutes = int(zone[1:3]) * 60 + int(zone[-2:] if len(zone) > 3 else 0)
