@@ -29,8 +29,9 @@ chaos: export SHOPSTREAM_CHAOS_EVENTS ?= 4000
 chaos: setup ## kill processes, fill disks, break bundles, send hostile records while jobs run; half an hour
 	$(BIN)/pytest -m '' tests/chaos
 
-fuzz: setup ## fuzz the parsers with a million inputs, guided by coverage (Linux)
+fuzz: setup ## fuzz the parsers with a million inputs, guided by coverage (Linux), and the file reader with 100,000 rows
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py
+	SHOPSTREAM_FUZZ_ROWS=$${SHOPSTREAM_FUZZ_ROWS:-100000} $(BIN)/pytest --timeout 7200 tests/unit/udfs/events/test_hostile_files.py
 
 soak: setup ## the job at half its capacity for half an hour, and what grows
 	$(BIN)/python -m bench soak --minutes 30 --chart docs/soak.svg

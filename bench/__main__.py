@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from bench import features as features_bench
+from bench import input as input_bench
 from bench import rank as rank_bench
 from bench.encode import contenders as encode_contenders
 from bench.encode import run as encode_bench
@@ -83,6 +84,20 @@ def features(
 ) -> None:
     """Session features: events per second of ours and of pandas groupby, on one core."""
     features_bench.run(quick, as_json)
+
+
+@app.command("input")
+def read_files(
+    rows: Annotated[int, typer.Option(min=1000, help="Rows of each file.")] = input_bench.ROWS,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help=f"Readers: {', '.join(input_bench.READERS)}. May be repeated."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="100,000 rows.")] = False,
+    as_json: JsonList = False,
+) -> None:
+    """Our file reader, pandas and DuckDB: rows per second and peak memory."""
+    input_bench.run(min(rows, 100_000) if quick else rows, _names(only), as_json)
 
 
 @app.command()

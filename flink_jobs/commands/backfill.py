@@ -18,7 +18,7 @@ from flink_jobs.submit.registry import BACKFILL
 from udfs.bundles.forgotten import ErasureList
 from udfs.core.errors import ShopstreamError
 from udfs.core.paths import flink_uri
-from udfs.events.files import in_contract, read_events
+from udfs.events.files import fitting, read_events
 from udfs.events.rejected import Rejected
 from udfs.lake.schema import events_schema
 from udfs.privacy.filtering import without_erased
@@ -106,7 +106,7 @@ def write_recorded(batches: Iterable[pa.RecordBatch], file: Path) -> tuple[int, 
     copied = refused = 0
     with pq.ParquetWriter(file, pa.schema(columns)) as writer:
         for batch in batches:
-            fits = pa.Table.from_batches([batch]).filter(in_contract())
+            fits = fitting(batch)
             present = set(batch.schema.names)
             arrays = [
                 fits[field.name] if field.name in present else pa.nulls(len(fits), field.type) for field in columns

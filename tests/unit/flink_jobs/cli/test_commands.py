@@ -7,7 +7,8 @@ from flink_jobs.cli.main import app
 
 COMMANDS = {
     "kafka start", "kafka stop", "kafka status", "kafka topics", "flink start", "flink stop", "flink status",
-    "submit", "backfill", "replay", "inspect", "simulate", "catalog send", "catalog remove", "catalog show", "watch", "explain",
+    "submit", "backfill", "replay", "inspect", "simulate", "catalog send", "catalog remove", "catalog show",
+    "watch", "explain",
     "check", "lake show", "lake check", "dlq show", "dlq replay", "privacy pseudonym", "privacy forget", "settings",
     "demo",
 }  # fmt: skip
