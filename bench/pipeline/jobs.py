@@ -19,7 +19,7 @@ from flink_jobs.sql.environment import flink_configuration
 from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
 from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
 from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES
-from udfs.events.columns import PACKED
+from udfs.events.columns import MORE_ITEMS, PACKED
 from udfs.recommend.options import RecommendOptions
 
 #: Epoch ms of an event_time: a number, or RFC 3339 in UTC with milliseconds; the simulated shop writes both.
@@ -58,12 +58,16 @@ def floor(settings: Settings) -> StatementSet:
     table_env.execute_sql(recommendations_table(settings))
     views = session_views(settings) | answer_views(settings)
     del views["parsed"]
-    fields = [f"CAST({name} AS STRING)" for name in PACKED if name not in PROPERTIES]
+    fields = [f"CAST({name} AS STRING)" for name in PACKED if name not in (*PROPERTIES, MORE_ITEMS)]
     properties = [f"properties['{name}']" for name in PROPERTIES]
     sources = {name: name for name in PACKED_FIELDS}
-    sources |= {"event_time": FLOOR_TIME, "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})"}
+    sources |= {
+        "items": "CAST(1 AS BIGINT)",
+        "event_time": FLOOR_TIME,
+        "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})",
+    }
     selected = ", ".join(f"{sql} AS {name}" for name, sql in sources.items())
-    views["events"] = f"SELECT {selected}, arrival FROM clickstream"  # noqa: S608
+    views["events"] = f"SELECT {selected}, FALSE AS is_ahead, arrival FROM clickstream"  # noqa: S608
     opening = f"""'{{"recommendation_id":"' || {ID_SQL} || '","events":'"""
     answer = f"{opening} || CAST(CARDINALITY(events) AS STRING) || '}}'"
     before, _, after = views["answered"].partition("recommend(")

@@ -36,7 +36,10 @@ Due: TypeAlias = tuple[str, str, int, int, int, int, list[tuple[Any, ...]]]
 
 
 class Shopper(msgspec.Struct, array_like=True):
-    """The state of one user: the ids of the latest events, and the current session. Times are epoch ms."""
+    """The state of one user: the ids of the latest events, and the current session. Times are epoch ms.
+
+    The simulated shop uses no id for two events, so ids alone tell repeats.
+    """
 
     ids: list[str] = []
     opening: int = 0

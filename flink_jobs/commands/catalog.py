@@ -12,6 +12,7 @@ from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import open_bundle
 from udfs.bundles.changes import change_files, read_changes
 from udfs.catalog.files import read_catalog
+from udfs.core.errors import ShopstreamError
 from udfs.events.rejected import Rejected
 
 
@@ -67,6 +68,10 @@ def item_titles(settings: Settings) -> dict[str, str]:
 
 def _send(settings: Settings, records: Iterable[tuple[str, bytes | None]]) -> None:
     topic = settings.topics.catalog
+    if settings.catalog.envelope != "none":
+        raise ShopstreamError(
+            f"items come in envelopes (catalog.envelope={settings.catalog.envelope}): change them where they come from"
+        )
     require_topics(settings, topic)
     with sending(settings) as (send, _):
         for item_id, value in records:

@@ -1,6 +1,7 @@
 """`shopstream check FILE`: compares the recommendations in Kafka with the events that were replayed."""
 
 import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from flink_jobs.brokers.topics import require_topics
 from flink_jobs.commands.catalog import item_titles
 from flink_jobs.commands.replay import event_messages
 from flink_jobs.settings.settings import Settings
+from flink_jobs.sql.sessions import window_rows
 from udfs.contracts.rankings import Recommendation, answer_id
-from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.columns import PACKED_COLUMNS
 from udfs.events.files import read_events
+from udfs.events.packing import content_of, packed_events
 from udfs.events.parsing import parse_events
 from udfs.events.rejected import Rejected
 
@@ -57,12 +60,15 @@ def expected_ids(
     preset: str,
     limit: int | None,
     options: Mapping[str, object] | None = None,
-) -> set[str]:
+) -> Counter[str]:
     """Returns the recommendation ids that the trigger events of a file are due, read as `replay` reads it.
 
-    Rows that `replay` rejects are due none. The others become the records that it sends, and these are parsed.
+    Rows that `replay` rejects are due none. The others become the records that it sends, and these are parsed. Two
+    events with one id that are further apart than the job's window get answers with one id: it is due twice.
     """
-    expected: set[str] = set()
+    expected: Counter[str] = Counter()
+    known: set[tuple[str, str, str]] = set()
+    latest: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=window_rows(settings)))
     keys = settings.keys()
     left = limit
     for batch in read_events(file, mapping=mapping, preset=preset, options=options, rejected=Rejected()):
@@ -70,19 +76,22 @@ def expected_ids(
         rows = keys.pseudonymize(rows) if keys else rows
         left = None if left is None else left - len(rows)
         parsed = parse_events([value for _, value, _ in event_messages(rows)])
-        events = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parsed]
-        expected.update(
-            answer_id("recommend", str(event["user_id"]), str(event["event_id"]))
-            for event in events
-            if event["event_type"] in settings.triggers
-        )
+        for event in (dict(zip(PACKED_COLUMNS, row, strict=True)) for row in packed_events(parsed)):
+            if event["error"] is not None:
+                continue
+            user, event_id, content = str(event["user_id"]), str(event["event_id"]), content_of(str(event["packed"]))
+            if (user, event_id, content) not in known and event["event_type"] in settings.triggers:
+                known.add((user, event_id, content))
+                is_reused = event_id in latest[user]
+                expected[answer_id("recommend", user, event_id, content if is_reused else None)] += 1
+            latest[user].append(event_id)
         if left == 0:
             break
     return expected
 
 
 def check_recommendations(
-    settings: Settings, expected: set[str], idle_s: float, progress: Callable[[int], None] = lambda _: None
+    settings: Settings, expected: Counter[str], idle_s: float, progress: Callable[[int], None] = lambda _: None
 ) -> Outcome:
     """Reads `recommendations` from the beginning until all are there, or nothing came for `idle_s` seconds.
 
@@ -106,11 +115,16 @@ def check_recommendations(
 
 
 def judge(
-    values: Iterable[bytes | None], expected: set[str], known_items: Container[str], k: int, found: set[str]
+    values: Iterable[bytes | None],
+    expected: Iterable[str] | Mapping[str, int],
+    known_items: Container[str],
+    k: int,
+    found: set[str],
 ) -> Outcome:
     """Counts what is wrong with the values of recommendations. found: takes the ids as they come."""
     decode = msgspec.json.Decoder(Recommendation).decode
-    outcome = Outcome(len(expected))
+    due, seen = Counter(expected), Counter[str]()
+    outcome = Outcome(due.total())
     for value in values:
         outcome.recommendations += 1
         try:
@@ -118,12 +132,13 @@ def judge(
         except (msgspec.MsgspecError, UnicodeDecodeError):
             outcome.unreadable += 1
             continue
-        outcome.doubled += record.recommendation_id in found
-        outcome.unexpected += record.recommendation_id not in expected
+        seen[record.recommendation_id] += 1
+        outcome.doubled += seen[record.recommendation_id] > max(due[record.recommendation_id], 1)
+        outcome.unexpected += record.recommendation_id not in due
         outcome.misranked += not _well_ranked(record, k)
         outcome.unknown_items += sum(item.item_id not in known_items for item in record.items)
         found.add(record.recommendation_id)
-    outcome.missing = len(expected - found)
+    outcome.missing = (due - seen).total()
     return outcome
 
 

@@ -148,7 +148,8 @@ def describe_reasons(found: dict[Reason, Letters]) -> str:
     lines = []
     for reason, letters in found.items():
         sent = f", {letters.sent_back:,} sent back" if letters.sent_back else ""
-        lines.append(f"{letters.count:,} × {reason} (from {reason.topic or 'an unknown topic'}, {reason.stage}{sent})")
+        origin = f"(from {reason.topic or 'an unknown topic'}, {reason.stage}{sent})"
+        lines.append(_printable(f"{letters.count:,} × {reason} {origin}"))
         lines += [f"    {example['from']} key {example['key']}: {example['value']}" for example in letters.examples]
     return "\n".join(lines)
 
@@ -236,6 +237,12 @@ def _example(letter: ConsumerRecord) -> dict[str, str]:
     header = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
     origin = "/".join(header.get(f"{ERRORS}{part}", "?") for part in ("topic", "partition", "offset"))
     key, value = (
-        "none" if part is None else part[:200].decode(errors="replace") for part in (letter.key, letter.value)
+        "none" if part is None else _printable(part[:200].decode(errors="replace"))
+        for part in (letter.key, letter.value)
     )
-    return {"from": origin, "key": key, "value": value}
+    return {"from": _printable(origin), "key": key, "value": value}
+
+
+def _printable(text: str) -> str:
+    """Escapes what a terminal would obey or not show, such as zero bytes and colors."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from udfs.core.clock import DAY_MS
 from udfs.core.errors import ShopstreamError
 from udfs.lake.files import data_files
-from udfs.lake.schema import DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, columns_of
+from udfs.lake.schema import CONTENT_OF, DAY, ID_OF, TABLES, TIME_OF, VERSION, VERSION_COLUMN, columns_of
 
 Hashes = npt.NDArray[np.uint64]
 #: A table, its day and the day's files.
@@ -129,7 +129,7 @@ def _wrong_in(table: str, day: str, files: Sequence[Path]) -> Iterator[str]:
         yield f"{where}: rows without {ID_OF[table]}: {nameless:,}"
     if newer:
         yield f"{where}: rows of a newer version than {VERSION}, this package's: {newer:,}"
-    repeated, example = find_repeats(whole, ID_OF[table])
+    repeated, example = find_repeats(whole, ID_OF[table], CONTENT_OF[table])
     if repeated:
         yield f"{where}: values of {ID_OF[table]} that occur more than once: {repeated:,}, such as {example}"
 
@@ -146,30 +146,43 @@ def _columns(file: Path, table: str) -> Iterator[pa.RecordBatch]:
         yield from source.iter_batches()
 
 
-def find_repeats(files: Sequence[Path], column: str) -> tuple[int, str | None]:
-    """Returns how many values of a column occur more than once, and one of them."""
+def find_repeats(files: Sequence[Path], column: str, content: Sequence[str] = ()) -> tuple[int, str | None]:
+    """Returns how many values of a column occur more than once with the same `content`, and one of them.
+
+    content: other columns; those that a file lacks are left out.
+    """
     turns = sum(pq.read_metadata(file).num_rows for file in files) // MOST_IDS + 1
     repeated = 0
     example = None
     for turn in range(turns):  # each takes the hashes with another remainder
-        hashes = [hashed[hashed % turns == turn] for _, hashed in _hashes(files, column)]
+        hashes = [hashed[hashed % turns == turn] for _, hashed in _hashes(files, column, content)]
         ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
         twice = np.unique(ordered[1:][np.diff(ordered) == 0])
         repeated += len(twice)
         if len(twice) and example is None:
-            example = next(ids[hashed == twice[0]][0] for ids, hashed in _hashes(files, column) if twice[0] in hashed)
+            example = next(
+                ids[hashed == twice[0]][0] for ids, hashed in _hashes(files, column, content) if twice[0] in hashed
+            )
     return repeated, example
 
 
-def _hashes(files: Sequence[Path], column: str) -> Iterator[tuple[npt.NDArray[np.object_], Hashes]]:
-    """Yields values of a string column, str [n], and their hashes, uint64 [n]."""
+def _hashes(
+    files: Sequence[Path], column: str, content: Sequence[str]
+) -> Iterator[tuple[npt.NDArray[np.object_], Hashes]]:
+    """Yields values of a string column, str [n], and hashes of them and of the content, uint64 [n]."""
     from pandas.util import hash_array  # not at the top: importing pandas takes 0.4 s
 
     for file in files:
         with pq.ParquetFile(file) as source:
-            for batch in source.iter_batches(columns=[column]):
-                ids = batch[column].drop_null().to_numpy(zero_copy_only=False)
-                yield ids, hash_array(ids, categorize=False)
+            known = [name for name in content if name in source.schema_arrow.names]
+            for batch in source.iter_batches(columns=[column, *known]):
+                rows = batch.filter(batch[column].is_valid())
+                ids = rows[column].to_numpy(zero_copy_only=False)
+                hashed = hash_array(ids, categorize=False)
+                for name in known:
+                    values = rows[name].cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
+                    hashed = hashed * np.uint64(31) + hash_array(values, categorize=False)
+                yield ids, hashed
 
 
 def _day_ms(day: str) -> int | None:

@@ -23,7 +23,8 @@ NAME = "shopstream-catalog"
 
 def options(settings: Settings) -> CatalogOptions:
     """Returns the options of the function that reads and encodes items."""
-    return CatalogOptions(settings.bundle_folder, settings.encoder.options())
+    catalog = settings.catalog
+    return CatalogOptions(settings.bundle_folder, settings.encoder.options(), catalog.envelope, catalog.column_of())
 
 
 def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] = ()) -> StatementSet:

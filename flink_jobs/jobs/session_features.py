@@ -24,9 +24,9 @@ from flink_jobs.sql.closed_sessions import (
     timed_clickstream_table,
     window_views,
 )
-from flink_jobs.sql.ddl import FIELDS, literal, quoted
+from flink_jobs.sql.ddl import literal, quoted
 from flink_jobs.sql.environment import create_parser, create_views, flink_configuration, table_environment
-from flink_jobs.sql.lake import LAKE, lake_table, lake_views, recorded_table, recounted_view
+from flink_jobs.sql.lake import LAKE, lake_table, lake_views, recorded_schema, recorded_table, recounted_view
 from udfs.core.clock import DAY_MS
 from udfs.features.registry import load_modules
 from udfs.functions.sessions import close_sessions
@@ -70,7 +70,8 @@ def build_backfill(
     """
     if recorded == LAKE:
         days = _between(*_days_to_read(settings, first, last))
-        create_views(table_env, {"recorded": f"SELECT {', '.join(FIELDS)} FROM lake_events WHERE {days}"})  # noqa: S608
+        names = ", ".join(recorded_schema().names)
+        create_views(table_env, {"recorded": f"SELECT {names} FROM lake_events WHERE {days}"})  # noqa: S608
     else:
         table_env.execute_sql(recorded_table(recorded))
     create_views(table_env, batch_views(settings) | lake_views() | recounted_view())

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from flink_jobs.settings.fields import AbsolutePath, Addresses, PositiveDuration, SettingsGroup
+from udfs.events.envelopes import Envelope
 
 #: How long producers gather records before they send them, and how many bytes per partition.
 LINGER_MS, BATCH_BYTES = 5, 256 * 1024
@@ -74,6 +75,16 @@ class TopicSettings(SettingsGroup):
     late: str = Field("clickstream.late", description="Events too late for their window.")
     privacy_requests: str = Field("privacy-requests", description="Requests to erase users.")
     privacy_acknowledgements: str = Field("privacy-acknowledgements", description="The outcome of each request.")
+
+
+class ClickstreamSettings(SettingsGroup):
+    """How events come."""
+
+    envelope: Envelope = Field(
+        "none",
+        description="What is around each event: schema-registry (JSON behind the registry's five bytes), connect "
+        "(Kafka Connect's schema and payload), debezium, cloudevents, segment (track events), or none.",
+    )
 
 
 class RetentionSettings(SettingsGroup):

@@ -3,19 +3,39 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from flink_jobs.settings.fields import AbsolutePath, PositiveDuration, SettingsGroup, comma_separated
+from udfs.contracts.catalog import CatalogItem
 from udfs.encoder.options import EncoderOptions
+
+
+def _known_fields(columns: tuple[str, ...]) -> tuple[str, ...]:
+    for pair in columns:
+        field, _, column = pair.partition("=")
+        if field not in CatalogItem.__struct_fields__ or not column:
+            raise ValueError(f"{pair!r} is no FIELD=COLUMN; fields are {', '.join(CatalogItem.__struct_fields__)}")
+    return columns
 
 
 class CatalogSettings(SettingsGroup):
     """Catalog changes for running rankers."""
 
+    envelope: Literal["none", "schema-registry", "connect", "debezium", "cloudevents"] = Field(
+        "none", description="What is around each item, as in clickstream.envelope; with debezium, a delete removes it."
+    )
+    columns: Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_separated), AfterValidator(_known_fields)] = (
+        Field((), description="FIELD=COLUMN pairs, comma separated: fields that records have under other names.")
+    )
+
     interval: PositiveDuration = Field(
         1000, description="Time between checkpoints of the catalog job; each makes changes visible to rankers."
     )
+
+    def column_of(self) -> dict[str, str]:
+        """Returns the columns by their fields."""
+        return dict(pair.split("=", 1) for pair in self.columns)
 
 
 class EncoderSettings(SettingsGroup):

@@ -17,7 +17,7 @@ class SessionSettings(SettingsGroup):
 class DedupSettings(SettingsGroup):
     """Repeated events."""
 
-    ttl: PositiveDuration = Field(3_600_000, description="How long an event_id is remembered.")
+    ttl: PositiveDuration = Field(3_600_000, description="How long an event is remembered, to know its repeats.")
 
 
 class WatermarkSettings(SettingsGroup):
@@ -31,7 +31,8 @@ class WatermarkSettings(SettingsGroup):
     )
     ahead: Duration = Field(
         60_000,
-        description="An event time further ahead of its Kafka record's timestamp moves the watermark no further.",
+        description="An event time further ahead of its Kafka record's timestamp moves the watermark no further, and "
+        "has a session apart from others.",
     )
 
 

@@ -14,7 +14,7 @@ from flink_jobs.settings.flink import (
     FlinkSettings,
     PythonSettings,
 )
-from flink_jobs.settings.kafka import KafkaSettings, RetentionSettings, SinkSettings, TopicSettings
+from flink_jobs.settings.kafka import ClickstreamSettings, KafkaSettings, RetentionSettings, SinkSettings, TopicSettings
 from flink_jobs.settings.models import CatalogSettings, EncoderSettings, FeatureSettings, RankSettings
 from flink_jobs.settings.sessions import (
     DedupSettings,
@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     flink: FlinkSettings = FlinkSettings()
     topics: TopicSettings = TopicSettings()
+    clickstream: ClickstreamSettings = ClickstreamSettings()
     retention: RetentionSettings = RetentionSettings()
     privacy: PrivacySettings = PrivacySettings()
     session: SessionSettings = SessionSettings()

@@ -5,24 +5,50 @@ from flink_jobs.sql.ddl import FIELDS, epoch_ms_of, event_fields, literal, milli
 from flink_jobs.sql.dead_letters import masked_records
 from flink_jobs.sql.sessions import clickstream_table
 from udfs.contracts.fields import MIN_TIME_MS
-from udfs.events.columns import PACKED
+from udfs.events.columns import MORE_ITEMS, PACKED
+from udfs.events.envelopes import HEADER, Envelope
 
-_RFC_3339 = r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]|[+-]\d\d:?\d\d)$"
+#: Epoch ms in a whole number of ms, µs or ns: the first 13 of 13, 16 or 19 digits, and all of any other but 10 (s).
+_MILLISECONDS = r"^\s*(\d{13}(?=(?:\d{3}){0,2}(?:\.0*)?\s*$)|(?!\d{10}\b)-?\d+(?=(?:\.0*)?\s*$))"
+
+_RFC_3339 = (
+    r"^\s*(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,3})?)\d*(?:[Zz]| ?[+-]\d\d(?::?\d\d)?|\s*(?i:UTC|GMT))\s*$"
+)
 
 
-def event_time(value: str) -> str:
+#: Where the event's time is in a value, by the envelope around it.
+_TIME_IN: dict[Envelope, tuple[str, ...]] = {
+    "connect": ("$.payload.event_time",),
+    "debezium": ("$.after.event_time", "$.payload.after.event_time"),
+    "cloudevents": ("$.data.event_time",),
+    "segment": ("$.timestamp",),
+}
+
+
+def event_time(value: str, envelope: Envelope = "none") -> str:
     """Writes the event_time (TIMESTAMP_LTZ(3)) of a `clickstream` value (BYTES), null if it is unreadable.
 
-    It agrees with the parser of events on all that the parser reads: integer epoch ms, or RFC 3339 with T, t or a
-    space, Z, z or an offset, and a fraction that is rounded to microseconds, then down to milliseconds: .…9995 is the
-    next one. Only built-in functions can do that in the Kafka source.
+    It agrees with the parser of events on all that producers write: numbers of s, ms, µs and ns, told by their size, or
+    RFC 3339 with T, t or a space, a zone, and a fraction that is rounded to microseconds, then down to milliseconds:
+    .…9995 is the next one. Only built-in functions can do that in the Kafka source.
     """
-    text = f"JSON_VALUE(CAST({value} AS STRING), '$.event_time')"
+    content = f"TRIM(LEADING U&'\\FEFF' FROM CAST({value} AS STRING))"
+    if envelope == "schema-registry":  # one character per byte, so that the header is five
+        behind = f"DECODE({value}, 'ISO-8859-1')"
+        content = f"SUBSTRING({behind} FROM CASE WHEN {behind} LIKE '{{%' THEN 1 ELSE {HEADER + 1} END)"
+    places = [f"JSON_VALUE({content}, {literal(path)})" for path in _TIME_IN.get(envelope, ("$.event_time",))]
+    text = places[0] if len(places) == 1 else f"COALESCE({', '.join(places)})"
+    milliseconds = f"REGEXP_EXTRACT({text}, {literal(_MILLISECONDS)}, 1)"
+    number = f"TRY_CAST({text} AS DECIMAL(38, 6))"
+    seconds = f"CASE WHEN {number} BETWEEN 1000000000 AND 9999999999 THEN FLOOR({number} * 1000) ELSE {number} END"
     clock = f"OVERLAY(REGEXP_EXTRACT({text}, {literal(_RFC_3339)}, 1) PLACING ' ' FROM 11 FOR 1)"
     # Without date, time and fraction, the offset remains; 1970 began at minus the offset.
-    offset = f"UNIX_TIMESTAMP('19700101' || REGEXP_REPLACE(UPPER({text}), '^.{{19}}(\\.\\d+)?|:', ''), 'yyyyMMddXX')"
+    zone = f"REGEXP_REPLACE(UPPER({text}), '^\\s*.{{19}}(\\.\\d+)?|[:\\s]', '')"
+    zone = f"RPAD(REGEXP_REPLACE({zone}, 'Z|UTC|GMT', '+0000'), 5, '0')"
+    offset = f"UNIX_TIMESTAMP('19700101' || {zone}, 'yyyyMMddXX')"
     rounded = f"CASE WHEN REGEXP({text}, '\\.\\d{{3}}999[5-9]') THEN 1 ELSE 0 END"
-    return f"""COALESCE(TO_TIMESTAMP_LTZ(TRY_CAST({text} AS BIGINT), 3),
+    return f"""COALESCE(TO_TIMESTAMP_LTZ(TRY_CAST({milliseconds} AS BIGINT), 3),
+    TO_TIMESTAMP_LTZ(CAST({seconds} AS BIGINT), 3),
     CAST(TRY_CAST({clock} AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3))
     + INTERVAL '1' SECOND * {offset} + INTERVAL '0.001' SECOND * {rounded})"""
 
@@ -33,8 +59,8 @@ def timed_clickstream_table(settings: Settings) -> str:
     An event time further ahead of its record's timestamp than watermark.ahead moves the watermark no further, so a
     device with a wrong clock closes nobody's session. An unreadable time never moves it.
     """
-    wait = settings.watermark
-    time = f"""  `rowtime` AS COALESCE({event_time("`value`")}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
+    wait, happened = settings.watermark, event_time("`value`", settings.clickstream.envelope)
+    time = f"""  `rowtime` AS COALESCE({happened}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
   WATERMARK FOR `rowtime` AS LEAST(`rowtime`, `timestamp` + {milliseconds(wait.ahead)}) - {milliseconds(wait.delay)}"""
     return clickstream_table(settings, time, "-session-features")
 
@@ -79,7 +105,8 @@ def batch_views(settings: Settings) -> dict[str, str]:
     """Defines, in order, each recorded event's session by the user's event times, then whole sessions."""
     user = "PARTITION BY user_id ORDER BY event_time"
     return {
-        "gaps": f"SELECT *, event_time - LAG(event_time) OVER ({user}) AS gap FROM recorded",
+        "gaps": f"""SELECT *, CAST(NULL AS STRING) AS {MORE_ITEMS}, event_time - LAG(event_time) OVER ({user}) AS gap
+FROM recorded""",
         "numbered": f"""SELECT *, SUM(CASE WHEN gap < {settings.session.gap} THEN 0 ELSE 1 END)
   OVER ({user} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS nth
 FROM gaps""",

@@ -92,7 +92,8 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
 
 def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
     """Creates the function that reads events, packed or not, and with pseudonyms the one that masks records."""
-    table_env.create_temporary_function("parse", parse(settings.privacy.keys_file, packed=packed))
+    parser = parse(settings.privacy.keys_file, packed=packed, envelope=settings.clickstream.envelope)
+    table_env.create_temporary_function("parse", parser)
     if settings.privacy.keys_file:
         table_env.create_temporary_function("mask", mask_record(settings.privacy.keys_file))
 

@@ -2,6 +2,7 @@
 
 from flink_jobs.settings.settings import Settings
 from flink_jobs.sql.ddl import literal, user_sink
+from udfs.events.packing import CONTENT_DIGITS
 from udfs.recommend.columns import RECOMMEND_COLUMNS
 
 
@@ -11,13 +12,14 @@ def recommendations_table(settings: Settings) -> str:
 
 
 def answer_views(settings: Settings) -> dict[str, str]:
-    """Answers each trigger once; duplicates within the state TTL keep the first answer."""
+    """Answers each trigger once; of repeats, with one id and content within the state TTL, the first is answered."""
     triggers = ", ".join(literal(kind) for kind in sorted(settings.triggers))
     return {
-        "answered": f"""SELECT user_id, event_id, arrival, recommend({", ".join(RECOMMEND_COLUMNS)}) AS `value`
+        "answered": f"""SELECT user_id, event_id, arrival, recommend({", ".join(RECOMMEND_COLUMNS)}) AS `value`,
+  SUBSTRING(SHA256(events[CARDINALITY(events)]) FROM 1 FOR {CONTENT_DIGITS}) AS content
 FROM in_session WHERE event_type IN ({triggers})""",
         "answers": """SELECT user_id, `value` FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id, event_id ORDER BY arrival) AS nth FROM answered
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id, event_id, content ORDER BY arrival) AS nth FROM answered
 ) WHERE nth = 1""",
     }
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +94,84 @@ def test_items_come_change_and_go(
     assert searched(Recommender(recommend_options(settings)), "tarnished brass lantern") == searched(
         after, "tarnished brass lantern"
     )
+
+
+def change(op: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[bytes, bytes]:
+    """A change event of Debezium's connector for PostgreSQL with its default converter, as its documentation shows it.
+
+    op: c, u, d, or r (of a snapshot).
+    """
+    fields = [
+        {"type": "string", "optional": False, "field": "sku"},
+        {"type": "string", "optional": False, "field": "name"},
+        {"type": "double", "optional": True, "field": "price"},
+        {"type": "boolean", "optional": False, "default": True, "field": "available"},
+        {
+            "type": "int64",
+            "optional": True,
+            "name": "io.debezium.time.MicroTimestamp",
+            "version": 1,
+            "field": "changed",
+        },
+    ]
+    row = {"type": "struct", "fields": fields, "optional": True, "name": "shop.public.products.Value"}
+    schema = {
+        "type": "struct",
+        "fields": [row | {"field": "before"}, row | {"field": "after"}, {"type": "string", "field": "op"}],
+        "optional": False,
+        "name": "shop.public.products.Envelope",
+        "version": 2,
+    }
+    source = {
+        "version": "3.0.8.Final", "connector": "postgresql", "name": "shop", "ts_ms": 1767225600000, "db": "shop",
+        "snapshot": "first" if op == "r" else "false", "sequence": "[null,\"24023128\"]", "schema": "public",
+        "table": "products", "txId": 777, "lsn": 24023128, "xmin": None,
+    }  # fmt: skip
+    payload = {
+        "before": before,
+        "after": after,
+        "source": source,
+        "transaction": None,
+        "op": op,
+        "ts_ms": 1767225600123,
+    }
+    key_schema = {"type": "struct", "fields": fields[:1], "optional": False, "name": "shop.public.products.Key"}
+    key = {"schema": key_schema, "payload": {"sku": (after or before or {})["sku"]}}
+    return json.dumps(key).encode(), json.dumps({"schema": schema, "payload": payload}).encode()
+
+
+def test_table_of_products_feeds_the_catalog(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
+    folder = linked_bundles(bundles, tmp_path)
+    columns = "catalog.columns=item_id=sku,title=name,in_stock=available"
+    assignments = own(f"bundles={folder}", f"home={tmp_path}", "catalog.envelope=debezium", columns)
+    settings = load_settings(None, assignments)
+    known = open_bundle(folder).items()
+    removed, sold_out, kept = (known.ids[row] for row in np.flatnonzero(known.in_stock)[:3])
+    title_of = dict(zip(known.ids, known.titles, strict=True))
+
+    def row(sku: str, name: str, **more: Any) -> dict[str, Any]:
+        return {"sku": sku, "name": name, "price": 9.5, "available": True, "changed": 1767225600123456} | more
+
+    before = Recommender(recommend_options(settings))
+    assert {removed, sold_out} <= {*searched(before, title_of[removed]), *searched(before, title_of[sold_out])}
+    snapshot = [change("r", None, row(item_id, title_of[item_id])) for item_id in (removed, sold_out, kept)]
+    draft, lamp = row("4711", "No such thing"), row("4711", "Hand-blown glass hurricane lamp", price=None)
+    was = row(sold_out, title_of[sold_out])
+    deleted = change("d", {"sku": removed, "name": "", "price": None, "available": True, "changed": None}, None)
+    changes = [change("c", None, draft), change("u", draft, lamp), change("u", was, was | {"available": False})]
+    letters = [(deleted[0], b'{"schema": null, "payload": {"op": "t", "source": {}}}')]
+    send(settings, [*snapshot, *changes, deleted, (deleted[0], None), *letters], settings.topics.catalog)
+    mini_cluster.run("catalog", assignments)
+
+    found = {row["item_id"]: row for row in read_changes(folder).to_pylist()}
+    assert found.keys() == {"4711", removed, sold_out, kept}
+    assert {name for name, row in found.items() if row["title"] is None} == {removed}
+    assert (found["4711"]["price"], found[kept]["price"]) == (None, 9.5)
+    assert [(letter.key, letter.value) for letter in read_all(settings, settings.topics.dlq)] == letters
+    after = Recommender(recommend_options(settings))
+    assert searched(after, "Hand-blown glass hurricane lamp")[0] == "4711"
+    assert removed not in searched(after, title_of[removed])
+    assert sold_out not in searched(after, title_of[sold_out])
+    assert kept in searched(after, title_of[kept])

@@ -12,6 +12,7 @@ import pytest
 from mini_cluster import MiniCluster
 from support import as_options, read_all, run_command, send, set_max_bytes
 
+from flink_jobs.commands.check import expected_ids
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
 from flink_jobs.simulation.catalog import make_catalog
@@ -160,6 +161,62 @@ def test_sessions_repeats_and_dead_letters(
         validator.validate({name: value.decode() for name, value in headers.items()})
         assert headers["__connect.errors.topic"].decode() == settings.topics.clickstream
         assert headers["__connect.errors.exception.message"].decode() == parse_event(letter.value)[0]
+
+
+def test_clocks_reused_ids_and_orders(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
+    """One run over what producers get wrong, each stream of its own user."""
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}")
+    settings = load_settings(None, assignments)
+    year = 365 * 24 * 60
+    odd = [event("a", 0, "odd"), event("b", year, "odd"), event("c", 1, "odd"), event("b2", year + 1, "odd")]
+    odd += [event("c2", 2, "odd", "add_to_cart", item="c"), event("d", 3, "odd")]
+    # A clock that is always an hour ahead has whole sessions all the same.
+    always = [event("h1", 110, "always"), event("h2", 111, "always"), event("h3", 112, "always", "add_to_cart")]
+    one_id = [event("1", 0, "one", item="a"), event("1", 0, "one", "purchase", item="b", price=9)]
+    one_id += [event("1", 0, "one", item="a"), event("2", 1, "one", "search", query="mug"), one_id[1]]
+    # An app that numbers from 1 in each visit.
+    visits = [event("1", 0, "visits", item="a"), event("2", 1, "visits", item="b")]
+    visits += [event("1", 41, "visits", item="c"), event("2", 42, "visits", item="d")]
+    lines = [{"item_id": "a", "price": 5, "quantity": 1}, {"item_id": "b", "price": 2.5, "quantity": 2}]
+    order = [event("o0", 0, "order", "add_to_cart", item="a"), event("o1", 1, "order", "purchase", items=lines)]
+    order = [order[0], (order[1][0], order[1][1].replace(b'"item_id": "o1", ', b"")), event("o2", 2, "order")]
+    send(settings, odd + always + one_id + visits + order, timestamp_ms=START + 50 * MINUTE)
+    mini_cluster.run("recommend", assignments)
+    records = read_all(settings, settings.topics.recommendations)
+    every = [json.loads(record.value) for record in records]
+    found = {answer["recommendation_id"]: answer for answer in every}
+    assert sorted(found) == sorted(answer["recommendation_id"] for answer in every)
+    assert read_all(settings, settings.topics.dlq) == []
+
+    def session(name: str, *features: str) -> list[Any]:
+        return [found[name]["session"][feature] for feature in features]
+
+    assert [session(f"odd/{name}", "events")[0] for name in ("a", "c", "c2", "d")] == [1, 2, 3, 4]
+    assert session("odd/d", "cart_size") == [1]
+    assert found["odd/d"]["session_id"] == found["odd/a"]["session_id"]
+    assert [session(f"odd/{name}", "events")[0] for name in ("b", "b2")] == [1, 2]
+    assert session("always/h3", "events", "cart_size") == [3, 1]
+    ahead = {name for name, answer in found.items() if "clock_ahead" in answer}
+    assert ahead == {"odd/b", "odd/b2", "always/h1", "always/h2", "always/h3"}
+    of_one = sorted(name for name in found if found[name]["user_id"] == "one")
+    *plain, reused = of_one
+    assert plain == ["one/1", "one/2"]
+    assert reused.startswith("recommend/one/1/")
+    assert found[reused]["trigger_event_id"] == "1"
+    assert session(reused, "events", "purchases") == [2, 1]
+    assert session("one/2", "events", "views", "purchases") == [3, 1, 1]
+    of_visits = [answer["session"]["events"] for answer in found.values() if answer["user_id"] == "visits"]
+    assert sorted(of_visits) == [1, 1, 2, 2]
+    assert session("order/o1", "events", "purchases", "cart_size") == [3, 2, 0]
+    assert session("order/o2", "events", "purchases") == [4, 2]
+
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(b"\n".join(value for _, value in odd + always + one_id + visits))
+    due = expected_ids(settings, events, mapping={}, preset="auto", limit=None)
+    assert set(due) == {name for name in found if not name.startswith("order/")}
+    assert due.total() == len(due)
 
 
 @pytest.fixture(scope="module")

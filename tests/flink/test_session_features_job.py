@@ -28,6 +28,7 @@ from flink_jobs.settings.settings import Settings
 from flink_jobs.simulation.catalog import make_catalog
 from flink_jobs.simulation.simulate import simulate
 from flink_jobs.simulation.world import START_MS
+from flink_jobs.sql.lake import recorded_schema
 from udfs.contracts.fields import MAX_TIME_MS
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.parsing import parse_event
@@ -120,7 +121,7 @@ def simulated(
     mini_cluster.run("session-features", assignments)
 
     good = [parse_event(record.value) for record in records if record.kind != "bad"]
-    events = pd.DataFrame(good, columns=list(EVENT_COLUMNS)).drop(columns=["error", "error_class"])
+    events = pd.DataFrame(good, columns=list(EVENT_COLUMNS))[recorded_schema().names]
     repeated = events.duplicated("event_id")
     assert repeated.sum() > SIMULATED / 1000
     events["session"] = sessions_of(events)
@@ -252,19 +253,38 @@ def test_times_in_sql_match_the_parser(
         "1969-12-31T23:59:59.9999Z",
     ]
     edges += ["2023-11-14T22:13:20.0009995Z", "2023-11-14T22:13:20.00099949999Z", "2024-02-29T23:59:59.99999951-00:00"]
+    # Other units and zones; of each one that no other session is near.
+    edges += [1541037460, 1511817838123456, 1521817838123456789, "1531817838123", 1551817838.25, 1.5617672256e12]
+    edges += [
+        "2015-01-01 00:00:00+00",
+        "2015-01-02 05:30:00.25 -0530",
+        "2015-01-03 00:00:00 UTC",
+        "2015-01-04T00:00:00+07",
+    ]
     unreadable = ["2023-11-14T22:13:20", "2023-11-14", "soon", 1.5, None, "253402300800000"]
     times = [*whole, *edges, *random_times(300)]
     values = [value(f"e{number}", time, user=f"u{number}") for number, time in enumerate(times)]
     # What else may stand in an event that is read: a repeated name, an escaped one, much depth, a large number.
     odd = value("o", 1, user="o", x=[[[[7]]]])[:-1].replace(b"7", b"1e999") + b', "\\u0065vent_time": 7}'
-    read = sorted((parse_event(each)[5], each) for each in [*values, odd] if parse_event(each)[0] is None)
+    items = [{"item_id": "a", "price": 5}, {"item_id": "b", "quantity": 2}]
+    order = value("o1", "2016-01-01T00:00:00Z", user="buyer", kind="purchase", items=items)
+    values += [odd, order.replace(b'"item_id": "i-o1", ', b"")]
+    read = sorted((parse_event(each)[5], each) for each in values if parse_event(each)[0] is None)
     assert len(read) > len(whole) + 250
     bad = [value(f"b{number}", time) for number, time in enumerate(unreadable)]
     assert all(parse_event(each)[0] for each in bad)
     send(settings, [(b"k", each) for each in bad] + [(b"k", each) for _, each in read])
     mini_cluster.run("session-features", assignments)
     assert read_all(settings, settings.topics.late) == []
-    assert sorted(each["session_start"] for each in closed(settings).values()) == [time for time, _ in read]
+    found = closed(settings)
+    assert sorted(each["session_start"] for each in found.values()) == [time for time, _ in read]
+    (bought,) = (each["features"] for each in found.values() if each["user_id"] == "buyer")
+    assert (bought["events"], bought["purchases"], bought["distinct_items"]) == (2, 2, 2)
+    saved = rows(settings.lake_folder, "events", "event_id").to_pylist()
+    lines = [
+        (row["event_id"], row["item_id"], row["price"], row["quantity"]) for row in saved if row["user_id"] == "buyer"
+    ]
+    assert lines == [("o1", "a", 5, None), ("o1#2", "b", None, 2)]
 
 
 @contextmanager

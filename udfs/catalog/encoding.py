@@ -1,7 +1,7 @@
 """Encodes catalog records: items with the vectors of their titles, the rows of udfs.bundles.changes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from udfs.catalog.parsing import parse_item
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.encoder.options import EncoderOptions
+from udfs.events.envelopes import Envelope
 
 #: Columns of a record that was read: both errors are null for a readable one, all else is null for an unreadable one.
 ITEM_SCHEMA = pa.schema(
@@ -38,6 +39,8 @@ class CatalogOptions:
 
     bundles: Path
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    envelope: Envelope = "none"  #: around each item
+    columns: Mapping[str, str] = field(default_factory=dict)  #: names in records by field, where they differ
 
 
 class _EncoderModel:
@@ -66,7 +69,7 @@ class ItemEncoder:
     """Reads catalog records and encodes their titles, with the encoder of the bundle that CURRENT names."""
 
     def __init__(self, options: CatalogOptions) -> None:
-        self._bundles = options.bundles
+        self._bundles, self._options = options.bundles, options
         self._model = BundleWatcher(
             options.bundles, lambda bundle: _EncoderModel(bundle, options.encoder), changes=False
         )
@@ -91,7 +94,7 @@ class ItemEncoder:
         rows: list[dict[str, object]] = []
         for key, value in zip(keys, values, strict=True):
             try:
-                item_id, item = parse_item(key, value)
+                item_id, item = parse_item(key, value, self._options.envelope, self._options.columns)
             except (ValueError, RecursionError, msgspec.MsgspecError) as error:
                 rows.append({"error": str(error), "error_class": type(error).__qualname__})
                 continue

@@ -1,27 +1,80 @@
 """Parses records of the topic `catalog`."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from udfs.contracts.catalog import CatalogItem
+from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key
+from udfs.events.record_values import found, read_id, read_number, read_text
 
 _decoder = msgspec.json.Decoder(CatalogItem)
 
+_BOM = "\ufeff"
 
-def parse_item(key: bytes | None, value: bytes | None) -> tuple[str, CatalogItem | None]:
+
+def parse_item(
+    key: bytes | None, value: bytes | None, envelope: Envelope = "none", columns: Mapping[str, str] | None = None
+) -> tuple[str, CatalogItem | None]:
     """Return the item's id, and the item or None if it was removed.
 
-    Raises ValueError, RecursionError or MsgspecError for a record that cannot be read.
+    columns: names in the record, by fields of CatalogItem, that are not the fields' own. Raises ValueError,
+    RecursionError or MsgspecError for a record that cannot be read.
     """
     if not key:
         raise ValueError("the record has no key; it has to be the item_id")
-    item_id = key.decode()
+    columns = columns or {}
+    if envelope == "none":
+        item_id = key.decode()
+    else:
+        item_id = unwrapped_key(key, columns.get("item_id", "item_id"))
+        value = unwrapped(value, envelope) if value is not None else None
     if value is None:
         return item_id, None
-    item = _decoder.decode(value.decode())
+    if value[:1] == b"\0":
+        raise ValueError(envelope_of(value, "catalog") or "begins with a zero byte")
+    text = value.decode()
+    try:
+        item = _decoder.decode(text) if not columns else _tolerant(text.removeprefix(_BOM), columns)
+    except msgspec.DecodeError as error:
+        item = _tolerant(text.removeprefix(_BOM), columns, error)
     if item.item_id != item_id:
         raise ValueError("the record's key is not its `item_id`")
     if item.price is not None and math.isinf(item.price):
         raise ValueError("`price` is too large for a double")
     return item_id, item
+
+
+def _tolerant(text: str, columns: Mapping[str, str], refused: msgspec.DecodeError | None = None) -> CatalogItem:
+    """Decode a record that breaks the contract to the letter, by the rules of udfs.events.record_values.
+
+    refused: the decoder's error, raised again for what is no JSON object.
+    """
+    try:
+        record = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise refused or error from None
+    if not isinstance(record, dict):
+        raise refused or ValueError("the record is no JSON object")
+    if columns.get("item_id", "item_id") not in record and (why := envelope_of(text.encode(), "catalog")):
+        raise ValueError(why)
+    readers = {"item_id": read_id, "price": read_number, "in_stock": _read_bool}
+    fields: dict[str, Any] = {}
+    for name in ("item_id", "title", "description", "category", "brand", "price", "in_stock", "locale"):
+        value = record.get(columns.get(name, name))
+        if value is not None:  # a null is as good as absent
+            fields[name] = readers.get(name, read_text)(value)
+    if isinstance(fields.get("price"), str):
+        raise msgspec.ValidationError(
+            f"`price` is {found(fields['price'])}, which is no number with a decimal point. With "
+            "decimal.handling.mode=string, Debezium writes one"
+        )
+    return msgspec.convert(fields, CatalogItem)
+
+
+def _read_bool(value: object) -> object:
+    """Return true or false, also of 0 and 1, as databases without booleans have them, and of texts."""
+    known = {"0": False, "1": True, "false": False, "true": True, "f": False, "t": True}
+    return value if isinstance(value, bool) else known.get(str(value).lower(), value)

@@ -6,7 +6,19 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct, inspect
 
-from udfs.contracts.fields import MAX_ID, MAX_QUERY, Count, EpochMs, Id, NonNegative, PositiveCount, Text, ZonedTime
+from udfs.contracts.fields import (
+    MAX_ID,
+    MAX_LINES,
+    MAX_QUERY,
+    Count,
+    EpochMs,
+    Id,
+    NonNegative,
+    PositiveCount,
+    Property,
+    Text,
+    ZonedTime,
+)
 
 EventType = Literal["view", "click", "search", "add_to_cart", "remove_from_cart", "purchase", "rate", "impression"]
 
@@ -15,12 +27,29 @@ EVENT_TYPES: tuple[str, ...] = EventType.__args__  # type: ignore[attr-defined]
 #: What a shopper does with an item. An impression only shows it, and a search only asks for it: neither makes it seen.
 INTERACTIONS = frozenset(EVENT_TYPES) - {"impression", "search"}
 
-#: Keys of an event's `properties` that become columns; all others are ignored.
-PROPERTIES = ("device", "timezone", "returning", "locale")
+
+class Properties(Struct, gc=False):
+    """Keys of an event's `properties` that become columns. All others are ignored, whatever their type."""
+
+    device: Property | None = None
+    timezone: Property | None = None
+    returning: Property | None = None
+    locale: Property | None = None
+
+
+PROPERTIES = Properties.__struct_fields__
+
+
+class LineItem(Struct, gc=False):
+    """One line of an order."""
+
+    item_id: Id
+    price: NonNegative | None = None  # currency units, of one piece
+    quantity: PositiveCount | None = None  # pieces
 
 
 # A field is declared here alone. EVENT_FIELDS, and with it parsing, files, SQL, the lake and sessions, follow.
-class ClickstreamEvent(Struct):
+class ClickstreamEvent(Struct, gc=False):
     """One record of `clickstream`, keyed by user_id. Unknown fields are ignored."""
 
     event_id: Id
@@ -34,7 +63,8 @@ class ClickstreamEvent(Struct):
     rating: Annotated[float, Meta(ge=1, le=5)] | None = None  # stars
     dwell_ms: Count | None = None
     session_id: str | None = None
-    properties: dict[str, str] | None = None
+    properties: Properties | None = None
+    items: Annotated[list[LineItem], Meta(max_length=MAX_LINES)] | None = None  # instead of item_id, price, quantity
 
 
 class EventField(NamedTuple):
@@ -63,7 +93,8 @@ def _event_fields() -> Iterator[EventField]:
                     yield EventField(field.name, "BIGINT", field.required, least=kind.ge, most=kind.le)
                 case inspect.FloatType():
                     yield EventField(field.name, "DOUBLE", field.required, least=kind.ge, most=kind.le)
-                case inspect.DateTimeType() | inspect.NoneType() | inspect.DictType():  # an epoch ms, null, properties
+                # An epoch ms, null, properties, items.
+                case inspect.DateTimeType() | inspect.NoneType() | inspect.StructType() | inspect.ListType():
                     pass
                 case _:
                     raise TypeError(f"ClickstreamEvent.{field.name}: {kind} is neither a text nor a number")

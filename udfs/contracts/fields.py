@@ -19,7 +19,12 @@ MAX_ID = 1024
 #: Characters of a query at most, for the same reason.
 MAX_QUERY = 1_000_000
 
+#: Line items of an event at most.
+MAX_LINES = 1000
+
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+
+Property = Annotated[str, Meta(max_length=MAX_ID)]
 
 NonNegative = Annotated[float, Meta(ge=0)]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from udfs.contracts.fields import EpochMs, PositiveCount, Text
 
@@ -28,7 +28,11 @@ class RankedItem(Struct, gc=False):
 
 
 class Recommendation(Struct, gc=False):
-    """One record of `recommendations`, keyed by user_id: the answer to one trigger event."""
+    """One record of `recommendations`, keyed by user_id: the answer to one trigger event.
+
+    clock_ahead: only where it is true. The trigger's time was too far ahead of its record's timestamp; its session is
+    apart from those of other events.
+    """
 
     recommendation_id: Text
     user_id: Text
@@ -38,22 +42,24 @@ class Recommendation(Struct, gc=False):
     model: Text
     session: dict[str, float | int | str | None]
     items: list[RankedItem]
+    clock_ahead: Literal[True] | UnsetType = UNSET
 
 
 #: What answers an event or a request.
 Surface = Literal["recommend", "search", "ad"]
 
 
-def answer_id(surface: Surface, user_id: str, event_id: str) -> str:
+def answer_id(surface: Surface, user_id: str, event_id: str, content: str | None = None) -> str:
     """Return the id of a surface's answer to an event or a request; no two different answers share one.
 
     A recommendation's is `<user_id>/<event_id>` where neither has a slash. Any other id has three parts,
     `<surface>/<user_id>/<event_id>`, in which a slash is `%2F` and a percent sign `%25`, as in URLs.
+    content: of an event whose event_id was another event's before; it becomes a fourth part.
     """
-    if surface == "recommend" and "/" not in user_id and "/" not in event_id:
+    if content is None and surface == "recommend" and "/" not in user_id and "/" not in event_id:
         return f"{user_id}/{event_id}"
     user, event = (text.replace("%", "%25").replace("/", "%2F") for text in (user_id, event_id))
-    return f"{surface}/{user}/{event}"
+    return f"{surface}/{user}/{event}" if content is None else f"{surface}/{user}/{event}/{content}"
 
 
 def user_of(answer: str) -> str | None:
@@ -61,7 +67,7 @@ def user_of(answer: str) -> str | None:
     match answer.split("/"):
         case [user, _]:
             return user
-        case [_, user, _]:
+        case [_, user, _] | ["recommend" | "search" | "ad", user, _, _]:
             return user.replace("%2F", "/").replace("%25", "%")
     return None
 

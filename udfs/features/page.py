@@ -25,7 +25,7 @@ These rules hold for all of them:
 - They are computed on a session's last `session.max_events` events; `events`, `duration_ms` and `pace` cover the whole
   session.
 - Events are in the order of event_time, then event_id, then all other fields. The "latest" event and the "current" item
-  are the last ones in that order. Of several events with one event_id, the first is kept.
+  are the last ones in that order. Of repeats, which are equal in all fields, the first is kept.
 - So a session's features do not depend on the order in which events arrive, on duplicates or on other sessions, to the
   bit. This holds for sessions of at most `session.max_events` events. Of a longer session, the last events to arrive
   are kept, and these depend on the order of arrival.

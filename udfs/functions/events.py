@@ -9,6 +9,7 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
 from udfs.events.columns import EVENT_COLUMNS, PACKED_COLUMNS
+from udfs.events.envelopes import Envelope
 from udfs.events.packing import packed_events
 from udfs.events.parsing import parse_events
 from udfs.functions.metrics import ReadMetrics
@@ -20,8 +21,8 @@ _MASKED = {"key": pa.binary(), "value": pa.binary()}
 
 
 class _Parse(ScalarFunction):
-    def __init__(self, keys_file: Path | None, *, packed: bool) -> None:
-        self._keys_file, self._packed = keys_file, packed
+    def __init__(self, keys_file: Path | None, *, packed: bool, envelope: Envelope) -> None:
+        self._keys_file, self._packed, self._envelope = keys_file, packed, envelope
 
     def open(self, function_context: FunctionContext) -> None:
         self._keys = KeysFile(self._keys_file) if self._keys_file else None
@@ -29,7 +30,7 @@ class _Parse(ScalarFunction):
 
     def eval(self, values: "pd.Series[Any]") -> pd.DataFrame:
         pseudonyms = self._keys.latest().pseudonyms if self._keys else None
-        rows, columns = parse_events(values, pseudonyms), EVENT_COLUMNS
+        rows, columns = parse_events(values, pseudonyms, self._envelope), EVENT_COLUMNS
         if self._packed:
             rows, columns = packed_events(rows), PACKED_COLUMNS
         events = pd.DataFrame(rows, columns=list(columns), dtype=object)
@@ -37,14 +38,14 @@ class _Parse(ScalarFunction):
         return events
 
 
-def parse(keys_file: Path | None, *, packed: bool = False) -> Any:
+def parse(keys_file: Path | None, *, packed: bool = False, envelope: Envelope = "none") -> Any:
     """Return a function of BYTES that gives a ROW of EVENT_COLUMNS, or of PACKED_COLUMNS.
 
-    With a keys file, user ids become pseudonyms.
+    With a keys file, user ids become pseudonyms. envelope: around each value.
     """
     columns = PACKED_COLUMNS if packed else EVENT_COLUMNS
     result = DataTypes.ROW([DataTypes.FIELD(name, SQL_TYPES[kind]) for name, kind in columns.items()])
-    return udf(_Parse(keys_file, packed=packed), result_type=result, func_type="pandas")
+    return udf(_Parse(keys_file, packed=packed, envelope=envelope), result_type=result, func_type="pandas")
 
 
 class _MaskRecord(ScalarFunction):

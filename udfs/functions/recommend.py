@@ -9,13 +9,18 @@ import pandas as pd
 from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
-from udfs.contracts.rankings import answer_id
 from udfs.functions.metrics import BundleMetrics, CounterDeltas, EncoderMetrics, LatencyHistogram
 from udfs.recommend.columns import recommend_columns
 from udfs.recommend.options import RecommendOptions
 from udfs.recommend.recommender import Recommender
 
 log = logging.getLogger(__name__)
+
+
+class _Logged(msgspec.Struct):
+    recommendation_id: str
+    trigger_event_id: str
+    event_time: int
 
 
 class _Recommend(ScalarFunction):
@@ -29,7 +34,9 @@ class _Recommend(ScalarFunction):
         self._encoder = EncoderMetrics(group)
         self._bundle = BundleMetrics(group)
         group = group.add_group("recommend")
-        self._counters = CounterDeltas(group, "batches", "triggers", "items", "candidates", "rank_us", "cut")
+        self._counters = CounterDeltas(
+            group, "batches", "triggers", "items", "candidates", "rank_us", "cut", "clock_ahead", "id_reused"
+        )
         self._us = group.counter("us")
         self._batch_ms = LatencyHistogram(group, "batch_ms")
         self._trigger_ms = LatencyHistogram(group, "trigger_ms")
@@ -46,23 +53,19 @@ class _Recommend(ScalarFunction):
         self._encoder.update(self._recommender.encoder_stats)
         self._bundle.update(self._recommender.bundle_status)
         if log.isEnabledFor(logging.DEBUG):
-            self._log(columns, took)
+            self._log(answers, took)
         return answers
 
-    def _log(self, columns: "tuple[pd.Series[Any], ...]", took: float) -> None:
+    def _log(self, answers: "pd.Series[Any]", took: float) -> None:
         """Log one line of JSON per trigger: its answer, the bundle, the batch's size and time."""
         shared = {
             "model": self._recommender.bundle_status.bundle,
-            "batch": len(columns[0]),
+            "batch": len(answers),
             "took_us": round(took * 1e6),
         }
-        for user, event, when in zip(*columns[:3], strict=True):
-            answer = {
-                "recommendation_id": answer_id("recommend", user, event),
-                "trigger_event_id": event,
-                "event_time": int(when),
-            }
-            log.debug("answered %s", msgspec.json.encode(answer | shared).decode())
+        for value in answers:
+            answer = msgspec.json.decode(value, type=_Logged)
+            log.debug("answered %s", msgspec.json.encode(msgspec.structs.asdict(answer) | shared).decode())
 
 
 def recommend(options: RecommendOptions) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from udfs.core.errors import ShopstreamError
-from udfs.events.columns import ARROW_TYPES, EVENT_COLUMNS
+from udfs.events.columns import ARROW_TYPES, EVENT_COLUMNS, EVENTS
 from udfs.features.registry import arrow_schema
 
 VERSION = 1
@@ -61,7 +61,7 @@ def sessions_schema() -> pa.Schema:
 
 def events_schema() -> pa.Schema:
     """Return the columns of `events`: those of a parsed event, and its session_id."""
-    columns = {name: kind for name, kind in EVENT_COLUMNS.items() if not name.startswith("error")}
+    columns = {name: kind for name, kind in EVENT_COLUMNS.items() if name in EVENTS.names}
     return pa.schema(
         [
             (VERSION_COLUMN, pa.int32()),
@@ -78,6 +78,9 @@ TIME_OF = {"sessions": "session_start", "events": "event_time"}
 
 #: The column that identifies a row.
 ID_OF = {"sessions": "session_id", "events": "event_id"}
+
+#: Further columns that tell rows with one id apart: other content is another event.
+CONTENT_OF: dict[str, tuple[str, ...]] = {"sessions": (), "events": ("event_time", "event_type", "item_id", "query")}
 
 
 def flink_columns(schema: pa.Schema) -> str:

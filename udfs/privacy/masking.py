@@ -1,24 +1,29 @@
 """Masks the user ids in records that are kept as they came: dead letters and late events."""
 
 import re
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
-from udfs.contracts.fields import EpochMs, ZonedTime
-from udfs.core.clock import epoch_ms
+from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
+from udfs.events.record_values import read_time
 from udfs.privacy.pseudonyms import Keys
 
 #: Replaces a value in which no user id was found: it may be anywhere.
 WITHHELD = b"withheld: it has no user_id that could be replaced"
 
-# A member named user_id at any depth, its letters as they are or escaped; group 2 is its value if that is a string.
-_NAME = b"".join(rb"(?:%c|\\u00(?i:%02x))" % (letter, letter) for letter in b"user_id")
+#: Names of members that hold an id of a shopper, in events and in their envelopes.
+NAMES = (b"user_id", b"anonymous_id", b"userId", b"anonymousId")
 
-_MEMBER = re.compile(rb'((?<!\\)"%s"\s*:\s*)("(?:[^"\\]|\\.)*")?' % _NAME, re.DOTALL)
+# Such a member at any depth, its letters as they are or escaped; group 2 is its value if that is a string or null.
+_NAME = b"|".join(b"".join(rb"(?:%c|\\u00(?i:%02x))" % (letter, letter) for letter in name) for name in NAMES)
+
+_MEMBER = re.compile(rb'((?<!\\)"(?:%s)"\s*:\s*)("(?:[^"\\]|\\.)*"|null\b)?' % _NAME, re.DOTALL)
 
 
 class _Timed(msgspec.Struct):
-    event_time: EpochMs | ZonedTime
+    event_time: Any
 
 
 def masked_record(
@@ -26,19 +31,22 @@ def masked_record(
 ) -> tuple[bytes | None, bytes | None]:
     """Return a record's key and value with pseudonyms for user ids.
 
-    The key, which is a user id by the contract, and the string of every member `user_id` are replaced, by the value's
-    own event_time, or by moment_ms where that cannot be read. All other bytes stay. A value without such a member, or
-    with one that is not a string, becomes WITHHELD.
+    The key, which is a user id by the contract, and the string of every member of NAMES are replaced, by the value's
+    own event_time, or by moment_ms where that cannot be read. All other bytes stay. A value without such a string, or
+    with a member that is neither a string nor null, becomes WITHHELD.
     """
-    try:
-        time_ms = epoch_ms(msgspec.json.decode(value or b"", type=_Timed).event_time)
-    except (ValueError, RecursionError, msgspec.MsgspecError):
-        time_ms = moment_ms
+    time_ms = moment_ms
+    with suppress(ValueError, RecursionError, msgspec.MsgspecError):
+        own = read_time(msgspec.json.decode(value or b"", type=_Timed).event_time)
+        if type(own) is int and MIN_TIME_MS <= own <= MAX_TIME_MS:
+            time_ms = own
 
     def pseudonym(user_id: str) -> str:
         return keys.pseudonyms([user_id], [time_ms])[0]
 
     def replaced(member: re.Match[bytes]) -> bytes:
+        if member[2] == b"null":
+            return member[0]
         try:
             user_id = msgspec.json.decode(member[2], type=str)
         except (ValueError, msgspec.MsgspecError):  # not UTF-8, or an escape that JSON does not know
@@ -49,6 +57,6 @@ def masked_record(
         key = pseudonym(key.decode(errors="surrogateescape")).encode()
     if value is not None:
         members = list(_MEMBER.finditer(value))
-        replaceable = bool(members) and all(member[2] is not None for member in members)
+        replaceable = all(member[2] for member in members) and any(member[2] != b"null" for member in members)
         value = _MEMBER.sub(replaced, value) if replaceable else WITHHELD
     return key, value

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
+from msgspec import UNSET
 from threadpoolctl import threadpool_limits
 
 from udfs.bundles.bundle import Bundle
@@ -65,6 +66,8 @@ class RecommenderStats:
     items: int = 0
     cut: int = 0  #: answers that were too large for their topic
     candidates: int = 0  #: pairs of a trigger and an item that were scored
+    clock_ahead: int = 0  #: triggers from a clock that is ahead
+    id_reused: int = 0  #: triggers whose event_id was another event's before
     rank_us: int = 0  #: microseconds of ranking, without encoding
 
 
@@ -91,21 +94,33 @@ class Recommender:
         return self._model.status
 
     def recommend(
-        self, user_id: Sequence[str], event_id: Sequence[str], time_ms: Sequence[int], sessions: Sessions
+        self,
+        user_id: Sequence[str],
+        event_id: Sequence[str],
+        time_ms: Sequence[int],
+        sessions: Sessions,
+        is_ahead: Iterable[bool] | None = None,
+        content: Sequence[str | None] | None = None,
     ) -> list[str]:
         """Return one JSON `Recommendation` per trigger. Events outside the session's time span are ignored.
 
         user_id, event_id, time_ms: [S], of the triggers. sessions: S of them, each up to and including its trigger.
+        is_ahead: [S], whether a trigger's clock is ahead. content: [S], hashes of triggers whose id was used before.
         """
+        ahead = [False] * len(sessions) if is_ahead is None else list(map(bool, is_ahead))
+        content = [None] * len(sessions) if content is None else content
+        self.stats.clock_ahead += sum(ahead)
+        self.stats.id_reused += sum(each is not None for each in content)
         model = self._model.latest()
         sessions = sessions.within_bounds().tail(self._max_events)
         ranked = self._rank(model, RankRequest(list(user_id), sessions))
         features_of = compute_features(sessions, model.items.catalog)
-        records = zip(user_id, event_id, time_ms, sessions.start.tolist(), features_of, ranked, strict=True)
+        starts = sessions.start.tolist()
+        records = zip(user_id, event_id, time_ms, starts, features_of, ranked, ahead, content, strict=True)
         return [
             self._encoded(
                 Recommendation(
-                    recommendation_id=answer_id("recommend", user, event),
+                    recommendation_id=answer_id("recommend", user, event, hashed),
                     user_id=user,
                     session_id=session_id(user, start),
                     trigger_event_id=event,
@@ -113,9 +128,10 @@ class Recommender:
                     model=model.id,
                     session=features,
                     items=items,
+                    clock_ahead=True if wrong_clock else UNSET,
                 )
             )
-            for user, event, when, start, features, items in records
+            for user, event, when, start, features, items, wrong_clock, hashed in records
         ]
 
     def _encoded(self, answer: Recommendation) -> str:

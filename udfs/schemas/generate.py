@@ -30,7 +30,7 @@ SCHEMA_FOLDER = Path(__file__).parent
 def json_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the values of a topic, by its name in SCHEMAS.
 
-    It adds what types cannot express: a search needs a query, any other event an item; and the names of features.
+    It adds what types cannot express: a search needs a query, any other event an item; the names of features.
     """
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema |= msgspec.json.schema(SCHEMAS[name])
@@ -38,7 +38,9 @@ def json_schema(name: str) -> dict[str, Any]:
         definition = schema["$defs"]["ClickstreamEvent"]
         definition["if"] = {"properties": {"event_type": {"const": "search"}}}
         definition["then"] = {"required": ["query"], "properties": {"query": {"type": "string", "minLength": 1}}}
-        definition["else"] = {"required": ["item_id"], "properties": {"item_id": {"type": "string"}}}
+        item = {"required": ["item_id"], "properties": {"item_id": {"type": "string"}}}
+        items = {"required": ["items"], "properties": {"items": {"type": "array", "minItems": 1}}}
+        definition["else"] = {"anyOf": [item, items]}
     for record, field in (("Recommendation", "session"), ("SessionFeatures", "features")):
         if record in schema["$defs"]:
             schema["$defs"][record]["properties"][field]["properties"] = _feature_schemas()

@@ -49,7 +49,7 @@ BOT_MS = 10_000
 class Cleaned:
     """What cleaning found in S sessions."""
 
-    duplicates: Ints  #: int64 [S], events dropped because their event_id had come before
+    duplicates: Ints  #: int64 [S], events dropped because an equal one had come before
     repairs: Mapping[str, Ints]  #: by column of BOUNDS int64 [S], values that became unknown
     bot: Bools  #: bool [S]
 
@@ -69,7 +69,7 @@ def clean(sessions: Sessions) -> tuple[Sessions, Cleaned]:
     wrong = _out_of_bounds(canonical)
     repairs = {name: np.add.reduceat(mask, canonical.offsets[:-1], dtype=np.int64) for name, mask in wrong.items()}
     sound = _without(canonical, wrong)
-    return sound, Cleaned(sessions.count - canonical.count, repairs, _bots(sound))
+    return sound, Cleaned(sessions.count - sound.count, repairs, _bots(sound))
 
 
 def cleaned(sessions: Sessions) -> Sessions:

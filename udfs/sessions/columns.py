@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from udfs.contracts.clickstream import EVENT_FIELDS, EVENT_TYPES, INTERACTIONS
 from udfs.core.arrays import Bools, Ints, Texts, factorize, group_ids, group_starts
-from udfs.events.columns import PACKED
-from udfs.events.packing import unpacked_events
+from udfs.events.columns import MORE_ITEMS, PACKED
+from udfs.events.packing import further_items, unpacked_events
 
 Column = npt.NDArray[Any]
 
@@ -66,29 +66,39 @@ class Sessions:
     ) -> "Sessions":
         """Make S sessions from S arrays per field, as Flink's ARRAY_AGG hands them over.
 
-        events: by the field's name; event_time and event_type are required, any other field may be left out.
+        events: by the field's name; event_time and event_type are required, any other field may be left out. count: of
+        records; an order counts as one event per line item.
         """
         lengths = np.fromiter(map(len, events["event_time"]), np.int64, len(events["event_time"]))
+        more_items = _flat(events.pop(MORE_ITEMS, [[None] * int(lengths.sum())]), np.object_)
         codes, names = factorize(_flat(events.pop("event_type"), np.object_))
         given = {name: _flat(arrays, COLUMN_DTYPES[name]) for name, arrays in events.items()}
         type_code = np.array([TYPE_CODE[name] for name in names], dtype=np.int8)[codes]
+        records = np.array(lengths)
+        columns = unknown_columns(lengths.sum()) | given | {"type_code": type_code}
+        lengths, columns = _with_line_items(lengths, columns, more_items)
         return cls(
             offsets=np.concatenate(([0], np.cumsum(lengths))),
             start=np.asarray(start, dtype=np.int64),
             end=np.asarray(end, dtype=np.int64),
-            count=np.asarray(count, dtype=np.int64),
-            columns=unknown_columns(lengths.sum()) | given | {"type_code": type_code},
+            count=np.asarray(count, dtype=np.int64) + lengths - records,
+            columns=columns,
         )
 
     @classmethod
     def from_packed(
         cls, start: Sequence[int], end: Sequence[int], count: Sequence[int], packed: Sequence[Sequence[str]]
     ) -> "Sessions":
-        """Make S sessions from S sequences of packed events (udfs.events.packing), at least one event each."""
+        """Make S sessions from S sequences of packed events (udfs.events.packing), at least one each.
+
+        An order becomes one event per line item; count has these already.
+        """
         lengths = np.fromiter(map(len, packed), np.int64, len(packed))
         columns: dict[str, Column] = {}
         for name, values in zip(PACKED, zip(*unpacked_events(chain.from_iterable(packed)), strict=True), strict=True):
-            if name == "event_type":
+            if name == MORE_ITEMS:
+                lengths, columns = _with_line_items(lengths, columns, values)
+            elif name == "event_type":
                 columns["type_code"] = np.fromiter(map(TYPE_CODE.__getitem__, values), np.int8, len(values))
             elif COLUMN_DTYPES[name] is np.object_:
                 columns[name] = np.fromiter(values, np.object_, len(values))
@@ -145,7 +155,7 @@ class Sessions:
         return _take(self, kept, np.concatenate(([0], np.cumsum(np.minimum(lengths, most)))))
 
     def within_bounds(self) -> "Sessions":
-        """Drop events before the start or after the end, and duplicates: the first event with an event_id is kept."""
+        """Drop events before the start or after the end, and duplicates: the first of equal events is kept."""
         session = self.session_of
         kept = (self.event_time >= self.start[session]) & (self.event_time <= self.end[session])
         duplicates = self._duplicates(np.arange(len(session)))
@@ -158,7 +168,8 @@ class Sessions:
     def canonical(self) -> "Sessions":
         """Sort and deduplicate events, so that neither the order in which they arrived nor duplicates matter.
 
-        They are sorted by event_time, then event_id, then all other columns; the first event with an event_id is kept.
+        They are sorted by event_time, then event_id, then all other columns; the first of equal events is kept. Two
+        with one event_id and other values are two events.
         `count` is reduced by the number of events dropped.
         """
         session = self.session_of
@@ -185,7 +196,10 @@ class Sessions:
         return replace(canonical, count=self.count - dropped)
 
     def _duplicates(self, order: Ints) -> Ints:
-        """int64 [n]: positions in an order of the events (int64 [E], by session) whose event_id has come before."""
+        """int64 [n]: positions in an order of the events (int64 [E], by session) whose event has come before.
+
+        Events are equal if all their columns are, and they have an id.
+        """
         session = self.session_of
         ids = self.event_id
         suspects = np.flatnonzero(_may_repeat(ids, session)[order])
@@ -194,7 +208,12 @@ class Sessions:
         codes, known = factorize(ids[order[suspects]])
         suspects = suspects[codes >= 0]
         codes = codes[codes >= 0]
-        _, first = group_ids(session[suspects] * len(known) + codes)
+        group, first = group_ids(session[suspects] * len(known) + codes)
+        if len(first) == len(suspects):
+            return np.empty(0, np.int64)
+        for name in COLUMN_DTYPES:
+            _, codes = np.unique(_sortable(self.columns[name][order[suspects]]), return_inverse=True)
+            group, first = group_ids(group * len(suspects) + codes)
         return np.delete(suspects, first)
 
     def _sorted(self, rows: Ints, run: Ints) -> Ints:
@@ -212,10 +231,36 @@ def _take(sessions: Sessions, events: Ints | slice, offsets: Ints) -> Sessions:
     return Sessions(offsets, sessions.start, sessions.end, sessions.count, columns)
 
 
+def _with_line_items(
+    lengths: Ints, columns: dict[str, Column], more_items: Sequence[str | None] | Texts
+) -> tuple[Ints, dict[str, Column]]:
+    """Put an event for each further line item (MORE_ITEMS, [E]) behind the one of its order, with an id of its own."""
+    orders = [place for place, more in enumerate(more_items) if more is not None]
+    if not orders:
+        return lengths, columns
+    lines = [further_items(more_items[place]) for place in orders]
+    copies = np.ones(len(more_items), dtype=np.int64)
+    copies[orders] += [len(each) for each in lines]
+    columns = {name: np.repeat(column, copies) for name, column in columns.items()}
+    first = np.cumsum(copies) - copies
+    for place, each in zip(first[orders].tolist(), lines, strict=True):
+        for name, values in zip(("item_id", "price", "quantity"), zip(*each, strict=True), strict=True):
+            columns[name][place + 1 : place + 1 + len(each)] = np.array(values, COLUMN_DTYPES[name])
+        order = columns["event_id"][place]
+        columns["event_id"][place + 1 : place + 1 + len(each)] = [f"{order}#{n + 2}" for n in range(len(each))]
+    session = np.repeat(np.arange(len(lengths)), lengths)
+    return np.bincount(session, copies, minlength=len(lengths)).astype(np.int64), columns
+
+
 def unknown_columns(events: int) -> dict[str, Column]:
     """Return all columns of events but event_time and type_code, with nothing known: NaN or None."""
     missing = {np.object_: np.full(events, None), np.float64: np.full(events, np.nan)}
     return {name: missing[dtype] for name, dtype in COLUMN_DTYPES.items() if dtype in missing}
+
+
+def _sortable(column: Column) -> Column:
+    """Return values that NumPy can sort: of texts, their codes."""
+    return factorize(column)[0] if column.dtype == np.object_ else column
 
 
 #: An odd number without pattern: its multiples, modulo 2^64, are apart from each other in all bits.

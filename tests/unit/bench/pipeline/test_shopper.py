@@ -61,7 +61,7 @@ def test_only_new_triggers_are_due():
     assert shopper.add(None) is None
     assert shopper.add(event("b", 1, "impression")) is None
     assert ids(shopper.add(event("c", 2))) == ["a", "b", "c"]
-    assert shopper.add(event("b", 2)) is None
+    assert shopper.add(event("b", 1, "impression")) is None
     assert ids(shopper.add(event("d", 3))) == ["a", "b", "c", "d"]
 
 
@@ -74,7 +74,7 @@ def test_only_latest_events_are_kept():
     assert ids(last) == [f"e{number}" for number in range(36, 100)]
     assert last is not None
     assert last[5] == 100
-    assert shopper.add(event("e36", 10)) is None
+    assert shopper.add(event("e36", 3.6)) is None
     assert shopper.add(event("e20", 10)) is not None  # further back than is looked
 
 

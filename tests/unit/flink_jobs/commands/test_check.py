@@ -6,6 +6,7 @@ import pytest
 
 from flink_jobs.commands.check import Outcome, expected_ids, judge
 from flink_jobs.settings.settings import Settings
+from udfs.contracts.rankings import user_of
 
 
 def row(event_id: str, kind: str = "view", **more: Any) -> dict[str, Any]:
@@ -33,8 +34,24 @@ def test_refused_rows_are_due_no_answer(tmp_path: Path):
     file.write_text("".join(json.dumps(each) + "\n" for each in [*good, *refused, *no_triggers, row("last")]))
     settings = Settings()
     due = expected_ids(settings, file, mapping={}, preset="auto", limit=None)
-    assert due == {"u/view", "u/search", "u/free", "u/last"}
-    assert expected_ids(settings, file, mapping={}, preset="auto", limit=2) == {"u/view", "u/search"}
+    assert due == dict.fromkeys(("u/view", "u/search", "u/free", "u/last"), 1)
+    assert set(expected_ids(settings, file, mapping={}, preset="auto", limit=2)) == {"u/view", "u/search"}
+
+
+def test_events_with_one_id_are_due_an_answer_each(tmp_path: Path):
+    rows = [row("1"), row("2"), row("1"), row("1", "purchase", price=9), row("1", "purchase", price=9)]
+    far = [row(f"e{number}", "impression") for number in range(80)]
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in [*rows, *far, row("1", item_id="far"), row("1")]))
+    due = expected_ids(Settings(), file, mapping={}, preset="auto", limit=None)
+    (other,) = due.keys() - {"u/1", "u/2"}
+    assert other.startswith("recommend/u/1/")
+    assert due == {"u/1": 2, "u/2": 1, other: 1}
+    assert user_of(other) == "u"
+    values = [answer(name, GOOD) for name in due.elements()]
+    assert judge(values, due, {"a", "b", "c"}, 3, set()).holds
+    assert judge(values[1:], due, {"a", "b", "c"}, 3, set()).missing == 1
+    assert judge([*values, answer("u/2", GOOD)], due, {"a", "b", "c"}, 3, set()).doubled == 1
 
 
 REASON = {"source": "content", "weight": 0.5, "because": "like a"}

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_jobs.commands.dlq import Reason, ReplayState, is_replayable, reason_of
+from flink_jobs.commands.dlq import (
+    Letters,
+    Reason,
+    ReplayState,
+    _example,
+    describe_reasons,
+    is_replayable,
+    reason_of,
+)
 from udfs.core.errors import ShopstreamError
+from udfs.events.parsing import parse_event
 
 FROM = ("__connect.errors.topic", b"clickstream")
 
@@ -50,6 +59,22 @@ def test_reason_omits_what_differs():
         == Reason("", "byte N in position N", "clickstream", "")
     )
     assert reason_of([]) == Reason("", "", "", "")
+
+
+def test_summary_of_many_letters_is_printable():
+    value = b"\0\0\0\0\x2a{\x1b[31m\xe2\x80\xae"
+    found: dict[Reason, Letters] = {}
+    for number in range(1000):
+        error = str(parse_event(value.replace(b"\x2a", bytes([number % 200])))[0]).encode()
+        headers = [FROM, ("__connect.errors.exception.message", error), ("__connect.errors.offset", b"\x07")]
+        letters = found.setdefault(reason_of(headers), Letters())
+        letters.count += 1
+        letters.examples = [_example(SimpleNamespace(key=b"\x07", value=value, headers=headers))]
+    lines = describe_reasons(found).split("\n")
+    assert len(lines) == 2
+    assert "1,000 × : begins with a schema registry's header (magic byte N, schema id N); set" in lines[0]
+    assert all(line.isprintable() for line in lines)
+    assert r"\x00\x00\x00\x00*{\x1b[31m\u202e" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_event_files_get_the_jobs_pseudonyms(keyed: list[str], tmp_path: Path):
         (copy,) = Path(found.uri.removeprefix("file://")).iterdir()
         assert pq.read_table(copy)["user_id"].to_pylist() == names
     due = expected_ids(settings, file, mapping={}, preset="auto", limit=None)
-    assert due == {f"{name}/e{place}" for place, name in enumerate(names)}
+    assert set(due) == {f"{name}/e{place}" for place, name in enumerate(names)}
     for batch in read_events(file):
         assert KEYS.pseudonymize(batch).drop_columns(["user_id"]).equals(batch.drop_columns(["user_id"]))
 

@@ -1,6 +1,7 @@
 import pytest
 
 from udfs.catalog.parsing import parse_item
+from udfs.contracts.catalog import CatalogItem
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,10 @@ from udfs.catalog.parsing import parse_item
         (b"a", b'{"item_id": "a", "title": "t", "price": -1}', "price"),
         (b"a", b'{"item_id": "a", "title": "t", "price": 1e999}', "price"),
         (b"a", b'{"item_id": "a", "title": ""}', "title"),
+        (b"a", b'{"item_id": "a", "title": "t", "price": "AfQ="}', "decimal.handling.mode=string"),
+        (b"a", b'{"item_id": "a", "title": "t", "in_stock": 2}', "in_stock"),
+        (b"a", b'{"schema": {}, "payload": {"item_id": "a"}}', "set catalog.envelope=connect"),
+        (b"a", b'\0\0\0\0\x07{"item_id": "a"}', "set catalog.envelope=schema-registry"),
         (b"a", b"\xff", "utf-8"),
         (b"\xff", None, "utf-8"),
         (b"a", b'{"x": ' + b"[" * 100_000, "recursion"),
@@ -27,3 +32,43 @@ def test_catalog_records_are_parsed():
     _, item = parse_item(b"a", b'{"item_id": "a", "title": "Apple", "unheard": 1}')
     assert item is not None
     assert (item.title, item.in_stock, item.price) == ("Apple", True, None)
+
+
+def test_values_as_databases_write_them():
+    value = (
+        b'\xef\xbb\xbf{"item_id": 7.0, "title": 1984, "price": "19.90", "in_stock": 0, "brand": null, "updated_at": []}'
+    )
+    assert parse_item(b"7", value) == ("7", CatalogItem("7", "1984", price=19.9, in_stock=False))
+
+
+COLUMNS = {"item_id": "id", "title": "name", "in_stock": "available"}
+ROW = b'{"id": 7, "name": "Mug", "available": 1, "price": 2.5}'
+MUG = ("7", CatalogItem("7", "Mug", price=2.5))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (b'{"id": 7}', b'{"before": null, "after": %s, "op": "c"}' % ROW, MUG),
+        (b'{"schema": {}, "payload": {"id": 7}}', b'{"schema": {}, "payload": {"after": %s, "op": "r"}}' % ROW, MUG),
+        (b'{"shop": 1, "id": 7}', b'{"after": %s, "op": "u"}' % ROW, MUG),
+        (b"7", b'{"after": %s, "op": "u"}' % ROW, MUG),
+        (b'{"id": 7}', b'{"before": {"id": 7}, "after": null, "op": "d"}', ("7", None)),
+        (b'{"id": "a"}', None, ("a", None)),
+    ],
+)
+def test_change_events_of_a_table(key: bytes, value: bytes | None, expected: tuple[str, CatalogItem | None]):
+    assert parse_item(key, value, "debezium", COLUMNS) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        (b'{"shop": 1, "number": 7}', b'{"after": %s}' % ROW, "key has no `id`"),
+        (b'{"id": 8}', b'{"after": %s}' % ROW, "not its `item_id`"),
+        (b'{"id": 7}', b'{"op": "t"}', "no `after`"),
+    ],
+)
+def test_unreadable_change_events_are_refused(key: bytes, value: bytes, error: str):
+    with pytest.raises(ValueError, match=error):
+        parse_item(key, value, "debezium", COLUMNS)

@@ -46,6 +46,7 @@ def test_full_event_keeps_every_field():
         "timezone": "+01:00",
         "returning": "true",
         "locale": "en-GB",
+        "more_items": None,
     }
 
 
@@ -78,6 +79,71 @@ def test_zoned_times_become_epoch_ms(text: str, milliseconds: int):
 
 
 @pytest.mark.parametrize(
+    ("written", "milliseconds"),
+    [
+        (1541037460, 1541037460000),
+        (1611817838123, 1611817838123),
+        (1611817838123456, 1611817838123),
+        (1611817838123456789, 1611817838123),
+        ("1611817838", 1611817838000),
+        (1767225600.25, 1767225600250),
+        ("1.7672256E+12", 1767225600000),
+        (999999999999, 999999999999),
+        (20261331120000, 20261331120000),  # has no month 13
+        ("2026-01-01 00:00:00+00", 1767225600000),
+        ("2026-01-01 05:30:00.25+05:30", 1767225600250),
+        ("2026-01-01 00:00:00.9999 -08", 1767254400999),
+        ("2019-10-01 00:00:00 UTC", 1569888000000),
+    ],
+)
+def test_units_and_zones_of_times(written: float | str, milliseconds: int):
+    assert parsed(event(event_time=written))["event_time"] == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"properties": {"device": None, "locale": "de-DE"}}, {"device": None, "locale": "de-DE"}),
+        ({"properties": {"screen_width": 1920, "tags": [{}], "locale": "de"}}, {"locale": "de"}),
+        ({"properties": {"returning": True, "device": ""}}, {"returning": "true", "device": None}),
+        ({"properties": []}, {"device": None}),
+        ({"session_id": 7}, {"error": None}),
+        ({"session_id": {"a": 1}}, {"error": None}),
+        ({"quantity": 2.0, "price": "19.90"}, {"quantity": 2, "price": 19.9}),
+        ({"quantity": "3", "rating": "4", "dwell_ms": "12.0"}, {"quantity": 3, "rating": 4.0, "dwell_ms": 12}),
+        ({"price": "", "quantity": "NULL", "rating": None}, {"price": None, "quantity": None, "rating": None}),
+        ({"event_type": "search", "query": "mug", "item_id": ""}, {"query": "mug", "item_id": None}),
+        ({"event_type": "search", "query": 2026.0}, {"query": "2026.0"}),
+        ({"user_id": 7982301102254.0, "item_id": 85123.0}, {"user_id": "7982301102254", "item_id": "85123"}),
+        ({"user_id": "17850.0", "item_id": "85123.0"}, {"user_id": "17850", "item_id": "85123"}),
+        ({"user_id": 7, "event_id": 8, "item_id": "10"}, {"user_id": "7", "event_id": "8", "item_id": "10"}),
+    ],
+)
+def test_understood_values_cost_no_event(written: dict[str, Any], read: dict[str, Any]):
+    row = parsed(event(**written))
+    assert row["error"] is None
+    assert {name: row[name] for name in read} == read
+
+
+@pytest.mark.parametrize("user", [None, ""])
+@pytest.mark.parametrize("more", [{}, {"price": "2.50"}])
+def test_anonymous_id_stands_for_no_user(user: str | None, more: dict[str, Any]):
+    anonymous = event(user_id=user, anonymous_id="c-77", **more)
+    assert parsed(anonymous) == parsed(event(user_id="c-77", **more))
+    fields = json.loads(anonymous)
+    del fields["user_id"]
+    assert parsed(json.dumps(fields).encode()) == parsed(anonymous)
+    assert parsed(event(user_id="u1", anonymous_id="c-77"))["user_id"] == "u1"
+    for wrong in (None, "", {}, True):
+        assert "user_id" in str(parsed(event(user_id=user, anonymous_id=wrong, **more))["error"])
+    assert "user_id" in str(parsed(event(user_id=7.5, anonymous_id="c-77", **more))["error"])
+
+
+def test_byte_order_mark_is_left_out():
+    assert parsed(b"\xef\xbb\xbf" + GOOD) == parsed(GOOD)
+
+
+@pytest.mark.parametrize(
     ("value", "says"),
     [
         (None, "no value"),
@@ -88,7 +154,8 @@ def test_zoned_times_become_epoch_ms(text: str, milliseconds: int):
         (GOOD.replace(b"}", b',"other":"\xff"}'), "utf-8"),
         (GOOD.replace(b'"user_id":"u1",', b""), "user_id"),
         (GOOD.replace(b'"u1"', b'""'), "user_id"),
-        (GOOD.replace(b'"u1"', b"7"), "user_id"),
+        (GOOD.replace(b'"u1"', b"7.5"), "user_id"),
+        (GOOD.replace(b'"u1"', b"true"), "user_id"),
         (GOOD.replace(b"view", b"stare"), "event_type"),
         (GOOD.replace(b',"item_id":"i1"', b""), "item_id"),
         (GOOD.replace(b"view", b"search"), "query"),
@@ -104,10 +171,23 @@ def test_zoned_times_become_epoch_ms(text: str, milliseconds: int):
         (GOOD.replace(b"}", b',"quantity":9223372036854775808}'), "quantity"),
         (GOOD.replace(b"}", b',"rating":6}'), "rating"),
         (GOOD.replace(b"}", b',"dwell_ms":-5}'), "dwell_ms"),
-        (GOOD.replace(b"}", b',"properties":{"a":1}}'), "properties"),
+        (GOOD.replace(b"}", b',"properties":{"device":1}}'), "properties.device"),
+        (GOOD.replace(b"}", b',"properties":[1]}'), "properties"),
+        (GOOD.replace(b"}", b',"price":"19,99"}'), "price`, found '19,99'"),
+        (GOOD.replace(b"}", b',"quantity":-1}'), "looks like a return"),
+        (GOOD.replace(b"1700000000000", b"20260131120000"), "would be the year 2612"),
+        (GOOD.replace(b"1700000000000", b"99999999999999999"), "event_time"),
+        (GOOD.replace(b'"i1"', b'""'), "item_id"),
         (GOOD.replace(b"}", b',"properties":{"device":"%s"}}' % (b"x" * 1025)), "1024"),
         (GOOD.replace(b'"u1"', b'"%s"' % (b"x" * 1025)), "1024"),
         (GOOD.replace(b'view"', b'search","query":"%s"' % (b"x" * 1_000_001)), "1000000"),
+        (b"\0\0\0\0\x2a" + GOOD, "header (magic byte 0, schema id 42); set clickstream.envelope=schema-registry"),
+        (b"\0\0\0\0\x2a\x02\x04e1", "schema id 42); what follows is no json"),
+        (b'{"schema":{},"payload":%s}' % GOOD, "is an envelope (kafka connect, schema and payload); set clickstream."),
+        (b'{"before":null,"after":%s,"op":"c"}' % GOOD, "set clickstream.envelope=debezium"),
+        (b'{"schema":{},"payload":{"after":%s,"op":"c"}}' % GOOD, "set clickstream.envelope=debezium"),
+        (b'{"specversion":"1.0","id":"1","type":"view","data":%s}' % GOOD, "set clickstream.envelope=cloudevents"),
+        (b'{"type":"track","event":"x","messageId":"1"}', "set clickstream.envelope=segment"),
         (b"[" * 100_000, "object"),
         (b'{"x":' * 100_000, "recursion"),
     ],
@@ -155,7 +235,10 @@ def test_unpacking_restores_parsed_events():
     packed = [dict(zip(PACKED_COLUMNS, row, strict=True)) for row in packed_events(rows)]
     parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
     for mine, theirs in zip(packed, parsed, strict=True):
-        assert {name: mine[name] for name in PACKED_COLUMNS if name != "packed"}.items() <= theirs.items()
+        assert {
+            name: mine[name] for name in PACKED_COLUMNS if name not in ("items", "packed")
+        }.items() <= theirs.items()
+        assert mine["items"] == (1 if theirs["error"] is None else None)
     assert packed[-1]["packed"] is None
     unpacked = unpacked_events(str(row["packed"]) for row in packed[:-1])
     assert unpacked == [tuple(row[name] for name in PACKED) for row in parsed[:-1]]
@@ -168,7 +251,52 @@ def test_packed_events_and_columns_agree():
     columns = {name: [[row[name] for row in part] for part in (parsed[:1], parsed)] for name in PACKED}
     arrays = Sessions.from_arrays([1, 2], [3, 4], [5, 6], **columns)
     of_packed = Sessions.from_packed([1, 2], [3, 4], [5, 6], [packed[:1], packed])
+    assert_same(of_packed, arrays)
+
+
+def assert_same(one: Sessions, other: Sessions) -> None:
     for name in ("offsets", "start", "end", "count", *COLUMN_DTYPES):
-        mine, theirs = getattr(of_packed, name), getattr(arrays, name)
+        mine, theirs = getattr(one, name), getattr(other, name)
         assert mine.dtype == theirs.dtype, name
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
+
+
+LINES = [{"item_id": "a", "price": 5, "quantity": 1}, {"item_id": "b", "price": "2.5", "quantity": 2.0}, {"item_id": 7}]
+
+
+def test_order_is_an_event_per_line_item():
+    order = event(event_id="o", event_type="purchase", item_id=None, price=10, items=LINES)
+    rows = parse_events([event(), order, event(event_id="e2")])
+    assert [row[0] for row in rows] == [None] * 3
+    packed = [dict(zip(PACKED_COLUMNS, row, strict=True)) for row in packed_events(rows)]
+    assert [row["items"] for row in packed] == [1, 3, 1]
+    texts = [str(row["packed"]) for row in packed]
+    found = Sessions.from_packed([1, 2], [3, 4], [5, 1], [texts, texts[2:]])
+    assert found.offsets.tolist() == [0, 5, 6]
+    assert found.event_id.tolist() == ["e1", "o", "o#2", "o#3", "e2", "e2"]
+    assert found.item_id.tolist() == ["i1", "a", "b", "7", "i1", "i1"]
+    np.testing.assert_array_equal(found.price, [np.nan, 5, 2.5, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(found.quantity, [np.nan, 1, 2, np.nan, np.nan, np.nan])
+    parsed = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows]
+    columns = {name: [[row[name] for row in part] for part in (parsed, parsed[2:])] for name in PACKED}
+    assert_same(Sessions.from_arrays([1, 2], [3, 4], [3, 1], **columns), found)  # which counts records
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"items": LINES}, "`item_id` is none of those in `items`"),
+        ({"items": [], "item_id": None}, "needs an `item_id`, or `items`"),
+        ({"items": [{"price": 5}], "item_id": None}, "item_id"),
+        ({"items": [{"item_id": "a", "quantity": 0}], "item_id": None}, "quantity"),
+        ({"items": ["a"], "item_id": None}, "items"),
+        ({"items": [{"item_id": "a"}] * 1001, "item_id": None}, "1000"),
+    ],
+)
+def test_orders_that_cannot_be_read(changed: dict[str, Any], says: str):
+    assert says in str(parsed(event(**changed))["error"])
+
+
+def test_search_leaves_items_behind():
+    row = parsed(event(event_type="search", query="mug", item_id=None, items=LINES))
+    assert (row["error"], row["item_id"], row["more_items"]) == (None, None, None)

@@ -55,7 +55,7 @@ events = [view | {"campaign_id": "c7", "position": 4}, view | {"event_id": "e2"}
 rows = parse_events(json.dumps(event).encode() for event in events)
 parsed = [dict(zip(EVENT_COLUMNS, row)) for row in rows]
 assert [[row[name] for name in NEW] for row in parsed] == [["c7", 4], [None, None]]
-assert "campaign_id" in parse_event(json.dumps(view | {"campaign_id": ""}).encode())[0]
+assert "campaign_id" in parse_event(json.dumps(view | {"campaign_id": "c" * 1025}).encode())[0]
 assert "position" in parse_event(json.dumps(view | {"position": 0}).encode())[0]
 
 packed = [row[-1] for row in packed_events(rows)]

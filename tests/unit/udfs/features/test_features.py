@@ -391,10 +391,12 @@ def test_large_batch_does_not_change_bits():
     assert bits(sessions(*every[::-1])) == alone[::-1]
 
 
-def test_first_event_of_an_id_counts():
+def test_repeats_count_once():
     first, second = SHOPPING[1] | {"event_id": "e"}, SHOPPING[2] | {"event_id": "e"}
-    (row,) = computed([second, first])
-    assert (row["events"], row["views"], row["price_mean"]) == (1, 1, 4.0)
+    (row,) = computed([second, first, second, first])
+    (once,) = computed([first, second])
+    assert row == once
+    assert row["events"] == 2
 
 
 def test_dwell_on_current_item_adds_up():
@@ -418,7 +420,7 @@ def by_loop(session: list[Event]) -> dict[str, object]:
     """Some features of a session, event by event."""
     known: dict[object, Event] = {}
     for event in sorted(session, key=lambda event: (event["event_time"], str(event["event_id"]).encode())):
-        known.setdefault(event["event_id"], event)
+        known.setdefault((event["event_id"], event["event_time"]), event)
     rows = [
         {name: value for name, value in row.items() if name not in BOUNDS or in_bounds(name, value)}
         for row in known.values()

@@ -6,12 +6,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pseudonymous import JULY, KEYS, event
 
-from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
+from udfs.contracts.fields import MIN_TIME_MS
 from udfs.privacy.masking import WITHHELD, masked_record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 IDS = TEXTS.filter(bool)
-TIMES = st.integers(MIN_TIME_MS, MAX_TIME_MS)
+TIMES = st.integers(MIN_TIME_MS, 10**9 - 1) | st.integers(10**10, 19 * 10**12 - 1)  #: ms by their size
 U1, U2 = (KEYS.pseudonyms([user], [JULY])[0] for user in ("u1", "u2"))
 
 
@@ -36,7 +36,10 @@ def test_masking_replaces_only_user_ids(user: str, time: int, more: dict[str, ob
         (b"", WITHHELD),
         (b"\xff\xfe", WITHHELD),
         (b"e1,view,u1,1782864000000", WITHHELD),
-        (b'{"userId": "u1"}', WITHHELD),
+        (b'{"userid": "u1"}', WITHHELD),
+        (b'{"userId": "u1", "anonymousId":"u2"}', f'{{"userId": "{U1}", "anonymousId":"{U2}"}}'.encode()),
+        (b'{"user_id": null, "anonymous_id": "u2"}', b'{"user_id": null, "anonymous_id": "%s"}' % U2.encode()),
+        (b'{"user_id": null, "anonymous_id": {}}', WITHHELD),
         (b'{"user_id": 1}', WITHHELD),
         (b'{"user_id": null}', WITHHELD),
         (b'{"user_id": "u', WITHHELD),
@@ -65,7 +68,14 @@ def test_bytes_that_are_not_text():
 
 
 def test_masking_uses_the_events_time():
-    for time, moment, name in ((JULY, 0, "k2"), (JULY - 1, JULY, "k1"), ("soon", JULY, "k2"), (1.5, JULY - 1, "k1")):
+    for time, moment, name in (
+        (JULY, 0, "k2"),
+        (JULY - 1, JULY, "k1"),
+        ("soon", JULY, "k2"),
+        (1.5, JULY - 1, "k1"),
+        (JULY // 1000, 0, "k2"),
+        (JULY * 1000, 0, "k2"),
+    ):
         masked = masked_record(KEYS, b"u", event("u", time), moment)
         assert masked[0] is not None
         assert masked[0].startswith(name.encode())

@@ -1,0 +1,194 @@
+"""Takes envelopes off Kafka values, and names the envelope that an unreadable value is still in."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from udfs.events.record_values import read_id
+
+Envelope = Literal["none", "schema-registry", "connect", "debezium", "cloudevents", "segment"]
+
+#: Bytes of a schema registry's header: a zero and the schema's id, big-endian.
+HEADER = 5
+
+#: Event types of Segment's track events.
+SEGMENT_EVENTS = {
+    "Product Viewed": "view",
+    "Product Clicked": "click",
+    "Products Searched": "search",
+    "Product Added": "add_to_cart",
+    "Product Removed": "remove_from_cart",
+    "Order Completed": "purchase",
+    "Product List Viewed": "impression",
+    "Product Reviewed": "rate",
+}
+
+
+class _Payload(Struct, gc=False):
+    payload: Raw
+
+
+class _Change(Struct, gc=False):
+    """A change event of Debezium, with Kafka Connect's schema and payload around it or without."""
+
+    payload: Raw = Raw(b"")
+    after: Raw = Raw(b"")
+
+
+class _Data(Struct, gc=False):
+    data: Raw
+
+
+class _Track(Struct, gc=False, rename="camel"):
+    """A call of Segment's `track`: https://segment.com/docs/connections/spec/track."""
+
+    type: str
+    event: str = ""
+    message_id: Raw = Raw(b"null")
+    user_id: Raw = Raw(b"null")
+    anonymous_id: Raw = Raw(b"null")
+    timestamp: Raw = Raw(b"null")
+    properties: dict[str, Raw] = {}
+    context: dict[str, Any] = {}
+
+
+def unwrapped(value: bytes, envelope: Envelope) -> bytes | None:
+    """Return the JSON inside an envelope; None where that is null, as after a delete.
+
+    Raises ValueError or MsgspecError for a value that is in no such envelope.
+    """
+    inner = _OPENERS[envelope](value)
+    return None if inner == b"null" else inner
+
+
+def unwrapped_key(key: bytes, column: str) -> str:
+    """Return the id in a key: the key itself, or a value of its JSON, as converters of Kafka Connect write keys.
+
+    column: of a key with several members, the one that has the id. Raises ValueError where it has none.
+    """
+    inner = key[HEADER:] if key[:1] == b"\0" and len(key) > HEADER else key
+    try:
+        content = msgspec.json.decode(inner)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return inner.decode()
+    if isinstance(content, dict) and content.keys() == {"schema", "payload"}:
+        content = content["payload"]
+    if isinstance(content, dict):
+        content = next(iter(content.values())) if len(content) == 1 else content.get(column)
+        if content is None or isinstance(content, dict | list):
+            raise ValueError(f"the record's key has no `{column}`")
+        return str(read_id(content))
+    return content if isinstance(content, str) else inner.decode()
+
+
+def envelope_of(value: bytes, topic: str) -> str | None:
+    """Return why a value cannot be read if that is its envelope, and which setting of the topic takes it off."""
+    if value[:1] == b"\0" and len(value) > HEADER:
+        header = f"begins with a schema registry's header (magic byte 0, schema id {int.from_bytes(value[1:HEADER])})"
+        is_json = value[HEADER:].lstrip()[:1] == b"{"
+        advice = f"set {topic}.envelope=schema-registry" if is_json else "what follows is no JSON, which it has to be"
+        return f"{header}; {advice}"
+    try:
+        fields = msgspec.json.decode(value)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    name = _name(fields)
+    return name and f"is an envelope ({_NAMES[name]}); set {topic}.envelope={name}"
+
+
+_NAMES: Mapping[str, str] = {
+    "connect": "Kafka Connect, schema and payload",
+    "debezium": "Debezium, a change event",
+    "cloudevents": "CloudEvents",
+    "segment": "Segment",
+}
+
+
+def _name(fields: Mapping[str, Any]) -> str | None:
+    payload = fields.get("payload")
+    inside = payload if isinstance(payload, dict) else fields
+    if "op" in inside and ("after" in inside or "before" in inside):
+        return "debezium"
+    if "schema" in fields and "payload" in fields:
+        return "connect"
+    if "specversion" in fields and "type" in fields:
+        return "cloudevents"
+    return "segment" if "type" in fields and "messageId" in fields else None
+
+
+def _without_header(value: bytes) -> bytes:
+    if value[:1] == b"\0" and len(value) > HEADER:
+        return value[HEADER:]
+    if value[:1] == b"{":  # JSON from before there was a registry
+        return value
+    raise ValueError("begins with neither a schema registry's header nor `{`")
+
+
+def _payload(value: bytes) -> bytes:
+    return bytes(msgspec.json.decode(value, type=_Payload).payload)
+
+
+def _after(value: bytes) -> bytes:
+    change = msgspec.json.decode(value, type=_Change)
+    if change.payload:
+        change = msgspec.json.decode(change.payload, type=_Change)
+    if not change.after:
+        raise ValueError("is no change event of Debezium: it has no `after`")
+    after = bytes(change.after)
+    return msgspec.json.decode(after, type=str).encode() if after[:1] == b'"' else after  # MongoDB's is a text
+
+
+def _data(value: bytes) -> bytes:
+    return bytes(msgspec.json.decode(value, type=_Data).data)
+
+
+def _track(value: bytes) -> bytes:
+    call = msgspec.json.decode(value, type=_Track)
+    if call.type != "track":
+        raise ValueError(f"is a Segment call '{call.type[:40]}'; only `track` is read")
+    kind = SEGMENT_EVENTS.get(call.event)
+    if kind is None:
+        raise ValueError(f"is a track event '{call.event[:40]}'; those that are read are {', '.join(SEGMENT_EVENTS)}")
+    given = call.properties
+    device = call.context.get("device")
+    fields: dict[str, Any] = {
+        "event_id": call.message_id,
+        "event_type": kind,
+        "user_id": call.user_id,
+        "anonymous_id": call.anonymous_id,
+        "event_time": call.timestamp,
+        "item_id": given.get("product_id", given.get("sku")),
+        "items": _lines(given["products"]) if "products" in given else None,
+        "properties": {
+            "device": device.get("type") if isinstance(device, dict) else None,
+            "timezone": call.context.get("timezone"),
+            "locale": call.context.get("locale"),
+        },
+    }
+    fields |= {name: given[name] for name in ("query", "price", "quantity", "rating") if name in given}
+    return msgspec.json.encode(fields)
+
+
+def _lines(products: Raw) -> list[dict[str, Any]]:
+    return [
+        {
+            "item_id": line.get("product_id", line.get("sku")),
+            "price": line.get("price"),
+            "quantity": line.get("quantity"),
+        }
+        for line in msgspec.json.decode(products, type=list[dict[str, Any]])
+    ]
+
+
+_OPENERS: Mapping[Envelope, Callable[[bytes], bytes]] = {
+    "none": lambda value: value,
+    "schema-registry": _without_header,
+    "connect": _payload,
+    "debezium": _after,
+    "cloudevents": _data,
+    "segment": _track,
+}
