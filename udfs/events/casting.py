@@ -178,10 +178,19 @@ def _decoded(rows: Rows, column: str) -> pa.Array:
     if pa.types.is_large_string(array.type) or pa.types.is_binary(array.type):
         array = array.cast(TEXT)
     # The CSV reader makes null of them itself.
-    if rows.part.kind != "csv" and array.type == TEXT and _any(pc.equal(pc.binary_length(array), 0)):
+    if rows.part.kind != "csv" and array.type == TEXT and _may_be_empty(array):
         empty = pc.fill_null(pc.equal(pc.binary_length(array), 0), False)
         array = pc.replace_with_mask(array, empty, pa.scalar(None, TEXT))
     return array
+
+
+def _may_be_empty(array: pa.Array) -> bool:
+    """Return whether some of the texts may be empty: fewer lengths above 0 than values."""
+    offsets = array.buffers()[1]
+    if offsets is None:
+        return False
+    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return bool(np.count_nonzero(ends[1:] != ends[:-1]) != len(array) - array.null_count)
 
 
 def _may_contain(array: pa.Array, *parts: bytes) -> bool:
@@ -284,7 +293,7 @@ def _ids(array: pa.Array, how: ReadOptions, refuse: Refuse) -> pa.Array:
         return _each(values, 0, identifier, TEXT, how, refuse)
     if array.type != TEXT:
         return array.cast(TEXT)
-    if not _may_contain(array, b".0", b"e+", b"E+"):
+    if not _may_contain(array, b".0", b"+"):
         return array
     plain = pc.replace_substring_regex(array, r"^([0-9]+)\.0+$", r"\1")
     odd = pc.fill_null(pc.match_substring_regex(plain, r"^[0-9](\.[0-9]+)?[eE]\+[0-9]+$"), False)
@@ -327,6 +336,8 @@ def _texts(array: pa.Array, how: ReadOptions) -> pa.Array:
     """Return epoch ms from texts that are all numbers, all times, or a mix; raise ArrowException for others."""
     with suppress(pa.ArrowException):
         return _numbers(_wholes(array), how)
+    with suppress(pa.ArrowException):
+        return _zoned(array, how)
     number = pc.fill_null(pc.match_substring_regex(array, r"^-?\d+$"), True)
     if not _any(number):
         decimal = pc.match_substring_regex(array, r"^\d{10}\.\d{1,6}$")
@@ -341,8 +352,8 @@ def _texts(array: pa.Array, how: ReadOptions) -> pa.Array:
 
 def _zoned(array: pa.Array, how: ReadOptions) -> pa.Array:
     """Return epoch ms from times such as 2019-10-01 00:00:00 UTC; without a zone they are of `how.zone`."""
-    times = pc.ascii_upper(array)
-    if _any(pc.or_(pc.ends_with(times, "UTC"), pc.or_(pc.ends_with(times, "GMT"), pc.ends_with(times, " Z")))):
+    times = pc.ascii_upper(array) if _may_contain(array, b"t", b"z") else array
+    if _may_contain(times, b"UTC", b"GMT", b" Z"):
         times = pc.replace_substring_regex(times, r" ?(UTC|GMT|Z)$", "Z")
     if not pc.all(pc.ends_with(times, "Z"), min_count=0).as_py():
         zoned = pc.match_substring_regex(times, r"(Z|:\d\d(\.\d+)?[+-]\d\d(:?\d\d)?)$")

@@ -210,7 +210,7 @@ BAD_FILES = {
     "cut.csv.gz": gzip.compress(LINES)[:-9],
     "list.jsonl": b"[1]\n",
     "deep.jsonl": b'{"event_id": ' + b"[" * 100_000 + b"\n",
-    "half.jsonl": JSON_LINES[:-20],
+    "half.jsonl": JSON_LINES.partition(b"\n")[0][:-20],
     "number.jsonl": b'{"event_id": ' + b"9" * 5000 + b"}\n",
     "magic.parquet": b"PAR1PAR1",
     "cut.parquet": parquet()[:-5],
