@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from export.history.reading import read_history
+from export.history.reading import Reading, read_history
 
 HOUR = 3_600_000
 
@@ -39,3 +39,21 @@ def test_history_without_past_has_no_sessions(tmp_path: Path):
     catalog = lines(tmp_path / "catalog.jsonl", [{"item_id": "a", "title": "mug"}])
     history = read_history(catalog, None, mapping={}, gap_ms=HOUR, bundles=tmp_path)
     assert (len(history.interactions), history.sessions, history.queries) == (0, 0, [])
+
+
+def test_history_takes_presets_folders_and_bad_rows(tmp_path: Path):
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    header = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+    for day, kind in ((1, "view"), (2, "cart"), (3, "gone")):
+        row = f"2019-10-0{day} 00:00:00 UTC,{kind},a,1,,acme,35.79,5,s-{day}\n"
+        (folder / f"part-{day}.csv").write_text(header + row)
+    feed = tmp_path / "feed.tsv"
+    feed.write_text("id\ttitle\tavailability\na\tMug\tin stock\nb\tPot\tperhaps\n")
+    reading = Reading()
+    history = read_history(feed, folder, mapping={}, gap_ms=HOUR, bundles=tmp_path, reading=reading)
+    assert (history.titles, len(history.interactions)) == (["Mug"], 2)
+    assert reading.items.rejected == {"in_stock: no stock": 1}
+    assert reading.sessions.rejected == {"event_type: none of the contract's": 1}
+    named = Reading(preset="rees46")
+    assert len(read_history(feed, folder, mapping={}, gap_ms=HOUR, bundles=tmp_path, reading=named).interactions) == 2
