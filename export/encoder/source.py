@@ -1,6 +1,8 @@
 """Finds the model to export, and how its authors turn texts into vectors."""
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,14 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: model_type to the positions that its position table keeps for padding.
 SUPPORTED = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+#: Heads for pre-training, the pooler and old counters of positions: no vector is made with these weights.
+UNUSED_WEIGHTS = re.compile(r"cls\.|lm_head\.|(\w+\.)?pooler\.|(\w+\.)?embeddings\.position_ids$")
+#: Architectures that are an encoder, or an encoder with a head for pre-training.
+ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
+#: The layers of a sentence-transformers model, in order; the last one may be missing.
+MODULES = ["Transformer", "Pooling", "Normalize"]
+#: The largest ONNX file, in bytes: it is one protobuf message, which ends at 2 GiB.
+MAX_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class SourceModel:
     layers: int
     heads: int
     hidden: int
+    vocabulary: int  #: rows of the embedding of tokens
     max_tokens: int  #: including the special tokens
     pooling: str  #: `mean`, `cls` or `max`
     normalize: bool
@@ -39,8 +50,8 @@ def open_source(model: str | None) -> SourceModel:
     kind = config.get("model_type")
     if kind not in SUPPORTED:
         raise ShopstreamError(f"model {name} is of type {kind}; the export supports {', '.join(SUPPORTED)}")
-    if not list(folder.glob("*.safetensors")):
-        raise ShopstreamError(f"model folder {folder} has no weights; it should have model.safetensors")
+    _check_architecture(name, config)
+    _check_size(name, folder)
     pooling, normalize = _modules(name, folder)
     settings = _json(folder / "sentence_bert_config.json")
     if settings.get("do_lower_case"):
@@ -55,6 +66,7 @@ def open_source(model: str | None) -> SourceModel:
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         hidden=config["hidden_size"],
+        vocabulary=config["vocab_size"],
         max_tokens=min(settings.get("max_seq_length") or limit, limit),
         pooling=pooling,
         normalize=normalize,
@@ -85,22 +97,111 @@ def _locate(model: str | None) -> tuple[str, Path]:
         ) from error
 
 
+def _check_architecture(name: str, config: dict[str, Any]) -> None:
+    """Raise ShopstreamError for a model that is not, or not only, the encoder that its type says."""
+    if code := config.get("auto_map"):
+        files = ", ".join(sorted({str(path) for path in code.values()}))
+        raise ShopstreamError(
+            f"model {name} runs code of its own ({files}, auto_map in config.json): unsupported; "
+            f"read as a plain {config['model_type']} it would give other vectors"
+        )
+    if (positions := config.get("position_embedding_type", "absolute")) != "absolute":
+        raise ShopstreamError(
+            f"model {name} has position_embedding_type {positions} (config.json); the export supports absolute"
+        )
+    for architecture in config.get("architectures") or ():
+        if not architecture.endswith(ENCODERS):
+            raise ShopstreamError(
+                f"model {name} is a {architecture} (architectures in config.json), which gives no vectors of texts; "
+                f"the export supports encoders: …{', …'.join(ENCODERS)}"
+            )
+    if missing := {
+        "hidden_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+    } - (config.keys()):
+        raise ShopstreamError(f"config.json of model {name} lacks {', '.join(sorted(missing))}")
+
+
+def _check_size(name: str, folder: Path) -> None:
+    """Raise ShopstreamError for a model without weights, or with too many for one ONNX file."""
+    whole = folder / "model.safetensors"
+    files = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ShopstreamError(f"model folder {folder} has no weights; it should have model.safetensors")
+    shapes = [shape for file in files for tensor, shape in _shapes(file).items() if not UNUSED_WEIGHTS.match(tensor)]
+    size = 4 * sum(map(math.prod, shapes))
+    if size > MAX_BYTES:
+        raise ShopstreamError(
+            f"model {name} has {size / 1e9:.1f} GB of weights in float32: ONNX files over 2 GB are not supported yet"
+        )
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    """Return the shape of each tensor, from a safetensors header; none of a damaged file, which loading refuses."""
+    try:
+        with file.open("rb") as opened:
+            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        return {tensor: entry["shape"] for tensor, entry in header.items() if tensor != "__metadata__"}
+    except (ValueError, OverflowError, MemoryError, LookupError, AttributeError, TypeError):
+        return {}
+
+
 def _modules(name: str, folder: Path) -> tuple[str, bool]:
     """Return the pooling, and whether vectors are normalised, from modules.json."""
     if not (folder / "modules.json").is_file():
         return "mean", True
-    modules = {module["type"].rpartition(".")[2]: module["path"] for module in _json(folder / "modules.json")}
-    if unknown := modules.keys() - {"Transformer", "Pooling", "Normalize"}:
+    modules = sorted(_json(folder / "modules.json"), key=lambda module: module.get("idx", 0))
+    kinds = [_kind(name, module["type"]) for module in modules]
+    if unknown := [
+        f"{module['path']} ({kind})" if module["path"] else kind
+        for kind, module in zip(kinds, modules, strict=True)
+        if kind not in MODULES
+    ]:
         raise ShopstreamError(
-            f"model {name} has a layer that the export does not support: {', '.join(sorted(unknown))}"
+            f"model {name} has a layer that the export does not support: {', '.join(unknown)} (modules.json)"
         )
-    pooling = _json(folder / modules.get("Pooling", "1_Pooling") / "config.json")
+    if kinds not in (MODULES, MODULES[:2]):
+        raise ShopstreamError(
+            f"model {name} has the layers {', '.join(kinds)} (modules.json); the export supports "
+            f"{', '.join(MODULES[:2])} and, at the end, {MODULES[2]}"
+        )
+    if modules[0]["path"]:
+        raise ShopstreamError(
+            f"model {name} has its encoder in {modules[0]['path']} (modules.json); it should be in the model's folder"
+        )
+    return _pooling(name, folder / modules[1]["path"] / "config.json"), len(kinds) == len(MODULES)
+
+
+def _kind(name: str, path: str) -> str:
+    """Return the class of a layer by its path in Python; ShopstreamError for one that is not sentence-transformers'."""
+    package, _, kind = path.rpartition(".")
+    if package.partition(".")[0] != "sentence_transformers":
+        raise ShopstreamError(f"model {name} runs code of its own ({path}, modules.json): unsupported")
+    return kind
+
+
+def _pooling(name: str, path: Path) -> str:
+    """Return the pooling that a layer's file names; ShopstreamError for one that the encoder does not have."""
+    if not path.is_file():
+        raise ShopstreamError(f"{path} is missing: modules.json of model {name} has a pooling there")
+    pooling = _json(path)
+    if pooling.get("include_prompt") is False:
+        raise ShopstreamError(
+            f"model {name} leaves the prompt out of its pooling (include_prompt in {path}): unsupported"
+        )
     flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
-    modes = [pooling["pooling_mode"]] if "pooling_mode" in pooling else []
+    named = pooling.get("pooling_mode", [])
+    modes = [named] if isinstance(named, str) else list(named)
     modes += [flags.get(flag, flag) for flag, on in pooling.items() if flag.startswith("pooling_mode_") and on is True]
-    if len(modes) > 1 or (modes and modes[0] not in flags.values()):
-        raise ShopstreamError(f"model {name} pools by {' and '.join(modes)}; the export supports mean, cls or max")
-    return modes[0] if modes else "mean", "Normalize" in modules
+    modes = list(dict.fromkeys(modes))
+    if len(modes) != 1 or modes[0] not in flags.values():
+        raise ShopstreamError(
+            f"model {name} pools by {' and '.join(modes) or 'nothing'} ({path}); the export supports mean, cls or max"
+        )
+    return modes[0]
 
 
 def _json(path: Path) -> Any:

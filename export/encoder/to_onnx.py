@@ -5,7 +5,7 @@ for CPUs give last_hidden_state, float32 [texts, tokens, hidden], which the enco
 gives `embedding`, float32 [texts, hidden], so that nothing more leaves the device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,37 +20,85 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import onnx_export_from_model
+from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
 from export.encoder.batches import exact_length_batches
-from export.encoder.source import SourceModel
+from export.encoder.source import UNUSED_WEIGHTS, SourceModel
 from udfs.core.errors import ShopstreamError
 
 EMBEDDING = "embedding"
 #: Lowest cosine between PyTorch's and ONNX Runtime's hidden states of a text.
 MIN_COSINE = 0.99999
 HIDDEN = "last_hidden_state"
+#: What puts a word before the name of every weight.
+WRAPPERS = {"_orig_mod": "torch.compile", "module": "DataParallel"}
 
 
 def load_torch(source: SourceModel) -> Any:
-    """Load the PyTorch model, fp32, in evaluation mode; ShopstreamError for damaged weights.
+    """Load the PyTorch model, fp32, in evaluation mode; ShopstreamError for weights that are damaged or do not fit.
 
     Attention is written out step by step, which exports to the graph that runs fastest.
     """
     try:
-        return AutoModel.from_pretrained(
-            str(source.folder), dtype=torch.float32, local_files_only=True, attn_implementation="eager"
-        ).eval()
+        model, found = AutoModel.from_pretrained(
+            str(source.folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # found names them
+        )
     except Exception as error:  # safetensors, transformers and torch each have their own errors
         raise ShopstreamError(f"model {source.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    _check_weights(source, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    return model.eval()
+
+
+def _check_weights(
+    source: SourceModel, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]
+) -> None:
+    """Raise ShopstreamError, with their names, for weights that are missing, not used, or of a wrong shape."""
+    absent, surplus, unfit = (
+        sorted(name for name in names if not UNUSED_WEIGHTS.match(name)) for names in (missing, unexpected, misshapen)
+    )
+    wrong = [f"lacks {_few(absent)}"] if absent else []
+    wrong += [f"has {_few(surplus)}, which the model does not use"] if surplus else []
+    wrong += [f"has another shape of {_few(unfit)} than config.json"] if unfit else []
+    if not wrong:
+        return
+    cause = "; vectors would be made of random weights" if absent else ""
+    for name in surplus:
+        prefix, _, rest = name.partition(".")
+        if prefix in WRAPPERS or rest in absent:
+            by = f" ({WRAPPERS[prefix]} does that)" if prefix in WRAPPERS else ""
+            cause = f": names begin with “{prefix}.”{by}; save the model without it"
+    raise ShopstreamError(
+        f"the weights of model {source.name} do not fit: model.safetensors {' and '.join(wrong)}{cause}"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Name the first three, and count the others."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def write_tokenizer(source: SourceModel, path: Path) -> None:
-    """Write the model's tokenizer as tokenizer.json, even if the model has only a vocabulary."""
+    """Write the model's tokenizer as tokenizer.json, even if the model has only a vocabulary.
+
+    ShopstreamError for a tokenizer that is missing, or has tokens that the model does not know.
+    """
     try:
         AutoTokenizer.from_pretrained(str(source.folder), local_files_only=True).backend_tokenizer.save(str(path))
     except (OSError, ValueError, AttributeError) as error:
         raise ShopstreamError(f"model {source.name} has no fast tokenizer; it should have tokenizer.json") from error
+    tokens = max(Tokenizer.from_file(str(path)).get_vocab().values()) + 1
+    if tokens > source.vocabulary:
+        raise ShopstreamError(
+            f"the tokenizer has {tokens:,} tokens, the model {source.vocabulary:,}: texts with the others would have "
+            f"no vector; model {source.name} should have a row of the embedding for each token"
+        )
 
 
 @contextmanager

@@ -37,16 +37,63 @@ def test_pooling_prefix_and_limit_are_the_models(tmp_path):
     assert (default.pooling, default.normalize, default.max_tokens, default.prefix) == ("mean", True, 256, "")
 
 
+ST = "sentence_transformers.models"
+TRANSFORMER, POOLING, NORMALIZE, DENSE = (
+    {"path": path, "type": f"{ST}.{kind}"}
+    for path, kind in (
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        ("2_Normalize", "Normalize"),
+        ("2_Dense", "Dense"),
+    )
+)
+CONFIG = json.loads((open_source(None).folder / "config.json").read_bytes())
+JINA = {"AutoModel": "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"}
+
+
 @pytest.mark.parametrize(
     ("files", "wrong"),
     [
         ({"config": {"model_type": "t5"}}, "t5"),
-        ({"modules": [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]}, "Dense"),
+        ({"config": {"model_type": "bert"}}, "lacks hidden_size, max_position_embeddings, num_att"),
+        ({"config": CONFIG | {"auto_map": JINA}}, "code of its own .*modeling_bert.JinaBertModel, auto_map"),
+        ({"config": CONFIG | {"position_embedding_type": "alibi"}}, "position_embedding_type alibi"),
+        ({"config": CONFIG | {"architectures": ["BertForSequenceClassification"]}}, "is a BertForSequenceClass"),
+        ({"config": CONFIG | {"architectures": ["HF_ColBERT"]}}, "is a HF_ColBERT"),
+        ({"modules": [TRANSFORMER, POOLING, DENSE, NORMALIZE]}, r"not support: 2_Dense \(Dense\) \(modules.json\)"),
+        ({"modules": [TRANSFORMER]}, "has the layers Transformer "),
+        ({"modules": [TRANSFORMER, NORMALIZE, POOLING]}, "has the layers Transformer, Normalize, Pooling"),
+        ({"modules": [TRANSFORMER, POOLING, POOLING]}, "has the layers Transformer, Pooling, Pooling"),
+        ({"modules": [TRANSFORMER | {"path": "0_Transformer"}, POOLING]}, "in 0_Transformer"),
+        ({"modules": [TRANSFORMER | {"type": "custom_st.Transformer"}, POOLING]}, "its own .custom_st.Transformer,"),
+        ({"modules": [TRANSFORMER, POOLING | {"path": "2_Pooling"}]}, "2_Pooling/config.json is missing"),
         ({"pooling": {"pooling_mode_lasttoken": True}}, "lasttoken"),
         ({"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "cls and max"),
+        ({"pooling": {"pooling_mode": ["cls", "max"]}}, "cls and max"),
+        ({"pooling": {"pooling_mode_mean_tokens": False}}, "pools by nothing"),
+        ({"pooling": {"pooling_mode_mean_tokens": True, "include_prompt": False}}, "include_prompt"),
         ({"sentence_bert_config": {"do_lower_case": True}}, "lower-cases"),
     ],
 )
 def test_unsupported_models_are_refused(tmp_path, files, wrong):
     with pytest.raises(ShopstreamError, match=wrong):
         open_source(str(model_folder(tmp_path / "model", **files)))
+
+
+def header(file: Path, **shapes: list[int]) -> None:
+    """Write a safetensors file that ends after its header."""
+    tensors = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    content = json.dumps({"__metadata__": {"format": "pt"}} | tensors).encode()
+    file.write_bytes(len(content).to_bytes(8, "little") + content)
+
+
+def test_model_of_over_2_gb_is_refused_before_it_is_loaded(tmp_path):
+    folder = model_folder(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    header(folder / "model-00001-of-00002.safetensors", **{"embeddings.word_embeddings.weight": [530_000, 1024]})
+    header(folder / "model-00002-of-00002.safetensors", **{"encoder.layer.0.output.dense.weight": [1024, 4096]})
+    with pytest.raises(ShopstreamError, match=r"has 2.2 GB of weights in float32: ONNX files over 2 GB are not"):
+        open_source(str(folder))
+    head = {"embeddings.word_embeddings.weight": [300_000, 1024], "cls.predictions.decoder.weight": [300_000, 1024]}
+    header(folder / "model.safetensors", **head)  # alone: no head goes into the ONNX file
+    assert open_source(str(folder)).name == "model"
