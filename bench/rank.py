@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -113,7 +114,7 @@ def _measure(bundle: Bundle, size: int, index_from: int, folder: Path) -> Row:
     ranker = LearnedRanker(shop, live, RankOptions())
     memory_mb = _memory_mb() - memory_before
 
-    def encode(texts: Sequence[str]) -> Scores:
+    def encode(texts: Sequence[str], _queries: Any) -> Scores:
         return vectors[[row_of[text] for text in texts]]
 
     rng = np.random.default_rng(1)

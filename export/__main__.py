@@ -43,6 +43,12 @@ class Shared:
     model: Annotated[
         str | None, typer.Option(help="BERT-type encoder: folder or hub id.", show_default="all-MiniLM-L6-v2, offline")
     ] = None
+    query_prefix: Annotated[
+        str | None, typer.Option(help="Text before every search.", show_default="the model's own")
+    ] = None
+    document_prefix: Annotated[
+        str | None, typer.Option(help="Text before every title.", show_default="the model's own")
+    ] = None
     mapping: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="FIELD=COLUMN", help="A file's own name for a field; may be repeated."),
@@ -87,6 +93,8 @@ class Shared:
             catalog=self.catalog,
             out=self.out,
             model=self.model,
+            query_prefix=self.query_prefix,
+            document_prefix=self.document_prefix,
             sessions=sessions,
             mapping=parse_mapping(self.mapping or ()),
             preset=self.preset,
@@ -171,11 +179,14 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
         }
         for name, variant in manifest.encoder.variants.items()
     }
+    document, query = manifest.encoder.prefix, manifest.encoder.query_prefix
     return {
         "bundle": manifest.id,
         "path": str(exported.bundle.path),
         "current": options.set_current,
         "source_model": manifest.source_model,
+        "document_prefix": document,
+        "query_prefix": document if query is None else query,
         "items": manifest.items,
         "sessions": manifest.sessions,
         "variants": variants,
@@ -209,6 +220,12 @@ def print_summary(exported: Exported, options: ExportOptions) -> None:
     console.print(table)
     fused = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in summary["fused"].items())
     console.print(f"fused in {summary['layers']} layers: {fused}")
+    if summary["query_prefix"] or summary["document_prefix"]:
+        console.print(
+            f"prefix of searches: “{summary['query_prefix']}”, of titles: “{summary['document_prefix']}” "
+            "(--query-prefix, --document-prefix)",
+            markup=False,
+        )
     if quality := summary["ranker"]:
         console.print(
             f"learned ranker, on {quality['positions']:,.0f} positions in the latest sessions: "

@@ -23,7 +23,7 @@ VECTORS = np.random.default_rng(5).normal(size=(ITEMS, DIMENSIONS)).astype(np.fl
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
 
 
-def encode(texts: list[str]) -> np.ndarray:
+def encode(texts: list[str], _queries: object = None) -> np.ndarray:
     return VECTORS[[int(text.removeprefix("title ")) for text in texts]].reshape(-1, DIMENSIONS)
 
 
@@ -83,7 +83,7 @@ def tiny(*sessions: tuple[str, str]) -> Interactions:
     )
 
 
-def of_letters(texts: list[str]) -> np.ndarray:
+def of_letters(texts: list[str], _queries: object = None) -> np.ndarray:
     return np.eye(6, dtype=np.float32)[[ord(text) - 97 for text in texts]]
 
 

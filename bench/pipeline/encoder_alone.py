@@ -39,9 +39,9 @@ def write_batches(file: Path, bundle: Bundle, records: Sequence[tuple[bytes, byt
     batches: list[list[str]] = []
     encoder = open_encoder(bundle)
 
-    def encode(texts: Sequence[str]) -> Any:
+    def encode(texts: Sequence[str], queries: Any) -> Any:
         batches.append(list(texts))
-        return encoder.encode(texts)
+        return encoder.encode(texts, queries)
 
     for first in range(0, len(dues), batch_size):
         batch = dues[first : first + batch_size]

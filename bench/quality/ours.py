@@ -152,7 +152,7 @@ def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]
     return session[order], item[order]
 
 
-def _no_text(texts: Sequence[str]) -> Vectors:
+def _no_text(texts: Sequence[str], _queries: Any) -> Vectors:
     return np.zeros((len(texts), 1), np.float32)
 
 

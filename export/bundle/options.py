@@ -18,6 +18,8 @@ class ExportOptions:
     catalog: Path
     out: Path
     model: str | None = None
+    query_prefix: str | None = None  #: goes before searches; None: the model's own
+    document_prefix: str | None = None  #: goes before titles; None: the model's own
     sessions: Path | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
     calibration: Path | None = None

@@ -42,8 +42,8 @@ class Draft:
     folder: Path = field(init=False)  #: by export_bundle: where the bundle's files are written
     source: SourceModel = field(init=False)  #: by read
     history: ShopHistory = field(init=False)  #: by read
-    calibration: list[str] = field(init=False)  #: by read: texts to calibrate on
-    held_back: list[str] = field(init=False)  #: by read: texts to measure on
+    calibration: list[str] = field(init=False)  #: by read: texts to calibrate on, with their prefixes
+    held_back: list[str] = field(init=False)  #: by read: texts to measure on, with their prefixes
     fused: dict[str, int] = field(init=False)  #: by convert
     torch_cosine: float = field(init=False)  #: by convert
     activations: dict[str, Activation] = field(init=False)  #: by quantize
@@ -74,7 +74,9 @@ def read(draft: Draft) -> None:
     """Open the model, read the catalog and the past sessions, and split the texts."""
     options = draft.options
     with draft.progress("read catalog and sessions"):
-        draft.source = open_source(options.model)
+        draft.source = source = open_source(
+            options.model, query_prefix=options.query_prefix, document_prefix=options.document_prefix
+        )
         with _rejected(draft, options.catalog) as items, _rejected(draft, options.sessions) as sessions:
             draft.history = read_history(
                 options.catalog,
@@ -89,8 +91,11 @@ def read(draft: Draft) -> None:
             draft.warnings += [f"{file}: {line}" for line in taken.lines()]
         if draft.history.untitled:
             draft.warnings.append(f"{draft.history.untitled} rows of {options.catalog} have no title and were left out")
-        texts = draft.history.titles + draft.history.queries
-        draft.calibration, draft.held_back = split_texts(texts, options.calibration_texts, options.calibration)
+        texts = [source.prefix + title for title in draft.history.titles]
+        texts += [source.query_prefix + query for query in draft.history.queries]
+        draft.calibration, draft.held_back = split_texts(
+            texts, options.calibration_texts, options.calibration, source.prefix
+        )
 
 
 def _rejected(draft: Draft, file: Path | None) -> Rejected:
@@ -118,7 +123,7 @@ def convert(draft: Draft) -> None:
             to_onnx.write_bf16(draft.file("fp32"), draft.file("bf16"))
     draft.warnings += unfused(source, draft.fused)
     with draft.progress("compare with PyTorch"):
-        sample = [source.prefix + text for text in draft.held_back[:TORCH_TEXTS]]
+        sample = draft.held_back[:TORCH_TEXTS]
         draft.torch_cosine = to_onnx.verify_against_torch(source, model, draft.file("fp32"), draft.tokenizer, sample)
 
 
@@ -140,7 +145,7 @@ def measure(draft: Draft) -> None:
         draft.encoders = {
             name: open_variant(draft.file(name), name, draft.tokenizer, draft.info) for name in draft.options.variants
         }
-        draft.reference = draft.encoders["fp32"].encode(draft.held_back)
+        draft.reference = draft.encoders["fp32"].encode_given(draft.held_back)
         for name, encoder in draft.encoders.items():
             parity = measure_parity(encoder, draft.reference, draft.held_back)
             file = draft.file(name).relative_to(draft.folder).as_posix()

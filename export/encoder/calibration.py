@@ -20,15 +20,15 @@ JOINED_TEXTS = 32
 JOINED = 24
 
 
-def split_texts(texts: list[str], wanted: int, file: Path | None) -> tuple[list[str], list[str]]:
+def split_texts(texts: list[str], wanted: int, file: Path | None, prefix: str = "") -> tuple[list[str], list[str]]:
     """Split texts into those to calibrate on and those to measure on, by a shuffle that is always the same.
 
     At most half of the distinct texts calibrate; a single text serves for both. With a calibration file, which has one
-    text per line, `wanted` of its texts calibrate, and none of them measures.
+    text per line, `wanted` of its texts calibrate, and none of them measures. prefix: goes before these; texts have it.
     """
     distinct = _shuffled(texts)
     if file is not None:
-        calibration = _lines(file, wanted)
+        calibration = [prefix + line for line in _lines(file, wanted)]
         used = set(calibration)
         others = [text for text in distinct if text.strip() not in used]
         if not others:
@@ -44,12 +44,12 @@ def calibrate_on(
 ) -> dict[str, Activation]:
     """Calibrate on these texts. With `more`, calibrate also on some of them joined and on `more` vocabulary texts.
 
-    These make a few short texts calibrate as well as many different ones.
+    These make a few short texts calibrate as well as many different ones. texts: with their prefixes.
     """
     if more:
         joined = [", ".join(texts[start : start + JOINED]) for start in range(0, JOINED_TEXTS * JOINED, JOINED)]
-        texts = texts + [text for text in joined if text] + vocabulary_texts(tokenizer, more)
-    texts = [source.prefix + text for text in texts]
+        words = [source.prefix + text for text in vocabulary_texts(tokenizer, more)]
+        texts = texts + [text for text in joined if text] + words
     return calibrate(fp32, list(exact_length_batches(tokenizer, texts, source.max_tokens)))
 
 

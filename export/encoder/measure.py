@@ -30,7 +30,7 @@ def worst_layers(
 ) -> str:
     """Name the products that cost the most mean cosine when quantised alone, with that cosine.
 
-    reference: float32 [texts, dimensions], the fp32 vectors of the texts.
+    texts: with their prefixes. reference: float32 [texts, dimensions], their fp32 vectors.
     """
     texts, reference = texts[:LAYER_TEXTS], reference[:LAYER_TEXTS]
     cosine = {}
@@ -39,20 +39,20 @@ def worst_layers(
         write_int8(fp32, alone, activations, symmetric=variant == "tensorrt-int8", only=[activation])
         choice = Choice(variant, "cpu", "one layer")
         encoder = Encoder(EncoderFiles(alone, tokenizer, info, "int8", str(alone)), choice, EncoderOptions())
-        cosine[activation] = float(cosines(encoder.encode(texts), reference).mean())
+        cosine[activation] = float(cosines(encoder.encode_given(texts), reference).mean())
         alone.unlink()
     worst = sorted(cosine, key=cosine.__getitem__)[:WORST_LAYERS]
     return ", ".join(f"the one that takes {name} ({cosine[name]:.4f})" for name in worst)
 
 
 def speed(encoder: Encoder, texts: list[str]) -> float:
-    """Measure texts per second in batches of 64, the best of three runs."""
+    """Measure texts per second in batches of 64, the best of three runs. The texts have their prefixes."""
     texts = (texts * (SPEED_TEXTS // len(texts) + 1))[:SPEED_TEXTS]
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter()
         for first in range(0, SPEED_TEXTS, 64):
-            encoder.encode(texts[first : first + 64])
+            encoder.encode_given(texts[first : first + 64])
         best = min(best, time.perf_counter() - start)
     return round(SPEED_TEXTS / best, 1)
 

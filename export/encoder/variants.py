@@ -45,4 +45,5 @@ def encoder_info(source: SourceModel) -> EncoderInfo:
         prefix=source.prefix,
         dimensions=source.hidden,
         variants={},
+        query_prefix=None if source.query_prefix == source.prefix else source.query_prefix,
     )

@@ -17,7 +17,8 @@ from udfs.ranking.learned import SIGNAL_DECAY, SIGNALS
 from udfs.sessions.columns import Sessions, unknown_columns
 from udfs.sessions.requests import RankInputs, RankRequest
 
-Encode = Callable[[Sequence[str]], Vectors]
+#: Texts [n], and which of them are searches, bool [n], to vectors, float32 [n, dimensions].
+Encode = Callable[[Sequence[str], Bools], Vectors]
 Progress = Callable[[float], None]
 
 #: Candidates drawn per position, besides the target.

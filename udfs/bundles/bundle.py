@@ -1,5 +1,6 @@
 """The model bundle: an immutable folder named by the hash of its content, and the CURRENT file next to it."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass, fields
@@ -38,9 +39,13 @@ class Bundle:
 
     @property
     def space(self) -> str:
-        """Id of the vector space: equal for bundles that share the fp32 encoder, "" without one."""
-        fp32 = self.manifest.encoder.variants.get("fp32")
-        return "" if fp32 is None else self.manifest.files[fp32.file].sha256[:16]
+        """Id of the vector space: equal for bundles that share the fp32 encoder and the prefix, "" without one."""
+        encoder = self.manifest.encoder
+        fp32 = encoder.variants.get("fp32")
+        if fp32 is None:
+            return ""
+        model = self.manifest.files[fp32.file].sha256
+        return (hashlib.sha256((model + encoder.prefix).encode()).hexdigest() if encoder.prefix else model)[:16]
 
     @property
     def tokenizer(self) -> Path:

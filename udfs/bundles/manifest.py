@@ -50,8 +50,11 @@ class Variant(msgspec.Struct, frozen=True):
     parity: Parity
 
 
-class EncoderInfo(msgspec.Struct, frozen=True):
-    """How texts become vectors: token limit, pooling (`mean`, `cls` or `max`), prefix and width."""
+class EncoderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How texts become vectors: token limit, pooling (`mean`, `cls` or `max`), prefixes and width.
+
+    prefix: goes before every text. query_prefix: goes before a search instead; None: the same one.
+    """
 
     max_tokens: int
     pooling: str
@@ -59,6 +62,7 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     prefix: str
     dimensions: int
     variants: dict[str, Variant]
+    query_prefix: str | None = None
 
 
 class RankerInfo(msgspec.Struct, frozen=True):

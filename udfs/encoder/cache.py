@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from udfs.core.arrays import Bools
 from udfs.encoder.encoder import Encoder, Vectors
 
 
@@ -20,8 +21,12 @@ class CachedEncoder:
         self._cache: OrderedDict[str, Vectors] = OrderedDict()
         self.stats = encoder.stats
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts: float32 [texts, dimensions]. A text repeated within one call is encoded once in any case."""
+    def encode(self, texts: Sequence[str], queries: Bools | None = None) -> Vectors:
+        """Encode texts: float32 [texts, dimensions]. A text repeated within one call is encoded once in any case.
+
+        queries: bool [texts], which of them are searches; None: none is. The cache's keys have their prefixes.
+        """
+        texts = self._encoder.given(texts, queries)
         found: dict[str, Vectors] = {}
         for text in dict.fromkeys(texts):
             vector = self._cache.get(text)
@@ -30,7 +35,7 @@ class CachedEncoder:
                 found[text] = vector
         self.stats.cached += len(found)
         missing = [text for text in dict.fromkeys(texts) if text not in found]
-        found.update(zip(missing, self._encoder.encode(missing), strict=True))
+        found.update(zip(missing, self._encoder.encode_given(missing), strict=True))
         if self._size:
             for text in missing:
                 self._cache[text] = found[text].copy()  # a view would keep the whole batch

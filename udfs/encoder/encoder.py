@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from udfs.bundles.bundle import Bundle
 from udfs.bundles.manifest import EncoderInfo
-from udfs.core.arrays import Ints
+from udfs.core.arrays import Bools, Ints
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.batching import Batch, TokenizedTexts, exact_batches, padded_batches
 from udfs.encoder.loading import call_limits, load
@@ -92,17 +92,34 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(files.info.max_tokens)
         self._runtime = load(files.model, files.key, files.precision, choice.provider, options)
+        self._prefix = files.info.prefix
+        self._query_prefix = self._prefix if files.info.query_prefix is None else files.info.query_prefix
+        self._most_characters = CHARACTERS_PER_TOKEN * files.info.max_tokens
         self._pool = POOLINGS[files.info.pooling]
         self._batches = padded_batches if is_gpu(choice.provider) else exact_batches
         self._limits = call_limits(choice.provider, options, files.info.max_tokens)
         self._threads = ThreadPoolExecutor(self._limits.calls, "encoder") if self._limits.calls > 1 else None
         self._ahead = ThreadPoolExecutor(1, "tokenizer")
         self.stats = EncoderStats()
-        self._encode(WARM_UP)
+        self._encode(self.given(WARM_UP))
         self.stats = EncoderStats(load_seconds=time.perf_counter() - start)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts: float32 [texts, dimensions], of unit length if the model normalises, zeros where that fails."""
+    def encode(self, texts: Sequence[str], queries: Bools | None = None) -> Vectors:
+        """Encode texts: float32 [texts, dimensions], of unit length if the model normalises, zeros where that fails.
+
+        queries: bool [texts], which of them are searches; None: none is.
+        """
+        return self.encode_given(self.given(texts, queries))
+
+    def given(self, texts: Sequence[str], queries: Bools | None = None) -> list[str]:
+        """Return texts as the tokenizer gets them: cut, and with the prefix of a search or of any other text."""
+        if queries is None or self._query_prefix == self._prefix:
+            return [self._prefix + text[: self._most_characters] for text in texts]
+        prefixes = np.where(queries, self._query_prefix, self._prefix).tolist()
+        return [prefix + text[: self._most_characters] for prefix, text in zip(prefixes, texts, strict=True)]
+
+    def encode_given(self, texts: Sequence[str]) -> Vectors:
+        """Encode texts that have their prefixes: float32 [texts, dimensions], as `encode` does."""
         if not texts:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
         try:
@@ -110,15 +127,15 @@ class Encoder:
         except Exception as error:
             if len(texts) > 1:
                 half = len(texts) // 2
-                return np.concatenate((self.encode(texts[:half]), self.encode(texts[half:])))
-            self._encode(["mug"])  # it is this text's fault only if another one has a vector
+                return np.concatenate((self.encode_given(texts[:half]), self.encode_given(texts[half:])))
+            self._encode(self.given(["mug"]))  # it is this text's fault only if another one has a vector
             if not self.stats.failed:
                 log.warning("a text of %s characters, the first one, has no vector: %s", len(texts[0]), error)
             self.stats.failed += 1
             return np.zeros((1, self.info.dimensions), dtype=np.float32)
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the tokens of each text, special ones included, cut at the model's limit."""
+        """Return the tokens of each text, which has its prefix; special ones included, cut at the model's limit."""
         return [encoding.ids for encoding in self._encodings(texts)]
 
     def run(self, ids: Ints, mask: Ints) -> Vectors:
@@ -166,12 +183,10 @@ class Encoder:
         return TokenizedTexts.of(self._encodings(texts))
 
     def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
-        limit = CHARACTERS_PER_TOKEN * self.info.max_tokens
-        given = [self.info.prefix + text[:limit] for text in texts]
         try:
-            return self._tokenizer.encode_batch_fast(given)  # type: ignore[no-any-return]
+            return self._tokenizer.encode_batch_fast(list(texts))  # type: ignore[no-any-return]
         except (TypeError, UnicodeEncodeError):  # a lone surrogate, which JSON can carry
-            repaired = [text.encode("utf-8", "replace").decode() for text in given]
+            repaired = [text.encode("utf-8", "replace").decode() for text in texts]
             return self._tokenizer.encode_batch_fast(repaired)  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ from udfs.bundles.forgotten import ErasureList
 from udfs.bundles.watcher import BundleStatus, BundleWatcher
 from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem, Recommendation, answer_id, session_id
-from udfs.core.arrays import Scores
+from udfs.core.arrays import Bools, Scores
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.features.compute import compute_features
@@ -156,10 +156,10 @@ class Recommender:
         """Return the model's answers, counted and timed."""
         encoding_s = 0.0
 
-        def encode(texts: Sequence[str]) -> Scores:
+        def encode(texts: Sequence[str], queries: Bools) -> Scores:
             nonlocal encoding_s
             started = time.perf_counter()
-            vectors = model.encoder.encode(texts)
+            vectors = model.encoder.encode(texts, queries)
             encoding_s += time.perf_counter() - started
             return vectors
 

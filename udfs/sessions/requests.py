@@ -7,13 +7,13 @@ from functools import cached_property
 import numpy as np
 
 from udfs.catalog.items import LiveItems
-from udfs.core.arrays import Ints, Scores
+from udfs.core.arrays import Bools, Ints, Scores
 from udfs.core.exact import to_grid
 from udfs.sessions.columns import Sessions
 from udfs.sessions.signals import Signals, item_rows, signals_of
 
-#: Texts [n] to vectors, float32 [n, dimensions].
-EncodeTexts = Callable[[Sequence[str]], Scores]
+#: Texts [n], and which of them are searches, bool [n], to vectors, float32 [n, dimensions].
+EncodeTexts = Callable[[Sequence[str], Bools], Scores]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RankInputs:
         """Look up a request's items and encode its texts. recent, decay: see signals_of."""
         rows = item_rows(request.sessions, items.row_of)
         signals = signals_of(request.sessions, rows, items.titles, recent, decay)
-        return cls(request, rows, signals, to_grid(encode(signals.text)))
+        return cls(request, rows, signals, to_grid(encode(signals.text, signals.item < 0)))
 
     def __len__(self) -> int:
         return len(self.request.sessions)

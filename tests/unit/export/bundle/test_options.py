@@ -1,7 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from export.__main__ import main
 from export.bundle.options import ExportOptions
 from udfs.core.errors import ShopstreamError
 
@@ -17,3 +19,16 @@ from udfs.core.errors import ShopstreamError
 def test_impossible_options_are_refused(options: dict[str, object], says: str):
     with pytest.raises(ShopstreamError, match=says):
         ExportOptions(Path("catalog.csv"), Path("out"), **options).check()  # type: ignore[arg-type]
+
+
+def test_prefixes_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, Any] = {}
+
+    def open_source(_model: str | None, **prefixes: str | None) -> None:
+        asked.update(prefixes)
+        raise ShopstreamError("enough")
+
+    monkeypatch.setattr("export.bundle.steps.open_source", open_source)
+    with pytest.raises(SystemExit):
+        main(["bundle", "--catalog", "c.csv", "--out", str(tmp_path), "--query-prefix", "query: "])
+    assert asked == {"query_prefix": "query: ", "document_prefix": None}

@@ -54,7 +54,7 @@ def vectors(source: SourceModel, texts: list[str]) -> npt.NDArray[np.float32]:
 def test_multilingual_model_is_read_as_it_is(multilingual: SourceModel):
     assert (multilingual.layers, multilingual.heads, multilingual.hidden) == (12, 12, 384)
     assert (multilingual.pooling, multilingual.normalize) == ("mean", True)
-    assert (multilingual.max_tokens, multilingual.prefix) == (512, "query: ")
+    assert (multilingual.max_tokens, multilingual.prefix, multilingual.query_prefix) == (512, "passage: ", "query: ")
 
 
 def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Exported:
@@ -67,6 +67,8 @@ def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Ex
 def test_multilingual_model_matches_two_languages(multilingual: SourceModel, tmp_path: Path):
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
     assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
+    info = done.bundle.manifest.encoder
+    assert (info.prefix, info.query_prefix) == ("passage: ", "query: ")
     for variant, provider in (("fp32", "cpu"), ("int8", "cpu"), ("fp32", "openvino"), ("int8", "openvino")):
         encoder = open_encoder(done.bundle, EncoderOptions(variant=variant, provider=provider))
         cosines = encoder.encode([*TITLES.keys()]) @ encoder.encode([*TITLES.values()]).T
@@ -93,7 +95,7 @@ def test_multilingual_tokenizer_reads_every_script(multilingual: SourceModel):
 def test_random_model_is_read_as_it_is(random: SourceModel):
     assert (random.layers, random.heads, random.hidden) == (12, 4, 128)
     assert (random.pooling, random.normalize) == ("cls", True)
-    assert (random.max_tokens, random.prefix) == (128, "")
+    assert (random.max_tokens, random.prefix, random.query_prefix) == (128, "", "")
 
 
 def test_random_model_separates_texts(random: SourceModel):

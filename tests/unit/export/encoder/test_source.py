@@ -97,3 +97,37 @@ def test_model_of_over_2_gb_is_refused_before_it_is_loaded(tmp_path):
     head = {"embeddings.word_embeddings.weight": [300_000, 1024], "cls.predictions.decoder.weight": [300_000, 1024]}
     header(folder / "model.safetensors", **head)  # alone: no head goes into the ONNX file
     assert open_source(str(folder)).name == "model"
+
+
+E5 = {"query": "query: ", "passage": "passage: "}
+BGE = "Represent this sentence for searching relevant passages: "
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "document", "query"),
+    [
+        ("model", {}, "", ""),
+        ("model", {"prompts": E5, "default_prompt_name": None}, "passage: ", "query: "),
+        ("model", {"prompts": {"document": "d: ", "passage": "p: ", "corpus": "c: "}}, "d: ", ""),
+        ("model", {"prompts": {"all": "a: ", "query": "q: "}, "default_prompt_name": "all"}, "a: ", "q: "),
+        ("e5-small-v2", {}, "passage: ", "query: "),
+        ("e5-small-v2", {"prompts": {"query": "", "document": ""}}, "passage: ", "query: "),
+        ("e5-small-v2", {"prompts": {"query": "q: "}}, "", "q: "),
+        ("multilingual-e5-base", {}, "passage: ", "query: "),
+        ("bge-small-en-v1.5", {}, "", BGE),
+        ("my-e5-small", {}, "", ""),
+    ],
+)
+def test_prefixes_are_the_models_or_known_by_its_name(tmp_path, name, settings, document, query):
+    folder = str(model_folder(tmp_path / name, config_sentence_transformers=settings))
+    source = open_source(folder)
+    assert (source.prefix, source.query_prefix) == (document, query)
+    chosen = open_source(folder, query_prefix="", document_prefix="title: ")
+    assert (chosen.prefix, chosen.query_prefix) == ("title: ", "")
+    assert open_source(folder, query_prefix="find: ").prefix == document
+
+
+def test_default_prompt_that_is_none_is_refused(tmp_path):
+    settings = {"prompts": E5, "default_prompt_name": "search"}
+    with pytest.raises(ShopstreamError, match="default_prompt_name search"):
+        open_source(str(model_folder(tmp_path / "model", config_sentence_transformers=settings)))

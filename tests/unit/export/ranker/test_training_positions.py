@@ -27,7 +27,7 @@ def test_prefixes_are_what_the_job_sees(monkeypatch: pytest.MonkeyPatch, tmp_pat
     sample_groups(
         generator,
         log,
-        lambda texts: vectors[[ord(t) - 97 for t in texts]],
+        lambda texts, _: vectors[[ord(t) - 97 for t in texts]],
         np.random.default_rng(0),
         9,
         print,

@@ -47,7 +47,7 @@ def test_best_of_newest_and_main_category_are_generated(tmp_path: Path):
 
     def generated(*items: int) -> list[int]:
         sofar = replace(tiny(("new", "a" * len(items))), items=ids, item=np.array(items))
-        context = context_of(generator, sofar, lambda texts: np.zeros((len(texts), 60), np.float32))
+        context = context_of(generator, sofar, lambda texts, _: np.zeros((len(texts), 60), np.float32))
         return sorted(set(source.generate(source.prepare(context)).tolist()))
 
     of_x, of_y = list(range(0, 30, 3)), list(range(1, 30, 3))

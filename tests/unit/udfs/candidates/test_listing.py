@@ -18,7 +18,7 @@ def listed(generator: CandidateGenerator, letters: str) -> dict[str, list[float]
     """The features of the order of ids, and the item that is evidence or -1, by candidate."""
     sofar = tiny(("u", letters)) if letters else replace(tiny(("u", "a")), item=np.array([99]))
     sofar = replace(sofar, items=[*generator.items.ids, *[""] * 100][:100])
-    found = candidates(generator, sofar, lambda texts: np.zeros((len(texts), 6), np.float32))
+    found = candidates(generator, sofar, lambda texts, _: np.zeros((len(texts), 6), np.float32))
     columns = [generator.feature_names.index(name) for name in IdNeighbours.feature_names]
     evidence = generator.evidence(found, found.session, found.item)["listing"]
     assert (evidence >= 0).tolist() == (found.features[:, columns[1]] >= 1 / (1 + SIDE)).tolist()

@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from udfs.bundles.bundle import open_bundle
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import Encoder, open_encoder
+from udfs.encoder.encoder import Encoder, EncoderFiles, open_encoder
 from udfs.encoder.options import EncoderOptions
+from udfs.encoder.selection import Choice
 
 TEXTS = ["Stoneware mug, speckled blue, 350 ml", "", "x", "mug", "🧦🧦", "a b\x00c\n"]
 
@@ -32,7 +35,25 @@ def test_cached_text_is_not_encoded(encoder: Encoder, monkeypatch: pytest.Monkey
     cached = CachedEncoder(encoder, 100)
     first = cached.encode(TEXTS)
     asked: list[str] = []
-    encode = encoder.encode
-    monkeypatch.setattr(encoder, "encode", lambda texts: asked.extend(texts) or encode(texts))
+    encode = encoder.encode_given
+    monkeypatch.setattr(encoder, "encode_given", lambda texts: asked.extend(texts) or encode(texts))
     assert np.array_equal(cached.encode(TEXTS), first)
     assert asked == []
+
+
+def test_searches_and_titles_have_prefixes_of_their_own(encoder: Encoder, bundles: Path):
+    bundle, choice = open_bundle(bundles), Choice("int8", "cpu", "a test")
+    files = EncoderFiles.of_bundle(bundle, "int8")
+    info = msgspec.structs.replace(files.info, prefix="passage: ", query_prefix="query: ")
+    prefixed = Encoder(replace(files, info=info), choice, EncoderOptions(threads=1))
+    texts, queries = ["mug", "mug", "x" * 100_000], np.array([False, True, True])
+    plain = encoder.encode(["passage: mug", "query: mug", "query: " + "x" * 100_000])
+    assert np.array_equal(prefixed.encode(texts, queries), plain)
+    assert np.array_equal(prefixed.encode(texts[:1]), plain[:1])
+    cached = CachedEncoder(prefixed, 100)
+    for _ in range(2):
+        assert np.array_equal(cached.encode(texts, queries), plain)
+        assert np.array_equal(cached.encode(texts, ~queries)[:2], plain[[1, 0]])
+    same = msgspec.structs.replace(info, query_prefix=None)  # as in bundles made before
+    prefixed = Encoder(replace(files, info=same), choice, EncoderOptions(threads=1))
+    assert np.array_equal(prefixed.encode(texts[:2], queries[:2]), plain[[0, 0]])

@@ -80,7 +80,7 @@ def request_of(*sessions: list[int]) -> RankRequest:
 def ranked(shop: tuple[Bundle, np.ndarray], options: RankOptions, *sessions: list[int]) -> list[list[RankedItem]]:
     bundle, vectors = shop
 
-    def encode(texts: Sequence[str]) -> np.ndarray:
+    def encode(texts: Sequence[str], _queries: object) -> np.ndarray:
         rows = [int(text.removeprefix("title ")) for text in texts]
         return vectors[rows].astype(np.float32).reshape(-1, DIMENSIONS)
 
@@ -136,7 +136,7 @@ def test_only_interactions_make_an_item_seen(shop: tuple[Bundle, np.ndarray], ki
     )
     request = RankRequest(["u"], sessions)
     ranker = BlendRanker(bundle, LiveItems(bundle), RankOptions(k=60))
-    (answer,) = ranker.rank(request, lambda texts: vectors[[3] * len(texts)].astype(np.float32))
+    (answer,) = ranker.rank(request, lambda texts, _: vectors[[3] * len(texts)].astype(np.float32))
     assert ("i3" in {item.item_id for item in answer}) != seen
 
 

@@ -33,7 +33,7 @@ def test_item_is_recommended_once_encoding_works(bundles: Path, tmp_path: Path, 
     shutil.copytree(bundles, folder)
     recommender = Recommender(RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1)))
     before = recommended(recommender)
-    encode, failed = Encoder.encode, list[Sequence[str]]()
+    encode, failed = Encoder.encode_given, list[Sequence[str]]()
 
     def fail_once(encoder: Encoder, texts: Sequence[str]) -> Any:
         if list(texts) == [TITLE] and not failed:
@@ -41,7 +41,7 @@ def test_item_is_recommended_once_encoding_works(bundles: Path, tmp_path: Path, 
             raise RuntimeError("no memory")
         return encode(encoder, texts)
 
-    monkeypatch.setattr(Encoder, "encode", fail_once)
+    monkeypatch.setattr(Encoder, "encode_given", fail_once)
     rows = [
         {"item_id": "new", "title": TITLE, "in_stock": True, "encoder": "another", "vector": b"", "written": 1},
         {"item_id": before[-1], "written": 1},

@@ -183,13 +183,13 @@ def test_items_change_while_a_bundle_is_broken(recommender: Recommender, folder:
 
 def test_no_batch_mixes_two_bundles(recommender: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch):
     old, new = current_id(folder), another_bundle(folder)
-    encode = Encoder.encode
+    encode = Encoder.encode_given
 
     def encode_as_current_changes(encoder: Encoder, texts: Sequence[str]) -> Any:
         set_current(folder, new)
         return encode(encoder, texts)
 
-    monkeypatch.setattr(Encoder, "encode", encode_as_current_changes)
+    monkeypatch.setattr(Encoder, "encode_given", encode_as_current_changes)
     batch = [("search", None, f"mug {number}") for number in range(300)]
     assert {record["model"] for record in answers(recommender, batch)} == {old}
     assert {record["model"] for record in answers(recommender, batch)} == {new}
