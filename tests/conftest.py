@@ -29,7 +29,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # than it gives, half of the time that a job takes to start.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as export.ranker.train says, before a test module loads LightGBM
-hypothesis.settings.register_profile("untimed", deadline=None)  # timings never decide a test
+# Timings never decide a test.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 
