@@ -33,9 +33,13 @@ def packed_events(rows: Iterable[Sequence[object]]) -> list[tuple[object, ...]]:
     return [
         (*_plain(row), None, None)
         if row[ERROR]
-        else (*_plain(row), 1 + len(further_items(row[_MORE_ITEMS])), _encode(_packed(row)).decode())
+        else (*_plain(row), _items(row[_MORE_ITEMS]), _encode(_packed(row)).decode())
         for row in rows
     ]
+
+
+def _items(more_items: Any) -> int:
+    return 1 if more_items is None else 1 + len(further_items(more_items))
 
 
 def content_of(packed: str) -> str:
