@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -221,7 +222,8 @@ class LocalFlink:
             # For jobs with checkpoint.changelog: where changes of state are written.
             "state.changelog.storage": "filesystem",
             "dstl.dfs.base-path": flink_uri(self.home / "changelog"),
-            "io.tmp.dirs": str(self.home / "tmp"),
+            # Flink's script that starts Python workers takes a path with spaces for several.
+            "io.tmp.dirs": tempfile.gettempdir() if " " in str(self.home) else str(self.home / "tmp"),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
         }

@@ -1,6 +1,7 @@
 """A Kafka broker on this machine: one process in KRaft mode, broker and controller."""
 
 import base64
+import json
 import subprocess
 import time
 import uuid
@@ -175,10 +176,13 @@ class LocalKafka:
             (self.home / folder).mkdir(exist_ok=True)
         open_and_secured = {"PLAINTEXT": self.port, **self.secured}
         listeners = ",".join(f"{protocol}://{process.HOST}:{port}" for protocol, port in open_and_secured.items())
-        settings = {"listeners": listeners, "controller_port": process.free_port(), "data": self.home / "data"}
+        data = str(self.home / "data")
+        if "," in data:
+            raise ShopstreamError(f"Kafka would take {data} for several folders: choose a home without a comma")
+        settings = {"listeners": listeners, "controller_port": process.free_port(), "data": _escaped(data)}
         own = "".join(f"{name}={value}\n" for name, value in self.properties.items())
         self._properties.write_text(SERVER_PROPERTIES.format(**settings) + own, encoding="utf-8")
-        self._log4j.write_text(LOG4J_PROPERTIES.format(log=self._log), encoding="utf-8")
+        self._log4j.write_text(LOG4J_PROPERTIES.format(log=_escaped(str(self._log))), encoding="utf-8")
         process.set_aside(self._log)
 
     def _format(self, classpath: str) -> None:
@@ -239,3 +243,8 @@ def _cluster_id() -> str:
     while identity.startswith("-"):
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     return identity
+
+
+def _escaped(value: str) -> str:
+    """Writes a value for a file of Java properties, which is Latin-1 with the escapes of JSON."""
+    return json.dumps(value)[1:-1]

@@ -28,14 +28,14 @@ YEAR_2010_MS = 1_280_000_000_000
 def kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalKafka]:
     """A broker that finds neither Java nor shell tools on the path."""
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    broker = LocalKafka(tmp_path / "kafka", process.free_port())
+    broker = LocalKafka(tmp_path / "my shöp 100%", process.free_port())
     yield broker
     broker.stop()
 
 
 @pytest.fixture
 def flink(tmp_path: Path) -> Iterator[LocalFlink]:
-    cluster = LocalFlink(tmp_path / "flink", process.free_port(), slots=2, task_memory="1024m")
+    cluster = LocalFlink(tmp_path / "my shöp", process.free_port(), slots=2, task_memory="1024m")
     yield cluster
     cluster.stop()
 
