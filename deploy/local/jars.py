@@ -52,6 +52,8 @@ ROOTS = (
     # Sends the broker's SLF4J logging to its own Log4j.
     Root("kafka", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", transitive=False),
     Root("flink", "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2", transitive=False),
+    # Topics compressed with zstd: Flink has the libraries of the other codecs, and the connector has none.
+    Root("zstd", "com.github.luben:zstd-jni:1.5.6-10", transitive=False),
     # Parquet, and the parts of Hadoop that its reader and writer load: 20 MB; Hadoop's own client jars are 50 MB.
     Root("lake", "org.apache.flink:flink-sql-parquet:2.3.0", transitive=False),
     Root("lake", "org.apache.hadoop:hadoop-common:3.4.2", transitive=False),

@@ -7,6 +7,8 @@ from pathlib import Path
 from udfs.core.errors import ShopstreamError
 
 JOBS_FOLDER = Path(__file__).parents[1] / "jobs"
+#: Roles of the jars that a job with topics needs; the connector is first.
+KAFKA_JARS = ("flink", "zstd")
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Job:
     file: Path
     summary: str
     topics: tuple[str, ...]  #: settings in `topics`
-    jars: tuple[str, ...] = ("flink",)  #: roles in the jars' lock
+    jars: tuple[str, ...] = KAFKA_JARS  #: roles in the jars' lock
     encodes: bool = False  #: needs the bundle's encoder
 
     def jar_files(self) -> list[Path]:
@@ -37,13 +39,13 @@ JOBS: Mapping[str, Job] = {
         JOBS_FOLDER / "session_features.py",
         "events in, features of each closed session out, to Kafka and to the lake",
         topics=("clickstream", "session_features", "late"),
-        jars=("flink", "lake"),
+        jars=(*KAFKA_JARS, "lake"),
     ),
     "catalog": Job(
         JOBS_FOLDER / "catalog.py",
         "encodes changed items for running rankers",
         topics=("catalog", "dlq"),
-        jars=("flink", "lake"),
+        jars=(*KAFKA_JARS, "lake"),
         encodes=True,
     ),
 }
