@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,15 @@ def flink_command() -> list[str]:
     return [str(WHEEL / "bin" / "flink")]
 
 
+def require_startable(python: str) -> None:
+    """Raises ShopstreamError for a Python that Flink cannot start: its script does not quote the path."""
+    if re.search(r"[\s*?\[]", python):
+        raise ShopstreamError(
+            f"Flink cannot start Python workers with {python!r}, because of the blank or bracket in its path: move the "
+            "environment to another folder, or name the cluster's Python by the setting flink.python"
+        )
+
+
 @dataclass
 class LocalFlink:
     """A cluster whose configuration, logs, pids, checkpoints and temporary files live in `home`, a folder of its own.
@@ -106,8 +116,10 @@ class LocalFlink:
         A lost task manager is started again with the cluster's present settings, and the jobs go on.
 
         Raises:
-            ShopstreamError: the port is taken, the cluster runs on another port, or it did not come up.
+            ShopstreamError: the port is taken, the cluster runs on another port, it did not come up, or it could not
+                start Python workers.
         """
+        require_startable(sys.executable)
         with exclusive(self.home / "lock"):
             status = self.status()
             if status.job_manager_pid is not None and status.url != self._url(self.port):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tomli_w
 
-from deploy.local.flink import flink_command
+from deploy.local.flink import flink_command, require_startable
 from deploy.local.java import child_env
 from flink_jobs.brokers.clients import max_record_bytes
 from flink_jobs.brokers.topics import require_topics
@@ -87,6 +87,7 @@ def flink_run(
     first, *more = job.jar_files()
     added = [part for jar in more for part in ("--add-jar", str(jar))]
     python = str(settings.flink.python or sys.executable)
+    require_startable(python)
     run = [*flink_command(), "run", *([] if attached else ["-d"]), "-m", settings.flink.address, "-j", str(first)]
     if restore:
         run += ["-s", restore]
@@ -116,6 +117,7 @@ def run_embedded(job: Job, settings: Settings, arguments: Sequence[str]) -> None
 
     The job ends with this process. SIGTERM ends both, and so does SIGINT, which shells make background jobs ignore.
     """
+    require_startable(sys.executable)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     connectors = [part for jar in job.jar_files() for part in ("--jar", str(jar))]

@@ -1,14 +1,16 @@
 """The command line and the settings that a job is submitted with."""
 
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from deploy.local.flink import LocalFlink, require_startable
 from flink_jobs.jobs.script import job_parser, job_settings
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
-from flink_jobs.submit.command import flink_run, job_arguments, with_record_sizes
+from flink_jobs.submit.command import flink_run, job_arguments, run_embedded, with_record_sizes
 from flink_jobs.submit.registry import JOBS, job_named
 from udfs.core.errors import ShopstreamError
 
@@ -22,6 +24,19 @@ def test_changelog_job_claims_restored_state(changelog: bool, restore: str | Non
     options = command[: command.index("-pyexec")]
     assert options[-4:] == ["-s", "p", "--claimMode", "claim"] if claims else "--claimMode" not in options
     assert ("-s" in options) == (restore is not None)
+
+
+def test_python_with_a_blank_in_its_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    require_startable("/opt/shöp/bin/python3")
+    monkeypatch.setattr(sys, "executable", "/my shop/bin/python")
+    settings = Settings(home=tmp_path)
+    for start in (
+        LocalFlink(tmp_path).start,
+        lambda: flink_run(JOBS["recommend"], settings, []),
+        lambda: run_embedded(JOBS["recommend"], settings, []),
+    ):
+        with pytest.raises(ShopstreamError, match=r"cannot start .*'/my shop/bin/python'.*flink\.python"):
+            start()
 
 
 def as_read_by_job(*arguments: str) -> Settings:
