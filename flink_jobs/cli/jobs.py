@@ -47,6 +47,7 @@ def submit(
     from flink_jobs.submit.cluster import require_own_transactions
     from flink_jobs.submit.command import (
         check_ready,
+        doubts_of_restore,
         flink_run,
         job_arguments,
         run_embedded,
@@ -72,6 +73,8 @@ def submit(
         result({"command": command}, "checked; nothing was submitted", as_json)
         return
     require_own_transactions(job, settings)
+    if restore and (doubts := doubts_of_restore(chosen, settings)):
+        notes.print(f"note: {doubts}", markup=False)
     job_id = submit_command(command, settings)
     text = f"job {job_id} runs: http://{settings.flink.address}/#/job/{job_id}/overview"
     result({"job": job, "job_id": job_id, "command": command}, text, as_json)

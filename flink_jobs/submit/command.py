@@ -14,6 +14,7 @@ import tomli_w
 from deploy.local.flink import flink_command, require_startable
 from deploy.local.java import child_env
 from flink_jobs.brokers.clients import max_record_bytes
+from flink_jobs.brokers.reading import committed_offsets, end_offsets
 from flink_jobs.brokers.topics import require_topics
 from flink_jobs.settings.settings import Settings
 from flink_jobs.submit.cluster import Overview, query_cluster
@@ -56,6 +57,21 @@ def with_record_sizes(job: Job, settings: Settings) -> tuple[Settings, list[str]
     limits = {"max_letter_bytes": settings.topics.dlq, "max_answer_bytes": settings.topics.recommendations}
     found = {name: sizes.get(topic) for name, topic in limits.items() if getattr(settings.sink, name) is None}
     return settings.model_copy(update={"sink": settings.sink.model_copy(update=found)}), lines
+
+
+def doubts_of_restore(job: Job, settings: Settings) -> str | None:
+    """Returns why restored offsets may be those of another topic than the one that the job would read; None if not.
+
+    A topic that is deleted takes the offsets of its consumer groups with it. In a topic of the same name, a restored
+    job goes on at its old offsets all the same, and passes over the records before them.
+    """
+    topic, group = getattr(settings.topics, job.topics[0]), settings.kafka.group + job.group_suffix
+    if any(committed_offsets(settings, topic, group).values()) or not any(end_offsets(settings, topic).values()):
+        return None
+    return (
+        f"group {group} has no offsets in {topic}: if that topic was created anew since the savepoint, records up to "
+        "the savepoint's offsets are passed over; then cancel the job and submit it without --restore"
+    )
 
 
 def job_arguments(settings: Settings) -> list[str]:

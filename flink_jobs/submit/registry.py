@@ -17,9 +17,10 @@ class Job:
 
     file: Path
     summary: str
-    topics: tuple[str, ...]  #: settings in `topics`
+    topics: tuple[str, ...]  #: settings in `topics`; the first is the one that it reads
     jars: tuple[str, ...] = KAFKA_JARS  #: roles in the jars' lock
     encodes: bool = False  #: needs the bundle's encoder
+    group_suffix: str = ""  #: of its consumer group, behind kafka.group
 
     def jar_files(self) -> list[Path]:
         """Returns the job's jars; fetches those that are missing."""
@@ -40,6 +41,7 @@ JOBS: Mapping[str, Job] = {
         "events in, features of each closed session out, to Kafka and to the lake",
         topics=("clickstream", "session_features", "late"),
         jars=(*KAFKA_JARS, "lake"),
+        group_suffix="-session-features",
     ),
     "catalog": Job(
         JOBS_FOLDER / "catalog.py",
@@ -47,6 +49,7 @@ JOBS: Mapping[str, Job] = {
         topics=("catalog", "dlq"),
         jars=(*KAFKA_JARS, "lake"),
         encodes=True,
+        group_suffix="-catalog",
     ),
 }
 BACKFILL = Job(

@@ -10,6 +10,7 @@ from mini_cluster import MiniCluster
 from support import as_options, read_all, run_command
 
 from flink_jobs.brokers.clients import open_producer
+from flink_jobs.brokers.reading import end_offsets
 from flink_jobs.commands.dlq import CHUNK, Replayed, dead_letters_by_reason, replay_dead_letters
 from flink_jobs.settings.loading import load_settings
 from flink_jobs.settings.settings import Settings
@@ -177,6 +178,7 @@ def test_replayed_letters_fail_again(
     once = run()
     assert sum(once.values()) == 2
     assert replay_dead_letters(settings).sent == 2
+    assert sum(end_offsets(settings, settings.topics.clickstream).values()) > 4  # the job reads up to a marker
     again = events(settings)[2:]
     assert sorted((record.value, tuple(record.headers), record.timestamp) for record in again) == sorted(
         (each["value"], (("trace", b"7"),), START) for each in bad
