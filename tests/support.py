@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import pytest
 from kafka.admin import ConfigResource
 
 from flink_jobs.brokers.clients import open_admin, open_producer
-from flink_jobs.brokers.reading import read_topic
+from flink_jobs.brokers.reading import end_offsets, read_topic
 from flink_jobs.cli import main
 from flink_jobs.settings.settings import Settings
 from udfs.bundles.bundle import MANIFEST, open_bundle
@@ -126,6 +127,17 @@ def set_max_bytes(settings: Settings, topic: str, limit: int) -> None:
     """Set how large a record of a topic may be."""
     with closing(open_admin(settings)) as admin:
         admin.alter_configs([ConfigResource("TOPIC", topic, {"max.message.bytes": str(limit)})])
+
+
+def add_partition(settings: Settings) -> int:
+    """Add a partition to `clickstream`; return its number."""
+    topic = settings.topics.clickstream
+    number = len(end_offsets(settings, topic))
+    with closing(open_admin(settings)) as admin:
+        admin.create_partitions({topic: number + 1})
+    while len(end_offsets(settings, topic)) == number:
+        time.sleep(0.1)
+    return number
 
 
 def linked_bundles(bundles: Path, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import as_options, linked_bundles, run_command
+from support import add_partition, as_options, linked_bundles, read_all, run_command, send
 
 from flink_jobs.brokers.clients import open_consumer, open_producer
 from flink_jobs.commands.watch import decode_recommendation
@@ -80,7 +80,9 @@ def test_changes_reach_shoppers_under_load(
     own: Callable[..., list[str]], flink: str, bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = linked_bundles(bundles, tmp_path)
-    assignments = own(f"bundles={folder}", f"home={tmp_path}", f"flink.address={flink}")
+    assignments = own(
+        f"bundles={folder}", f"home={tmp_path}", f"flink.address={flink}", "kafka.partition_discovery=1 s"
+    )
     settings = load_settings(None, assignments)
     shoppers = Shoppers(settings)
     known = open_bundle(folder).items()
@@ -99,6 +101,14 @@ def test_changes_reach_shoppers_under_load(
         after = shoppers.answers(f"after-{number}" for number in range(len(changes)))
         wrong = [item for n, (item, _, _, wanted) in enumerate(changes) if (item in after[f"after-{n}"]) != wanted]
         assert not wrong, f"{len(wrong)} of {len(changes)} changes did not reach the shoppers, {wrong[:3]} among them"
+        # A partition that is added to the events is read from its first record on.
+        added, fields = add_partition(settings), {"event_type": "view", "item_id": known.ids[0], "event_time": 0}
+        for name in (first_there := [f"added-{number}" for number in range(3)]):
+            value = json.dumps(fields | {"event_id": name, "user_id": name}).encode()
+            send(settings, [(name.encode(), value)], partition=added)
+        shoppers.answers(first_there)
+        answered = [record.value for record in read_all(settings, settings.topics.recommendations)]
+        assert len({decode_recommendation(value).recommendation_id for value in answered}) == len(answered)
         latest = read_changes(folder)
         assert set(latest["item_id"].to_pylist()) == {item for item, _, _, _ in changes}
         count = len(change_files(folder))

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mini_cluster import MiniCluster
-from support import as_options, online_retail, read_all, run_command, send
+from support import add_partition, as_options, online_retail, read_all, run_command, send
 
 from flink_jobs.commands.backfill import recorded
 from flink_jobs.settings.loading import load_settings
@@ -311,16 +311,20 @@ def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:
 
 
 def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bundles: Path, tmp_path: Path):
-    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "lake.interval=500ms", "watermark.idle=2 s")
+    often = ["kafka.partition_discovery=500ms"]
+    assignments = own(f"bundles={bundles}", f"home={tmp_path}", "lake.interval=500ms", "watermark.idle=2 s", *often)
     settings = load_settings(None, assignments)
     delay, ahead = settings.watermark.delay, settings.watermark.ahead
     sent: list[tuple[int, bytes]] = []
 
-    def emit(name: str, event_time: int, user: str, stamp: int | None = None, **more: Any) -> None:
+    def emit(
+        name: str, event_time: int, user: str, stamp: int | None = None, partition: int | None = None, **more: Any
+    ) -> None:
         record = value(name, event_time, user, **more)
         sent.append((event_time, record))
         when = event_time if stamp is None else stamp
-        send(settings, [(user.encode(), record)], timestamp_ms=when, headers=[("trace", name.encode())])
+        headers = [("trace", name.encode())]
+        send(settings, [(user.encode(), record)], timestamp_ms=when, headers=headers, partition=partition)
 
     with running(assignments):
         # A session whose events are one millisecond less than the gap apart, and two that are the gap apart.
@@ -350,6 +354,13 @@ def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bund
         assert set(found) == {f"{user}/{start}" for user, start in [*starts, ("g", mark - GAP + 3)]}
         assert {each["user_id"]: each["features"]["events"] for each in found.values()} == expected
         wait_for(lambda: lake_read(settings.lake_folder, "events").num_rows == 8)
+        # A partition is added. As long as it is empty it holds nothing up, and then it is read as the others.
+        added = add_partition(settings)
+        emit("y1", START + 12 * GAP, "y", partition=0)
+        wait_for(lambda: f"z/{START + 8 * GAP}" in closed(settings))
+        emit("x1", START + 16 * GAP, "x", partition=added)
+        wait_for(lambda: f"y/{START + 12 * GAP}" in closed(settings))
+        wait_for(lambda: lake_read(settings.lake_folder, "events").num_rows == 10)
 
     late = {dict(each.headers)["trace"].decode(): each for each in read_all(settings, settings.topics.late)}
     assert {name: int(dict(each.headers)["lateness_ms"]) for name, each in late.items()} == {
@@ -360,11 +371,12 @@ def test_late_repeated_and_disordered_events(own: Callable[..., list[str]], bund
         assert (each.key, each.value, each.timestamp) == (json.loads(record)["user_id"].encode(), record, event_time)
 
     sessions = rows(settings.lake_folder, "sessions", "session_id").to_pandas().set_index("session_id")
+    found = closed(settings)
     assert sessions["repeats"].to_dict() == {name: int(name.startswith("c/")) for name in found}
     assert sessions["repaired"].to_dict() == {name: 2 * name.startswith("a/") for name in found}
-    assert sessions["unknown_items"].sum() == 8
+    assert sessions["unknown_items"].sum() == 10
     saved = rows(settings.lake_folder, "events", "event_id").to_pandas().set_index("event_id")
-    assert set(saved.index) == {"a1", "a2", "b1", "b2", "c1", "c2", "f1", "g1"}
+    assert set(saved.index) == {"a1", "a2", "b1", "b2", "c1", "c2", "f1", "g1", "y1", "z1"}
     assert saved["price"].dropna().to_dict() == {"a1": 3.5}
     assert saved["dwell_ms"].isna().all()
     hidden = [
