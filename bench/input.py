@@ -85,7 +85,9 @@ def read_duckdb(file: Path) -> Iterator[pa.RecordBatch]:
     )
     when = "coalesce(TRY_CAST(event_time AS BIGINT), epoch_ms(TRY_CAST(event_time AS TIMESTAMPTZ)))"
     query = f"SELECT * REPLACE ({when} AS event_time) FROM read_csv(?, header = true, columns = {{{columns}}})"  # noqa: S608
-    yield from duckdb.execute(query, [str(file)]).to_arrow_reader(BATCH)
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")  # it would be in the output
+    yield from connection.sql(query, params=[str(file)]).to_arrow_reader(BATCH)
 
 
 READERS: dict[str, Callable[[Path], Iterator[pa.RecordBatch]]] = {
