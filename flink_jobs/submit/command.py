@@ -69,7 +69,7 @@ def doubts_of_restore(job: Job, settings: Settings) -> str | None:
     if any(committed_offsets(settings, topic, group).values()) or not any(end_offsets(settings, topic).values()):
         return None
     return (
-        f"group {group} has no offsets in {topic}: if that topic was created anew since the savepoint, records up to "
+        f"group {group} has no offsets in {topic}: if that topic was created again since the savepoint, records up to "
         "the savepoint's offsets are passed over; then cancel the job and submit it without --restore"
     )
 

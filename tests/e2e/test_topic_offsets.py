@@ -32,7 +32,7 @@ def test_topics_may_end_in_markers(own: Callable[..., list[str]]):
     assert end_offsets(settings, topic) == {0: 4, 1: 0}
 
 
-def test_restore_doubts_a_topic_created_anew(own: Callable[..., list[str]]):
+def test_restore_doubts_a_topic_created_again(own: Callable[..., list[str]]):
     settings = load_settings(None, own())
     topic, job = settings.topics.clickstream, JOBS["session-features"]
     group = f"{settings.kafka.group}-session-features"
