@@ -64,6 +64,7 @@ def exported(source: SourceModel, folder: Path, variants: tuple[str, ...]) -> Ex
     return export_bundle(options, Console(quiet=True))
 
 
+@pytest.mark.timeout(900)  # a 12-layer model, quantised: 80 s on two free cores
 def test_multilingual_model_matches_two_languages(multilingual: SourceModel, tmp_path: Path):
     done = exported(multilingual, tmp_path, ("fp32", "int8"))
     assert (done.layers, done.fused) == (12, {"gelu": 12, "layer_norm": 25})
