@@ -80,7 +80,7 @@ def test_planted_ids_never_come_out(own: Callable[..., list[str]], bundles: Path
 
     assert letters(topics.late) == [masked_record(keys, *late[0], START)]
     assert letters(topics.dlq) == sorted((masked_record(keys, *each, START) for each in bad), key=repr)
-    assert [value for _, value in letters(topics.dlq)].count(WITHHELD) == 2
+    assert [value for _, value in letters(topics.dlq)].count(WITHHELD) == 1  # the one that is no JSON
 
     for name, topic in topics.model_dump().items():
         for each in read_all(settings, topic) if name != "clickstream" else ():
