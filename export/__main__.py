@@ -17,7 +17,7 @@ from rich.table import Table
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
 from export.encoder.parity import GATE, parse_gate
-from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
+from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS, variant_bytes
 from export.ranker.report import chart_of, write_report
 from udfs.core.errors import exit_with_one_line
 from udfs.events.mapping import parse_mapping
@@ -171,7 +171,7 @@ def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:
     variants = {
         name: {
             "file": variant.file,
-            "bytes": manifest.files[variant.file].bytes,
+            "bytes": variant_bytes(manifest, name),
             "providers": variant.providers,
             "measured_on": variant.measured_on,
             "texts_per_second": exported.texts_per_second[name],

@@ -24,6 +24,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from export.encoder.batches import Feed
+from export.encoder.files import array_of, load_onnx, save_onnx
 
 #: SmoothQuant's α: the share of an outlier channel's range that moves to the weights.
 ALPHA = 0.8
@@ -78,12 +79,15 @@ def dense_products(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 
 def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
     """Run the model over the calibration batches, and return each dense product's activation by name."""
-    model = onnx.load(fp32)
+    model = load_onnx(fp32)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     products = dense_products(model)
     names = list(products)
     model.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    observed = fp32.with_name("observed.onnx")  # a file next to fp32's data file
+    onnx.save(model, observed)
+    session = ort.InferenceSession(str(observed), providers=["CPUExecutionProvider"])
+    observed.unlink()
     inputs = [node.name for node in session.get_inputs()]
 
     def run(feed: Feed) -> Iterator[tuple[str, Float32s]]:
@@ -97,7 +101,7 @@ def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
             known = activations.setdefault(name, Activation(low, high, low, {}))
             known.low, known.high = np.minimum(known.low, low), np.maximum(known.high, high)
     for name, activation in activations.items():
-        arrays = [numpy_helper.to_array(weights[node.input[1]]) for node in products[name]]
+        arrays = [array_of(weights[node.input[1]], fp32.parent) for node in products[name]]
         activation.smooth = _smoothing(activation, arrays)
     step = -(-sum(feed["input_ids"].size for feed in feeds) // GRAM_TOKENS)  # every step-th token of all batches
     gram = {name: np.zeros((len(activation.low),) * 2, np.float32) for name, activation in activations.items()}
@@ -107,7 +111,7 @@ def calibrate(fp32: Path, feeds: Sequence[Feed]) -> dict[str, Activation]:
             gram[name] += quantized.T @ quantized
     for name, activation in activations.items():
         tensors = [node.input[1] for node in products[name]]
-        arrays = [numpy_helper.to_array(weights[tensor]) * activation.smooth[:, None] for tensor in tensors]
+        arrays = [array_of(weights[tensor], fp32.parent) * activation.smooth[:, None] for tensor in tensors]
         rounded, scales = _gptq(np.concatenate(arrays, axis=1), gram.pop(name))
         ends = np.cumsum([array.shape[1] for array in arrays])[:-1]
         parts = zip(np.split(rounded, ends, axis=1), np.split(scales, ends), strict=True)
@@ -128,7 +132,7 @@ def write_int8(
     symmetric: activations as int8 around 0, as TensorRT takes them, instead of uint8. only: quantise these activations,
     by default all.
     """
-    model = onnx.load(fp32)
+    model = load_onnx(fp32)
     graph = model.graph
     before: dict[str, list[onnx.NodeProto]] = {}  # nodes in front of a MatMul, by its output
     for name, users in dense_products(model).items():
@@ -154,7 +158,7 @@ def write_int8(
     del graph.node[:], graph.initializer[:]
     graph.node.extend(ordered)
     graph.initializer.extend(kept)
-    onnx.save(model, int8)
+    save_onnx(model, int8)
     return len(before)
 
 

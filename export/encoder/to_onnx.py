@@ -16,6 +16,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_np_to_float16
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
@@ -24,6 +25,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
 from export.encoder.batches import exact_length_batches
+from export.encoder.files import array_of, inline, is_external, load_onnx, save_onnx, tensor_bytes
 from export.encoder.source import UNUSED_WEIGHTS, SourceModel
 from udfs.core.errors import ShopstreamError
 
@@ -31,6 +33,8 @@ EMBEDDING = "embedding"
 #: Lowest cosine between PyTorch's and ONNX Runtime's hidden states of a text.
 MIN_COSINE = 0.99999
 HIDDEN = "last_hidden_state"
+#: Rows of an embedding that are converted to float16 at a time.
+HALVED_ROWS = 1 << 15
 #: What puts a word before the name of every weight.
 WRAPPERS = {"_orig_mod": "torch.compile", "module": "DataParallel"}
 
@@ -123,8 +127,10 @@ def write_fp32(source: SourceModel, plain: Path, path: Path) -> dict[str, int]:
     options.enable_skip_layer_norm = False
     options.enable_bias_skip_layer_norm = False
     options.enable_bias_gelu = False
-    model, fused = _optimise(source, plain, options)
-    onnx.save(model.model, path)
+    model, fused, table = _optimise(source, plain, options)
+    if table is not None:
+        _tensor(model.model, table.name).CopyFrom(table)
+    save_onnx(model.model, path, plain.parent)
     return fused
 
 
@@ -135,22 +141,28 @@ def write_fp16(source: SourceModel, plain: Path, path: Path) -> dict[str, int]:
     """
     options = FusionOptions("bert")
     options.use_multi_head_attention = True
-    model, fused = _optimise(source, plain, options)
+    model, fused, table = _optimise(source, plain, options)
     model.convert_float_to_float16(use_symbolic_shape_infer=True, keep_io_types=True)
+    if table is not None:
+        row = _tensor(model.model, table.name)
+        if row.data_type == TensorProto.FLOAT16:
+            inline(row, _half(array_of(table, plain.parent)))
+        else:
+            row.CopyFrom(table)
     _pool(source, model.model.graph)
-    onnx.save(model.model, path)
+    save_onnx(model.model, path, plain.parent)
     return fused
 
 
 def write_bf16(fp32: Path, path: Path) -> None:
     """Write the encoder for CPUs with bfloat16 products: its matrices are halved."""
-    model = onnx.load(fp32)
+    model = load_onnx(fp32)
     dense = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     kept = []
     for tensor in model.graph.initializer:
         if tensor.name in dense:
             name = tensor.name
-            array = numpy_helper.to_array(tensor)
+            array = array_of(tensor, fp32.parent)
             tensor = numpy_helper.from_array(
                 (_round_to_bfloat16(array).view(np.uint32) >> 16).astype(np.uint16), f"{name}_bf16"
             )
@@ -159,7 +171,7 @@ def write_bf16(fp32: Path, path: Path) -> None:
         kept.append(tensor)
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    onnx.save(model, path)
+    save_onnx(model, path)
 
 
 def _round_to_bfloat16(array: Any) -> Any:
@@ -168,9 +180,45 @@ def _round_to_bfloat16(array: Any) -> Any:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def _optimise(source: SourceModel, plain: Path, options: FusionOptions) -> tuple[OnnxModel, dict[str, int]]:
+def _half(table: Any) -> Any:
+    """Convert float32 [rows, columns] to float16 as the optimiser does, a part at a time: it takes a lot of memory."""
+    half = np.empty(table.shape, np.float16)
+    for start in range(0, len(table), HALVED_ROWS):
+        half[start : start + HALVED_ROWS] = convert_np_to_float16(table[start : start + HALVED_ROWS])
+    return half
+
+
+def _tensor(model: onnx.ModelProto, name: str) -> TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def _load(plain: Path) -> tuple[onnx.ModelProto, TensorProto | None]:
+    """Load an export. If it has a data file, its largest embedding has one row only, and is returned as it was.
+
+    Alone it may be larger than a protobuf message, which the optimiser would make of it.
+    """
+    model = load_onnx(plain)
+    attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
+    external = list(filter(is_external, (*model.graph.initializer, *attributes)))
+    looked_up = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
+    table = max((tensor for tensor in external if tensor.name in looked_up), key=tensor_bytes, default=None)
+    whole = None
+    if table is not None:
+        whole = TensorProto()
+        whole.CopyFrom(table)
+    for tensor in external:
+        values = array_of(tensor, plain.parent)
+        inline(tensor, values[:1] if tensor is table else values)
+    return model, whole
+
+
+def _optimise(
+    source: SourceModel, plain: Path, options: FusionOptions
+) -> tuple[OnnxModel, dict[str, int], TensorProto | None]:
+    """Fuse an export. Returns the model, the numbers of fused nodes, and the embedding to put back: see _load."""
+    model, table = _load(plain)
     optimised = optimize_model(
-        str(plain), "bert", num_heads=source.heads, hidden_size=source.hidden, optimization_options=options, opt_level=0
+        model, "bert", num_heads=source.heads, hidden_size=source.hidden, optimization_options=options, opt_level=0
     )
     counts = optimised.get_operator_statistics()
     norms = ("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization")
@@ -180,7 +228,7 @@ def _optimise(source: SourceModel, plain: Path, options: FusionOptions) -> tuple
     }
     if options.enable_attention:
         fused["attention"] = counts.get("MultiHeadAttention", 0)
-    return optimised, fused
+    return optimised, fused, table
 
 
 def _pool(source: SourceModel, graph: onnx.GraphProto) -> None:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from export.encoder.source import SourceModel
-from udfs.bundles.manifest import EncoderInfo, Provider
+from udfs.bundles.manifest import EncoderInfo, Manifest, Provider
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder, EncoderFiles
 from udfs.encoder.options import EncoderOptions
@@ -20,6 +20,8 @@ VARIANTS: dict[str, tuple[Provider, ...]] = {
     "tensorrt-int8": ("tensorrt",),
 }
 DEFAULT_VARIANTS = ("fp32", "int8", "fp16")
+#: These are made from fp32's file, and read from its data file, if it has one, what they do not change.
+MADE_FROM_FP32 = ("int8", "bf16", "tensorrt-int8")
 
 
 def open_variant(file: Path, variant: str, tokenizer: Path, info: EncoderInfo) -> Encoder:
@@ -46,4 +48,13 @@ def encoder_info(source: SourceModel) -> EncoderInfo:
         dimensions=source.hidden,
         variants={},
         query_prefix=None if source.query_prefix == source.prefix else source.query_prefix,
+    )
+
+
+def variant_bytes(manifest: Manifest, variant: str) -> int:
+    """Return the size of a variant's files. A data file counts for each variant that reads it."""
+    sharing = (variant, "fp32") if variant in MADE_FROM_FP32 else (variant,)
+    data = {f"{manifest.encoder.variants[name].file}.data" for name in sharing}
+    return sum(
+        manifest.files[name].bytes for name in {manifest.encoder.variants[variant].file, *data} & set(manifest.files)
     )

@@ -87,15 +87,20 @@ def header(file: Path, **shapes: list[int]) -> None:
     file.write_bytes(len(content).to_bytes(8, "little") + content)
 
 
-def test_model_of_over_2_gb_is_refused_before_it_is_loaded(tmp_path):
+def test_model_of_over_2_gb_needs_memory_before_it_is_loaded(tmp_path, monkeypatch):
     folder = model_folder(tmp_path / "model")
     (folder / "model.safetensors").unlink()
     header(folder / "model-00001-of-00002.safetensors", **{"embeddings.word_embeddings.weight": [530_000, 1024]})
     header(folder / "model-00002-of-00002.safetensors", **{"encoder.layer.0.output.dense.weight": [1024, 4096]})
-    with pytest.raises(ShopstreamError, match=r"has 2.2 GB of weights in float32: ONNX files over 2 GB are not"):
+    monkeypatch.setattr("export.encoder.source._available_memory", lambda: 6_000_000_000)
+    with pytest.raises(ShopstreamError, match=r"2.2 GB of weights .* about 6.6 GB of memory; 6.0 GB are available"):
         open_source(str(folder))
+    for available in (7_000_000_000, None):
+        monkeypatch.setattr("export.encoder.source._available_memory", lambda: available)  # noqa: B023
+        assert open_source(str(folder)).name == "model"
     head = {"embeddings.word_embeddings.weight": [300_000, 1024], "cls.predictions.decoder.weight": [300_000, 1024]}
     header(folder / "model.safetensors", **head)  # alone: no head goes into the ONNX file
+    monkeypatch.setattr("export.encoder.source._available_memory", lambda: 0)
     assert open_source(str(folder)).name == "model"
 
 
