@@ -32,6 +32,7 @@ KINDS = {
 }
 STYLES = ["", "red retrospot", "vintage", "small white", "extra large waterproof midnight blue"]
 MINUTE = 60_000
+START = 1_767_225_600_000  # 2026-01-01
 
 
 def catalog(path: Path, *, backwards: bool = False) -> Path:
@@ -57,7 +58,7 @@ def catalog(path: Path, *, backwards: bool = False) -> Path:
 
 def clicks(path: Path, *, backwards: bool = False) -> Path:
     events = [
-        (f"u{user}", minute * MINUTE, f"sku-{(user * 7 + minute) % 120:03}")
+        (f"u{user}", START + minute * MINUTE, f"sku-{(user * 7 + minute) % 120:03}")
         for user in range(40)
         for minute in range(6)
     ]
