@@ -274,7 +274,11 @@ def test_refusals_are_one_line_errors(tmp_path, capsys, monkeypatch):
     assert "has to name fp32" in error_of(capsys, "--catalog", good, "--out", out, "--variants", "int8")
     assert "--gate 'cosine=1'" in error_of(capsys, "--catalog", good, "--out", out, "--gate", "cosine=1")
     assert "cannot be read" in error_of(capsys, "--catalog", good, "--out", out, "--calibration", tmp_path / "none")
-    assert "a job or a backfill makes it" in error_of(capsys, "--catalog", good, "--out", out, "--sessions", tmp_path)
+    lake, empty = tmp_path / "lake", tmp_path / "empty"
+    (lake / "events").mkdir(parents=True)
+    empty.mkdir()
+    assert "a job or a backfill makes it" in error_of(capsys, "--catalog", good, "--out", out, "--sessions", lake)
+    assert "without files to read" in error_of(capsys, "--catalog", good, "--out", out, "--sessions", empty)
     assert "cannot be written to" in error_of(capsys, "--catalog", good, "--out", good)
     assert not out.exists()
 
