@@ -33,6 +33,12 @@ CONTROLS = "[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]"
 SPACES = "[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]"
 
 
+def add_default_tokenizer(folder: Path) -> None:
+    """Copy all-MiniLM's tokenizer into a model's folder."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copyfile(open_source(None).folder / name, folder / name)
+
+
 def multilingual_e5_small(folder: Path) -> Path:
     """Write multilingual-e5-small (12 layers, 384 wide, 250,037 tokens) as a BertModel: 490 MB in 5 s.
 
@@ -89,7 +95,6 @@ def random_cls_bert(folder: Path) -> Path:
     CLS pooling, unit length, 128 tokens, no prefix. Weights are larger than a new BERT's, most of all those by
     which attention moves the words into the CLS token: else all texts would have nearly the same vector.
     """
-    minilm = open_source(None).folder
     config = BertConfig(
         hidden_size=128, num_hidden_layers=12, num_attention_heads=4, intermediate_size=512, initializer_range=0.05
     )
@@ -99,8 +104,7 @@ def random_cls_bert(folder: Path) -> Path:
     for layer in model.encoder.layer:
         layer.attention.output.dense.weight.data *= 4
     model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copyfile(minilm / name, folder / name)
+    add_default_tokenizer(folder)
     _write_sentence_files(folder, "cls", config.hidden_size, 128, {})
     return folder
 

@@ -8,11 +8,9 @@ import msgspec
 
 from udfs.contracts.catalog import CatalogItem
 from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key
-from udfs.events.record_values import found, read_id, read_number, read_text
+from udfs.events.record_values import BOM, found, read_id, read_number, read_text
 
 _decoder = msgspec.json.Decoder(CatalogItem)
-
-_BOM = "\ufeff"
 
 
 def parse_item(
@@ -37,9 +35,9 @@ def parse_item(
         raise ValueError(envelope_of(value, "catalog") or "begins with a zero byte")
     text = value.decode()
     try:
-        item = _decoder.decode(text) if not columns else _tolerant(text.removeprefix(_BOM), columns)
+        item = _decoder.decode(text) if not columns else _tolerant(text.removeprefix(BOM), columns)
     except msgspec.DecodeError as error:
-        item = _tolerant(text.removeprefix(_BOM), columns, error)
+        item = _tolerant(text.removeprefix(BOM), columns, error)
     if item.item_id != item_id:
         raise ValueError("the record's key is not its `item_id`")
     if item.price is not None and math.isinf(item.price):

@@ -380,7 +380,7 @@ def _local(array: pa.Array, how: ReadOptions) -> pa.Array:
 
 def _floor_ms(array: pa.Array) -> pa.Array:
     """Return timestamps as epoch ms, rounded down, also before 1970."""
-    unit = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[array.type.unit]
+    unit = UNIT_NS[array.type.unit]
     numbers = array.cast(pa.int64())
     if unit >= 10**6:
         return pc.multiply_checked(numbers, unit // 10**6)

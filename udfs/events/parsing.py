@@ -16,6 +16,7 @@ from udfs.core.clock import epoch_ms
 from udfs.events.columns import EVENT_COLUMNS
 from udfs.events.envelopes import Envelope, envelope_of, unwrapped
 from udfs.events.record_values import (
+    BOM,
     by_size,
     found,
     read_id,
@@ -66,8 +67,6 @@ _columns = itemgetter(*(_FIELDS.index(name) for name in EVENT_COLUMNS if name in
 #: Where an event's tuple may have an infinite number: JSON has numbers that are too large for a double.
 _UNBOUNDED = [_FIELDS.index(field.name) for field in EVENT_FIELDS if field.sql == "DOUBLE" and field.most is None]
 
-_BOM = "\ufeff"
-
 _PLACE = re.compile(r" - at `\$\.(\w+)`$")
 
 
@@ -83,7 +82,7 @@ def parse_event(value: bytes | None, envelope: Envelope = "none") -> tuple[objec
         try:
             event = _decoder.decode(text)
         except msgspec.DecodeError as error:
-            event = _tolerant(text.removeprefix(_BOM), error)
+            event = _tolerant(text.removeprefix(BOM), error)
         more_items = None
         if event.event_type == "search":
             if not event.query:

@@ -1,4 +1,4 @@
-"""Reads single values as shops write them: the rules that records of Kafka and rows of files share.
+"""Reads values of JSON records as shops write them. udfs.events.values has the rules of files, which agree with these.
 
 Each function returns a value of the contract's type, or the value as it came where it cannot be read without a guess.
 """
@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from udfs.core.clock import epoch_ms
+from udfs.events.values import EXACT
 
 #: Texts that stand for no value.
 NOTHING = frozenset(("", r"\N", "NULL", "null", "NaN", "nan", "None"))
 
-#: Whole numbers below this are exact as doubles.
-EXACT = 2**53
+#: A byte order mark, which some producers write before the JSON.
+BOM = "\ufeff"
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 

@@ -155,6 +155,19 @@ def _kind(label: str, name: str, open_raw: Callable[[], Stream]) -> str:
     )
 
 
+#: What readers raise for a damaged file. zipfile raises RuntimeError for an encrypted member, and its subclass
+#: NotImplementedError for an unknown compression; RecursionError, for JSON that is nested too deep, is one as well.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    pa.ArrowException,
+    UnicodeError,
+    msgspec.MsgspecError,
+    zipfile.BadZipFile,
+    RuntimeError,
+)
+
+
 @contextmanager
 def reading(label: Path | str) -> Iterator[None]:
     """Turn any error of a reader into one line that names the file."""
@@ -162,9 +175,7 @@ def reading(label: Path | str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ShopstreamError(f"{label}: no such file") from error
-    except (OSError, EOFError, pa.ArrowException, UnicodeError, RecursionError) as error:
-        raise ShopstreamError(f"{label} cannot be read: {one_line(error)}") from error
-    except (msgspec.MsgspecError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ShopstreamError(f"{label} cannot be read: {one_line(error)}") from error
 
 

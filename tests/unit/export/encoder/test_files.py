@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from models import add_default_tokenizer
 from transformers import BertConfig, BertModel
 
 from export.bundle.progress import warnings_silenced
@@ -37,8 +37,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
     folder = tmp_path_factory.mktemp("model")
     config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     BertModel(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copyfile(open_source(None).folder / name, folder / name)
+    add_default_tokenizer(folder)
     return open_source(str(folder))
 
 

@@ -171,19 +171,25 @@ def test_written_csv_is_read(
         check(path, given_rows, MISSING, options={"quotes": "always"})
 
 
-@many
-@given(some(), st.sampled_from(["\t", "|"]), st.sampled_from([64, 1000, 1 << 20]))
-def test_unquoted_text_is_read(given_rows: list[dict[str, Any]], delimiter: str, block: int):
-    """As joins of strings write it: quotes are characters, and nothing can hold a delimiter or a line."""
+def joined(given_rows: list[dict[str, Any]], delimiter: str) -> bytes:
+    """A file as joins of strings write it; what would end a value or a line becomes `_`, also in the rows."""
     for row in given_rows:
         for name in ("user_id", "item_id", "query"):
             for mark in (delimiter, "\n", "\r"):
                 row["read"][name] = row[name] = row[name].replace(mark, "_")
     lines = [delimiter.join(row[name] for name in COLUMNS) for row in given_rows]
+    return "\n".join([delimiter.join(COLUMNS), *lines]).encode()
+
+
+@many
+@given(some(), st.sampled_from(["\t", "|"]), st.sampled_from([64, 1000, 1 << 20]))
+def test_unquoted_text_is_read(given_rows: list[dict[str, Any]], delimiter: str, block: int):
+    """Quotes are characters, and nothing can hold a delimiter or a line."""
+    content = joined(given_rows, delimiter)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "BLOCK_BYTES", block)
         path = Path(folder, "e.tsv")
-        path.write_bytes("\n".join([delimiter.join(COLUMNS), *lines]).encode())
+        path.write_bytes(content)
         check(path, given_rows, MISSING, options={"quotes": "none"})
 
 
@@ -191,15 +197,11 @@ def test_unquoted_text_is_read(given_rows: list[dict[str, Any]], delimiter: str,
 @given(some(), st.sampled_from(["\t", ",", ";"]), st.sampled_from([64, 1000, 1 << 20]))
 def test_lone_quotes_lose_no_row(given_rows: list[dict[str, Any]], delimiter: str, block: int):
     """Without an option: as many rows read and rejected as there are, and no query that is not one of the file's."""
-    for row in given_rows:
-        for name in ("user_id", "item_id", "query"):
-            for mark in (delimiter, "\n", "\r"):
-                row["read"][name] = row[name] = row[name].replace(mark, "_")
-    lines = [delimiter.join(row[name] for name in COLUMNS) for row in given_rows]
+    content = joined(given_rows, delimiter)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "BLOCK_BYTES", block)
         path = Path(folder, "e.txt")
-        path.write_bytes("\n".join([delimiter.join(COLUMNS), *lines]).encode())
+        path.write_bytes(content)
         taken = Rejected()
         try:
             read = pa.Table.from_batches(read_events(path, rejected=taken), EVENTS).to_pylist()
