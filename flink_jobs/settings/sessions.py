@@ -12,6 +12,11 @@ class SessionSettings(SettingsGroup):
     max_events: int = Field(
         64, ge=1, le=1024, description="Compute features on at most this many of a session's latest events."
     )
+    join_logins: bool = Field(
+        True,
+        description="`recommend`: a visit goes on when its shopper logs in. Events with one anonymous_id are one "
+        "session, until another user logs in. `false`: a session is of one user_id, and of all its devices.",
+    )
 
 
 class DedupSettings(SettingsGroup):

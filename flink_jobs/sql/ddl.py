@@ -9,7 +9,7 @@ from flink_jobs.brokers.security import flink_options
 from flink_jobs.settings.kafka import BATCH_BYTES, LINGER_MS, MAX_RECORD_BYTES
 from flink_jobs.settings.settings import Settings
 from udfs.core.clock import DAY_MS
-from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.columns import ANONYMOUS_ID, EVENT_COLUMNS
 
 #: Columns of a sink of unchanged records.
 RAW_RECORD = """  `key` BYTES,
@@ -24,8 +24,8 @@ RAW_SOURCE = """  `key` BYTES,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   `timestamp` TIMESTAMP_LTZ(3) METADATA"""
-#: Columns of a readable event.
-FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error"))
+#: Columns of a readable event that closed sessions keep.
+FIELDS = tuple(name for name in EVENT_COLUMNS if not name.startswith("error") and name != ANONYMOUS_ID)
 
 
 def literal(text: str) -> str:

@@ -230,6 +230,63 @@ def test_clocks_reused_ids_and_orders(
     assert due.total() == len(due)
 
 
+def test_login_joins_the_visit_under_way(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
+    """One run over visits in which shoppers log in, each of its own cookie, and one in which a login ends the visit."""
+
+    def at(cookie: str | None, name: str, minute: float, user: str | None, *kind: str, **more: Any) -> Any:
+        _, value = event(name, minute, "", *kind, **more, anonymous_id=cookie)
+        fields = json.loads(value) | {"user_id": user}
+        return (cookie or user or "").encode(), json.dumps(fields).encode()
+
+    joined = [at("c", "1", 0, None, item="a"), at("c", "2", 1, None, "add_to_cart", item="a")]
+    joined += [at("c", "3", 2, "u1", item="b"), at("c", "4", 3, None, item="c"), at("c", "5", 4, "u1", item="d")]
+    # The same request again after the login.
+    joined += [at("c", "2", 1, "u1", "add_to_cart", item="a"), at("c", "6", 40, "u1", item="e")]
+    # Two shoppers, one after the other, at one computer.
+    shared = [at("d", "1", 0, None, item="a"), at("d", "2", 1, "u2", "add_to_cart", item="b")]
+    shared += [at("d", "3", 2, None, item="c"), at("d", "4", 3, "u3", item="d"), at("d", "5", 4, "u3", item="e")]
+    # What trackers send where there is no cookie joins nobody.
+    none = [at("null", "1", 0, "u4", item="a"), at("null", "1", 1, "u5", item="b"), at("null", "2", 2, "u4", item="c")]
+    # Without a cookie a shopper's session is apart.
+    apart = [at("e", "1", 0, "u6", item="a"), at(None, "2", 1, "u6", item="b"), at("e", "3", 2, "u6", item="c")]
+    far = [at("f", str(number), number, "u7" if number == 100 else None) for number in range(101)]
+
+    def run(*more: str) -> dict[str, dict[str, Any]]:
+        assignments = own(f"bundles={bundles}", f"home={tmp_path}", "parallelism=2", *more)
+        settings = load_settings(None, assignments)
+        send(settings, joined + shared + none + apart + far)
+        mini_cluster.run("recommend", assignments)
+        records = read_all(settings, settings.topics.recommendations)
+        found = {answer["recommendation_id"]: answer for answer in (json.loads(record.value) for record in records)}
+        assert len(found) == len(records)
+        assert read_all(settings, settings.topics.dlq) == []
+        return found
+
+    def counts(found: dict[str, dict[str, Any]], *names: str) -> list[int]:
+        return [found[name]["session"]["events"] for name in names]
+
+    found = run()
+    assert counts(found, "c/1", "c/2", "u1/3", "c/4", "u1/5", "u1/6") == [1, 2, 3, 4, 5, 1]
+    assert "u1/2" not in found
+    assert [found[name]["session"]["cart_size"] for name in ("c/2", "u1/3", "c/4", "u1/5", "u1/6")] == [1, 1, 1, 1, 0]
+    assert found["c/1"]["session_id"] == f"c/{START}"
+    assert found["u1/3"]["session_id"] == found["u1/5"]["session_id"] == f"u1/{START}"
+    assert counts(found, "d/1", "u2/2", "d/3", "u3/4", "u3/5") == [1, 2, 3, 1, 2]
+    assert [found[name]["session"]["cart_size"] for name in ("u2/2", "d/3", "u3/4", "u3/5")] == [1, 1, 0, 0]
+    assert found["u3/4"]["session_id"] == f"u3/{START + 3 * MINUTE}"
+    assert counts(found, "u4/1", "u5/1", "u4/2") == [1, 1, 2]
+    assert counts(found, "u6/1", "u6/2", "u6/3") == [1, 1, 2]
+    assert counts(found, "u7/100") == [101]
+
+    of_users = run("session.join_logins=false")
+    assert counts(of_users, "c/1", "c/2", "u1/3", "c/4", "u1/5") == [1, 2, 1, 3, 2]
+    assert of_users["u1/3"]["session"]["cart_size"] == 0
+    assert counts(of_users, "u6/3") == [3]
+    assert "u1/2" in of_users
+
+
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     """Valid events with disorder, repeats and bad records among them."""

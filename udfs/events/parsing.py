@@ -5,15 +5,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES, ClickstreamEvent, EventField
-from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
+from udfs.contracts.fields import MAX_ID, MAX_TIME_MS, MIN_TIME_MS, Id
 from udfs.core.clock import epoch_ms
-from udfs.events.columns import EVENT_COLUMNS
+from udfs.events.columns import ANONYMOUS_ID, EVENT_COLUMNS
 from udfs.events.envelopes import Envelope, envelope_of, unwrapped
 from udfs.events.record_values import (
     BOM,
@@ -32,6 +32,8 @@ ERROR = list(EVENT_COLUMNS).index("error")
 
 _USER = list(EVENT_COLUMNS).index("user_id")
 
+_COOKIE = list(EVENT_COLUMNS).index(ANONYMOUS_ID)
+
 _TIME = list(EVENT_COLUMNS).index("event_time")
 
 _QUOTED = re.compile("'.*'", re.DOTALL)
@@ -40,7 +42,14 @@ _UNREADABLE = (None,) * (len(EVENT_COLUMNS) - 2)
 
 _NO_PROPERTIES: tuple[str | None, ...] = (None,) * len(PROPERTIES)
 
-_decoder = msgspec.json.Decoder(ClickstreamEvent)
+
+class _Event(ClickstreamEvent, gc=False):
+    """An event whose shopper may be known by a cookie, too."""
+
+    anonymous_id: Id | None = None
+
+
+_decoder = msgspec.json.Decoder(_Event)
 
 #: The same event of somebody who is not logged in: the user is the anonymous_id.
 _anonymous_decoder = msgspec.json.Decoder(
@@ -59,10 +68,13 @@ _NO_USER = (
     "Expected `str` of length >= 1 - at `$.user_id`",
 )
 
-_FIELDS = ClickstreamEvent.__struct_fields__
+#: Values of anonymous_id that trackers send where there is none. They are no shopper's, and join nobody's visits.
+_NO_COOKIE = frozenset({"00000000-0000-0000-0000-000000000000", "null", "undefined", "none", "unknown", "anonymous"})
+
+_FIELDS = _Event.__struct_fields__
 
 #: The values of EVENT_COLUMNS in an event's tuple.
-_columns = itemgetter(*(_FIELDS.index(name) for name in EVENT_COLUMNS if name in _FIELDS))
+_columns = itemgetter(*(_FIELDS.index(name) for name in EVENT_COLUMNS if name in ClickstreamEvent.__struct_fields__))
 
 #: Where an event's tuple may have an infinite number: JSON has numbers that are too large for a double.
 _UNBOUNDED = [_FIELDS.index(field.name) for field in EVENT_FIELDS if field.sql == "DOUBLE" and field.most is None]
@@ -106,13 +118,18 @@ def parse_event(value: bytes | None, envelope: Envelope = "none") -> tuple[objec
             if values[index] == math.inf:
                 raise ValueError(f"`{_FIELDS[index]}` is too large for a double")
         properties = astuple(event.properties) if event.properties else _NO_PROPERTIES
+        cookie = event.anonymous_id
+        if cookie is not None:
+            cookie = without_zeros(cookie)
+            if cookie == event.user_id or cookie.lower() in _NO_COOKIE:
+                cookie = None
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         framed = envelope_of(value, "clickstream") if value is not None and value[:1] == b"\0" else None
         return (framed or str(error), "ValueError" if framed else type(error).__qualname__, *_UNREADABLE)
-    return (None, None, *_columns(values), *properties, more_items)
+    return (None, None, *_columns(values), *properties, more_items, cookie)
 
 
-def _take_items(event: ClickstreamEvent) -> str | None:
+def _take_items(event: _Event) -> str | None:
     """Put the first line item into the event's own fields; return the others as MORE_ITEMS, None without others."""
     lines = [(without_zeros(line.item_id), line.price, line.quantity) for line in event.items or ()]
     if any(price == math.inf for _, price, _ in lines):
@@ -130,7 +147,7 @@ def parse_events(
 ) -> list[tuple[object, ...]]:
     """Parse values into rows of EVENT_COLUMNS, in order.
 
-    pseudonyms: replaces user ids (str [n]) at times (epoch ms [n]); errors then quote nothing of the values.
+    pseudonyms: replaces ids of shoppers (str [n]) at times (epoch ms [n]); errors then quote nothing of the values.
     A loop over records: JSON arrives record by record, and the decoder checks types in C (about 1 µs each).
     """
     rows: list[tuple[Any, ...]] = [parse_event(value, envelope) for value in values]
@@ -139,9 +156,11 @@ def parse_events(
     readable = [index for index, row in enumerate(rows) if row[ERROR] is None]
     if len(readable) < len(rows):
         rows = [row if row[ERROR] is None else (_QUOTED.sub("'…'", row[ERROR]), *row[1:]) for row in rows]
-    names = pseudonyms([rows[index][_USER] for index in readable], [rows[index][_TIME] for index in readable])
-    for index, name in zip(readable, names, strict=True):
-        rows[index] = (*rows[index][:_USER], name, *rows[index][_USER + 1 :])
+    for column in (_USER, _COOKIE):
+        named = [index for index in readable if rows[index][column] is not None]
+        names = pseudonyms([rows[index][column] for index in named], [rows[index][_TIME] for index in named])
+        for index, name in zip(named, names, strict=True):
+            rows[index] = (*rows[index][:column], name, *rows[index][column + 1 :])
     return rows
 
 
@@ -159,14 +178,14 @@ def _reader(field: EventField) -> Callable[[Any], object] | None:
 _READERS = [(field, read) for field in EVENT_FIELDS if (read := _reader(field))]
 
 
-def _tolerant(text: str, refused: msgspec.DecodeError) -> ClickstreamEvent:
+def _tolerant(text: str, refused: msgspec.DecodeError) -> _Event:
     """Decode a record that breaks the contract to the letter, by the rules of udfs.events.record_values.
 
     refused: the decoder's error, raised again for what is no JSON object. Only such records pay for this.
     """
     if str(refused) in _NO_USER:
         with suppress(msgspec.DecodeError):
-            return cast("ClickstreamEvent", _anonymous_decoder.decode(text))
+            return _Event(*astuple(_anonymous_decoder.decode(text)))
     try:
         fields = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -179,6 +198,7 @@ def _tolerant(text: str, refused: msgspec.DecodeError) -> ClickstreamEvent:
         raise refused
     if fields.get("user_id") in (None, ""):
         fields["user_id"] = fields.get("anonymous_id", fields.get("user_id"))
+    fields["anonymous_id"] = _read_cookie(fields.get("anonymous_id"))
     for field, read in _READERS:
         value = fields.get(field.name)
         if value is not None:
@@ -196,12 +216,18 @@ def _tolerant(text: str, refused: msgspec.DecodeError) -> ClickstreamEvent:
             f"`quantity` is {found(quantity)}, which looks like a return: there is no event for one, so leave it out"
         )
     try:
-        return msgspec.convert(fields, ClickstreamEvent)
+        return msgspec.convert(fields, _Event)
     except msgspec.ValidationError as error:
         place = _PLACE.search(str(error))
         if place is None or place[1] == "event_type":  # the decoder quotes a wrong type itself
             raise
         raise msgspec.ValidationError(f"{error}, found {found(fields[place[1]])}") from None
+
+
+def _read_cookie(value: Any) -> str | None:
+    """Return an anonymous_id; None for anything else: an event that has a user_id needs no other."""
+    cookie = read_id(value)
+    return cookie if isinstance(cookie, str) and 0 < len(cookie) <= MAX_ID else None
 
 
 def _line_item(line: Any) -> Any:

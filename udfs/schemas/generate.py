@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from udfs.contracts.catalog import CatalogItem
 from udfs.contracts.clickstream import ClickstreamEvent, DeadLetterHeaders
+from udfs.contracts.fields import MAX_ID
 from udfs.contracts.privacy import DeleteRequest, PrivacyAcknowledgement
 from udfs.contracts.rankings import Recommendation
 from udfs.contracts.sessions import SessionFeatures
@@ -30,7 +31,8 @@ SCHEMA_FOLDER = Path(__file__).parent
 def json_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the values of a topic, by its name in SCHEMAS.
 
-    It adds what types cannot express: a search needs a query, any other event an item; the names of features.
+    It adds what types cannot express: a search needs a query, any other event an item; the anonymous_id beside the
+    user_id; the names of features.
     """
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema |= msgspec.json.schema(SCHEMAS[name])
@@ -41,6 +43,8 @@ def json_schema(name: str) -> dict[str, Any]:
         item = {"required": ["item_id"], "properties": {"item_id": {"type": "string"}}}
         items = {"required": ["items"], "properties": {"items": {"type": "array", "minItems": 1}}}
         definition["else"] = {"anyOf": [item, items]}
+        cookie = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "null"}], "default": None}
+        definition["properties"]["anonymous_id"] = cookie
     for record, field in (("Recommendation", "session"), ("SessionFeatures", "features")):
         if record in schema["$defs"]:
             schema["$defs"][record]["properties"][field]["properties"] = _feature_schemas()

@@ -66,7 +66,7 @@ def test_segment_events_are_translated():
     row = parsed(json.dumps(call).encode(), "segment")
     assert row == parsed(GOOD, "none") | {
         "event_id": "m1", "event_type": "add_to_cart", "price": 19.9, "quantity": 2,
-        "device": "ios", "locale": "en-US", "timezone": "Europe/Berlin",
+        "device": "ios", "locale": "en-US", "timezone": "Europe/Berlin", "anonymous_id": "c1",
     }  # fmt: skip
     search = call | {"event": "Products Searched", "properties": {"query": "mug"}}
     assert parsed(json.dumps(search).encode(), "segment")["query"] == "mug"

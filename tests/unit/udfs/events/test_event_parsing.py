@@ -47,6 +47,7 @@ def test_full_event_keeps_every_field():
         "returning": "true",
         "locale": "en-GB",
         "more_items": None,
+        "anonymous_id": None,
     }
 
 
@@ -133,10 +134,23 @@ def test_anonymous_id_stands_for_no_user(user: str | None, more: dict[str, Any])
     fields = json.loads(anonymous)
     del fields["user_id"]
     assert parsed(json.dumps(fields).encode()) == parsed(anonymous)
-    assert parsed(event(user_id="u1", anonymous_id="c-77"))["user_id"] == "u1"
     for wrong in (None, "", {}, True):
         assert "user_id" in str(parsed(event(user_id=user, anonymous_id=wrong, **more))["error"])
     assert "user_id" in str(parsed(event(user_id=7.5, anonymous_id="c-77", **more))["error"])
+
+
+@pytest.mark.parametrize("more", [{}, {"price": "2.50"}])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("c-77", "c-77"), (17850, "17850"), ("17850.0", "17850"), (None, None), ("", None), (7.5, None), ({}, None),
+        (True, None), ("u1", None), ("x" * 2000, None), ("null", None), ("00000000-0000-0000-0000-000000000000", None),
+    ],
+)  # fmt: skip
+def test_anonymous_id_comes_along_with_a_user(written: object, read: str | None, more: dict[str, Any]):
+    row = parsed(event(user_id="u1", anonymous_id=written, **more))
+    assert row["error"] is None
+    assert (row["user_id"], row["anonymous_id"]) == ("u1", read)
 
 
 def test_byte_order_mark_is_left_out():

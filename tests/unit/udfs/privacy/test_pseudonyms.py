@@ -52,6 +52,13 @@ def test_parsing_replaces_only_user_ids(values: list[bytes | None]):
         assert dict(zip(EVENT_COLUMNS, masked, strict=True)) == expected
 
 
+def test_a_cookie_is_one_pseudonym_before_and_after_a_login():
+    before, after = event("", JULY, anonymous_id="c-77"), event("u1", JULY, anonymous_id="c-77")
+    rows = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parse_events([before, after], KEYS.pseudonyms)]
+    cookie, user = KEYS.pseudonyms(["c-77", "u1"], [JULY, JULY])
+    assert [(row["user_id"], row["anonymous_id"]) for row in rows] == [(cookie, None), (user, cookie)]
+
+
 def test_errors_quote_no_value():
     shifted = event("u", event_type="planted@example.com")
     assert "planted" in str(parse_events([shifted])[0][0])
