@@ -242,6 +242,15 @@ def quality(
             help="Read titles with the encoder of the bundle in use in this folder.", show_default="exports one"
         ),
     ] = None,
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=10,
+            help="Measure a small shop: shoppers drawn at random with that many training sessions.",
+            show_default="all",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="How many such shops, by seeds from --seed on.")] = 1,
     report: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
     as_json: JsonList = False,
 ) -> None:
@@ -249,7 +258,9 @@ def quality(
     if make is not None:
         prepare(make, data)
         return
-    options = quality_bench.Options(data, _names(only), not no_repeats, quick, trials, positions, seed, report, bundles)
+    options = quality_bench.Options(
+        data, _names(only), not no_repeats, quick, trials, positions, seed, report, bundles, sessions, draws
+    )
     quality_bench.run(options, as_json=as_json)
 
 

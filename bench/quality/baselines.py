@@ -6,6 +6,7 @@
                    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms"
     stan           Garg, Gupta, Malhotra, Vig & Shroff 2019, "Sequence and time aware neighborhood for session-based
                    recommendations"
+    ease           Steck 2019, "Embarrassingly shallow autoencoders for sparse data"
     vstan          both together: Ludewig, Mauro, Latifi & Jannach 2020, "Empirical analysis of session-based
                    recommendation algorithms"
 
@@ -33,6 +34,8 @@ from udfs.core.arrays import Floats, Ints, position_in_group
 
 #: Most cells of a dense array of prefixes × items; bounds memory.
 CELLS = 1 << 19
+#: Items of EASE; 5,000 take 5 s and 0.4 GB on two cores.
+EASE_ITEMS = 5000
 #: Weight of an item or session that is `steps` ≥ 1 away.
 BY_STEPS: Mapping[str, Callable[[Floats], Floats]] = {
     "same": np.ones_like,
@@ -178,3 +181,36 @@ class SequentialRules(Rules):
             weight = BY_STEPS[self.weighting](np.full(len(near), float(steps)))
             total += sp.coo_array((weight, (item[near], item[near + steps])), shape=(size, size)).tocsr()
         return total
+
+
+@dataclass
+class Ease(Baseline):
+    """A linear map from the items of a session to all items, with a zero diagonal, in closed form.
+
+    penalty: of the squared weights. Only the EASE_ITEMS most frequent items have weights: a dense matrix is inverted.
+    """
+
+    name = "ease"
+    space: ClassVar[Mapping[str, Sequence[Any]]] = {"penalty": (200, 50, 100, 500, 1000, 2000)}
+    penalty: float = 200
+
+    def _learn(self, train: Interactions, size: int) -> None:
+        self._size = min(size, EASE_ITEMS)
+        pair = np.unique(train.session * size + train.item)
+        session, item = np.divmod(pair, size)
+        kept = item < self._size
+        entries = (np.ones(kept.sum()), (session[kept], item[kept]))
+        seen = sp.coo_array(entries, (len(train), self._size)).tocsr()
+        inverse = np.linalg.inv((seen.T @ seen).toarray() + self.penalty * np.eye(self._size))
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self._weights = weights
+
+    def _scores(self, prefixes: Interactions, size: int) -> Floats:
+        kept = (prefixes.item >= 0) & (prefixes.item < self._size)
+        pair = np.unique(prefixes.session[kept] * self._size + prefixes.item[kept])
+        shape = (len(prefixes), self._size)
+        seen = sp.coo_array((np.ones(len(pair)), np.divmod(pair, self._size)), shape).tocsr()
+        scores = np.zeros((len(prefixes), size))
+        scores[:, : self._size] = np.maximum(seen @ self._weights, 0)
+        return scores

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from bench.quality.baselines import AssociationRules, Baseline, Popularity, SequentialRules, published
+from bench.quality.baselines import AssociationRules, Baseline, Ease, Popularity, SequentialRules, published
 from bench.quality.neighbours import SessionKnn, Stan, VectorSessionKnn, Vstan
 from bench.quality.ours import OURS
+from bench.quality.shoppers import Personal, TifuKnn
 from export.history.interactions import Interactions
 from udfs.core.arrays import Ints
 
@@ -42,6 +43,9 @@ BASELINES: Sequence[type[Baseline]] = (
     VectorSessionKnn,
     Stan,
     Vstan,
+    Ease,
+    Personal,
+    TifuKnn,
 )
 #: Contenders that are tuned, by the name of their row.
 TUNED: Mapping[str, type[Baseline]] = {kind.name: kind for kind in BASELINES}

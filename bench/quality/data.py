@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from bench.environment import ROOT
 from export.history.interactions import COLUMNS, Interactions, interactions
@@ -46,20 +48,20 @@ class Split:
         return np.logical_or(self.counts > 0, listed)
 
 
-def read_split(folder: Path, *, repeats: bool) -> Split:
+def read_split(folder: Path, *, repeats: bool, sessions: int | None = None, seed: int = 0) -> Split:
     """Read sessions.csv and, if there, test_sessions.csv and items.csv from a folder; each may end in .gz.
 
-    repeats=False keeps only an item's first event in each session. Raises ShopstreamError for files that are missing
-    or unreadable, and for sessions that leave nothing to train on or to test.
+    repeats=False keeps only an item's first event in each session. sessions: a small shop, see `_drawn`; by seed.
+    Raises ShopstreamError for files that are missing or unreadable, and for sessions that leave nothing to train on or
+    to test.
     """
-    sessions = _find(folder, "sessions.csv")
+    recorded = _find(folder, "sessions.csv")
     test_sessions = _find(folder, "test_sessions.csv")
     listing = _find(folder, "items.csv")
-    if sessions is None:
+    if recorded is None:
         raise ShopstreamError(f"{folder} has no sessions.csv or sessions.csv.gz; --prepare makes one from public data")
     catalog = read_catalog(listing)[0] if listing else None
-    catalog_ids = catalog["item_id"].to_pylist() if catalog else []
-    train = interactions(read_events(sessions))
+    train = interactions(read_events(recorded))
     if test_sessions:
         test = interactions(read_events(test_sessions))
     else:
@@ -67,6 +69,11 @@ def read_split(folder: Path, *, repeats: bool) -> Split:
     if not repeats:
         train = train.without_repeats()
         test = test.without_repeats()
+    if sessions is not None:
+        train, test = _drawn(train, test, sessions, np.random.default_rng(seed))
+        there = pa.array({part.items[item] for part in (train, test) for item in np.unique(part.item)})
+        catalog = catalog and catalog.filter(pc.is_in(catalog["item_id"], there))
+    catalog_ids = catalog["item_id"].to_pylist() if catalog else []
     if not len(train) or not len(test.longer_than(1)):
         raise ShopstreamError(f"{folder}: there must be a session to train on, and one of two items or more to test")
     items_of = [np.array(part.items, dtype=object)[part.item] for part in (train, test)]
@@ -82,6 +89,21 @@ def read_split(folder: Path, *, repeats: bool) -> Split:
         test=replace(test, items=items, users=users, item=item[train_end:test_end], user=user[len(train) :]),
         catalog=catalog,
     )
+
+
+def _drawn(
+    train: Interactions, test: Interactions, count: int, rng: np.random.Generator
+) -> tuple[Interactions, Interactions]:
+    """Return a small shop: the sessions of shoppers drawn at random who have at most `count` training sessions in all.
+
+    Test sessions of shoppers who are in no training session stay, too.
+    """
+    shoppers, sizes = np.unique(train.user, return_counts=True)
+    order = rng.permutation(len(shoppers))
+    chosen = shoppers[order[: max(1, np.searchsorted(np.cumsum(sizes[order]), count, side="right"))]]
+    others = {train.users[user] for user in np.setdiff1d(shoppers, chosen)}
+    in_shop = np.array([user not in others for user in test.users], dtype=bool)
+    return train.of_sessions(np.isin(train.user, chosen)), test.of_sessions(in_shop[test.user])
 
 
 def prepare(name: str, folder: Path) -> None:
@@ -108,7 +130,37 @@ def _yoochoose(data: Path, folder: Path) -> None:
         _write_sessions(data / f"yoochoose-clicks-100k_{part}.txt.gz", folder / name)
 
 
-PREPARED: Mapping[str, Callable[[Path, Path], None]] = {"online_retail": _online_retail, "yoochoose_100k": _yoochoose}
+def _complete_journey(data: Path, folder: Path) -> None:
+    """Write basket lines, a basket's in random order, and titles of product type, package size and brand.
+
+    As published, the lines of a basket stand in the order of their product ids, which gives the next one away.
+    """
+    lines = pq.read_table(data / "transactions.parquet")
+    lines = lines.take(np.random.default_rng(0).permutation(len(lines)))  # one basket's have one time
+    ids = [lines[name].cast(pa.string()) for name in ("basket_id", "household_id")]
+    time = lines["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    kind = pa.array(["purchase"] * len(lines))
+    columns = [*ids, time, kind, lines["product_id"].cast(pa.string())]
+    _write(pa.table(columns, names=list(COLUMNS)).sort_by([("event_time", "ascending")]), folder / "sessions.csv.gz")
+    sold = lines.filter(pc.greater(lines["quantity"], 0))
+    sold = sold.append_column("price", pc.divide(sold["sales_value"], sold["quantity"]))
+    prices = sold.group_by("product_id").aggregate([("price", "approximate_median")])
+    products = pq.read_table(data / "products.parquet").join(prices, "product_id", join_type="inner")
+    products = products.sort_by([("product_id", "ascending")])
+    names = [products[name] for name in ("product_type", "package_size", "brand")]
+    title = pc.binary_join_element_wise(*names, " ", null_handling="skip")
+    brand = pc.binary_join_element_wise(products["brand"], products["manufacturer_id"].cast(pa.string()), " ")
+    price = products["price_approximate_median"]
+    item = products["product_id"].cast(pa.string())
+    catalog = [item, title, products["product_category"], brand, price]
+    _write(pa.table(catalog, names=list(ITEM_COLUMNS)), folder / "items.csv.gz")
+
+
+PREPARED: Mapping[str, Callable[[Path, Path], None]] = {
+    "online_retail": _online_retail,
+    "yoochoose_100k": _yoochoose,
+    "complete_journey": _complete_journey,
+}
 
 
 def _write_sessions(source: Path, target: Path) -> None:

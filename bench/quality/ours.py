@@ -24,7 +24,7 @@ from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
 from udfs.core.arrays import Ints, position_in_group
 from udfs.encoder.cache import CachedEncoder
-from udfs.encoder.encoder import open_encoder
+from udfs.encoder.encoder import Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
@@ -51,24 +51,28 @@ SHOWN_FEATURES = 8
 
 
 class Texts:
-    """The vectors of a catalog's titles, encoded once for all contenders."""
+    """The vectors of titles, each encoded once for all contenders and draws."""
 
     def __init__(self, bundles: Path | None) -> None:
         self._bundles = bundles
         self._vectors: dict[str, Vectors] = {}
         self._encode: Encode = _no_text
+        self._reference: Encoder | None = None
 
     def of(self, items: pa.Table, catalog: pa.Table) -> tuple[Vectors, Encode]:
         """float32 [items, dimensions], zero for items without a title, and a function that encodes as a job does."""
-        if not self._vectors:
+        if self._reference is None:
             with TemporaryDirectory(prefix="shopstream-texts-") as folder:
                 bundle = open_bundle(self._bundles) if self._bundles else _exported(catalog, Path(folder))
                 self._encode = CachedEncoder(open_encoder(bundle), CACHE).encode
-                reference = open_encoder(bundle, EncoderOptions(variant="fp32"))
-            vectors = reference.encode(catalog["title"].to_pylist())
-            self._vectors = dict(zip(catalog["item_id"].to_pylist(), vectors, strict=True))
+                self._reference = open_encoder(bundle, EncoderOptions(variant="fp32"))
+        titles = dict(zip(catalog["item_id"].to_pylist(), catalog["title"].to_pylist(), strict=True))
+        new = [title for title in dict.fromkeys(titles.values()) if title not in self._vectors]
+        if new:
+            self._vectors |= zip(new, self._reference.encode(new), strict=True)
         zero = np.zeros_like(next(iter(self._vectors.values())))
-        return np.stack([self._vectors.get(item, zero) for item in items["item_id"].to_pylist()]), self._encode
+        of_item = {item: self._vectors[title] for item, title in titles.items()}
+        return np.stack([of_item.get(item, zero) for item in items["item_id"].to_pylist()]), self._encode
 
 
 def _exported(catalog: pa.Table, folder: Path) -> Bundle:
@@ -138,9 +142,8 @@ class Ours:
         return lists
 
 
-def our_contenders(bundles: Path | None, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
-    """A function per row of ours that makes its contender; they share the vectors of titles."""
-    texts = Texts(bundles)
+def our_contenders(texts: Texts, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
+    """A function per row of ours that makes its contender. texts: the vectors of titles, which they share."""
     return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in OURS}
 
 

@@ -13,9 +13,10 @@ from bench.output import print_json, progress_console, require_known, table_cons
 from bench.quality.contenders import FIXED, NAMES, TUNED, Contender, trial_settings
 from bench.quality.data import Split, read_split
 from bench.quality.metrics import METRICS, diversity, gains, intervals, novelty, ranks, traits_of
-from bench.quality.ours import our_contenders
+from bench.quality.ours import Texts, our_contenders
 from bench.quality.positions import LATENCY_PREDICTIONS, Positions, latency, predictions
-from bench.quality.report import Row, markdown, show
+from bench.quality.report import Row, markdown, show, show_draws
+from udfs.core.arrays import Floats
 from udfs.core.errors import ShopstreamError
 
 #: Share of the training sessions, the last ones, that baselines are tuned on.
@@ -28,7 +29,8 @@ VALIDATION_POSITIONS = 2000
 class Options:
     """The options of the command; `positions` 0: all positions; `only` empty: all contenders.
 
-    bundles: the folder of bundles whose encoder reads titles; without one, a bundle is exported.
+    bundles: the folder of bundles whose encoder reads titles; without one, a bundle is exported. sessions: measure
+    small shops of that many training sessions, `draws` of them, by seeds from `seed` on; None: the whole one.
     """
 
     data: Path
@@ -40,6 +42,8 @@ class Options:
     seed: int = 0
     report: Path | None = None
     bundles: Path | None = None
+    sessions: int | None = None
+    draws: int = 1
 
 
 def run(options: Options, *, as_json: bool) -> None:
@@ -50,15 +54,23 @@ def run(options: Options, *, as_json: bool) -> None:
     if options.quick:
         options = replace(options, trials=min(options.trials, 3), positions=min(options.positions or 2000, 2000))
     progress = progress_console()
-    evaluation = Evaluation.of(options, read_split(options.data, repeats=options.repeats))
-    progress.print(evaluation.about, markup=False)
-    rows = evaluation.rows(progress)
+    texts = Texts(options.bundles)
+    measured: list[tuple[str, list[Row]]] = []
+    for seed in range(options.seed, options.seed + options.draws):
+        split = read_split(options.data, repeats=options.repeats, sessions=options.sessions, seed=seed)
+        evaluation = Evaluation.of(replace(options, seed=seed), split)
+        progress.print(evaluation.about, markup=False)
+        measured.append((evaluation.about, evaluation.rows(progress, texts)))
     if options.report is not None:
-        options.report.write_text(markdown(evaluation.about, rows))
+        options.report.write_text("\n".join(markdown(about, rows) for about, rows in measured))
     if as_json:
-        print_json([asdict(row) for row in rows])
-    else:
-        show(evaluation.about, rows, _next_step(options), table_console(120))
+        print_json([asdict(row) for _, rows in measured for row in rows])
+        return
+    console = table_console(120)
+    for about, rows in measured:
+        show(about, rows, _next_step(options), console)
+    if options.draws > 1:
+        show_draws([rows for _, rows in measured], console)
 
 
 def _next_step(options: Options) -> str:
@@ -93,20 +105,28 @@ class Evaluation:
         )
         return cls(options, split, positions, about, *traits_of(split))
 
-    def rows(self, progress: Console) -> list[Row]:
-        """Measure every contender; return their rows, the highest MRR@20 first."""
+    def rows(self, progress: Console, texts: Texts) -> list[Row]:
+        """Measure every contender; return their rows, the highest MRR@20 first. texts: the vectors of titles."""
         names = [name for name in NAMES if not self.options.only or name in self.options.only]
-        fixed = {**our_contenders(self.options.bundles, repeats=self.options.repeats), **FIXED}
-        rows = []
+        fixed = {**our_contenders(texts, repeats=self.options.repeats), **FIXED}
+        rows, reciprocal = [], {}
         with Progress(console=progress, transient=True) as bar:
             task = bar.add_task("", total=len(names))
             for name in names:
                 bar.update(task, description=name)
                 contender, trials, valid_mrr = (fixed[name](), 0, None) if name in fixed else self._tuned(name)
-                rows.append(self.measure(name, contender, trials, valid_mrr))
+                row, reciprocal[name] = self.measure(name, contender, trials, valid_mrr)
+                rows.append(row)
                 progress.print(f"{name}: HR@20 {rows[-1].hr_20:.4f}, MRR@20 {rows[-1].mrr_20:.4f}", markup=False)
                 bar.advance(task)
+        if "ours" in reciprocal:
+            rows = [replace(row, below_ours=self._below(reciprocal["ours"] - reciprocal[row.name])) for row in rows]
         return sorted(rows, key=lambda row: -row.mrr_20)
+
+    def _below(self, difference: Floats) -> list[float]:
+        """The mean of a difference at the same positions, float64 [P], and its interval."""
+        ranges = intervals(difference[:, None], self.positions.session, self.options.seed)
+        return [round(float(value), 6) for value in (difference.mean(), *ranges[:, 0])]
 
     def _tuned(self, name: str) -> tuple[Contender, int, float | None]:
         """An untrained contender at its best setting, the number of settings tried, and the best one's MRR@20."""
@@ -128,8 +148,8 @@ class Evaluation:
         best = int(np.argmax(scores))
         return kind(**settings[best]), len(settings), scores[best]
 
-    def measure(self, name: str, contender: Contender, trials: int, valid_mrr: float | None) -> Row:
-        """Train a contender on all training sessions, and test it."""
+    def measure(self, name: str, contender: Contender, trials: int, valid_mrr: float | None) -> tuple[Row, Floats]:
+        """Train a contender on all training sessions, and test it; also return its 1 ÷ rank at each position."""
         split, positions, options = self.split, self.positions, self.options
         started = time.perf_counter()
         contender.fit(split.train, split.catalog)
@@ -146,7 +166,7 @@ class Evaluation:
         count = LATENCY_PREDICTIONS // (10 if options.quick else 1)
         times_ms = latency(contender, positions, count, options.seed, repeats=options.repeats)
         p50, p99 = np.round(np.percentile(times_ms, (50, 99)), 4).tolist()
-        return Row(
+        row = Row(
             name=name,
             **means,
             coverage=round(float(known[named].sum() / known.sum()), 6),
@@ -167,6 +187,7 @@ class Evaluation:
             fit_s=round(fitted - started, 3),
             predict_s=round(predicted - fitted, 3),
         )
+        return row, gain[:, METRICS.index("mrr_20")]
 
 
 def _rounded(value: float | None) -> float | None:

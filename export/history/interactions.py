@@ -83,7 +83,11 @@ class Interactions:
 
     def longer_than(self, events: int) -> "Interactions":
         """Return the sessions with more than `events` events."""
-        return self._keep((np.diff(self.offsets) > events)[self.session])
+        return self.of_sessions(np.diff(self.offsets) > events)
+
+    def of_sessions(self, kept: Bools) -> "Interactions":
+        """Return some sessions. kept: bool [S]."""
+        return self._keep(kept[self.session])
 
     def _keep(self, kept: Bools) -> "Interactions":
         session = self.session[kept]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 from tiny_sessions import DAY_MS, LETTERS, sessions
 
-from bench.quality.baselines import BY_STEPS, AssociationRules, Baseline, Popularity, SequentialRules, published
+from bench.quality.baselines import (
+    BY_STEPS,
+    AssociationRules,
+    Baseline,
+    Ease,
+    Popularity,
+    SequentialRules,
+    published,
+)
 from bench.quality.contenders import BASELINES, trial_settings
 from bench.quality.data import read_split
 from bench.quality.metrics import METRICS, gains, ranks
 from bench.quality.neighbours import BY_POSITION, SessionKnn, Stan, VectorSessionKnn, Vstan
 from bench.quality.positions import Positions, predictions
+from bench.quality.shoppers import Personal, Shoppers, TifuKnn
 from export.history.interactions import Interactions
 
 
@@ -112,6 +121,54 @@ def test_vstan_by_hand():
     assert listed(Vstan(10, 10, **plain, ipw=1000, idf=10), train, "ab", repeats=False) == ["cde."]
 
 
+def test_ease_by_hand():
+    # Of a session's items alone: a says b, b says c as often as d. The penalty shrinks, and changes no order here.
+    train = sessions("ab", "ab", "bc", "bd", "ef")
+    for penalty in (0.1, 1, 10):
+        assert [row[0] for row in listed(Ease(penalty), train, "a", "e", repeats=False)] == ["b", "f"]
+    weights = Ease(1)
+    weights.fit(train, None)
+    seen = np.array([[1, 1, 0, 0, 0, 0]] * 2 + [[0, 1, 1, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]])[
+        :, weights._item
+    ]
+    found = weights._weights
+    for item in range(6):  # each column is the ridge regression of an item on all others
+        others = [other for other in range(6) if other != item]
+        x, y = seen[:, others], seen[:, item]
+        assert found[others, item] == pytest.approx(np.linalg.solve(x.T @ x + np.eye(5), x.T @ y))
+        assert found[item, item] == 0
+
+
+def of_shoppers(log: Interactions, *users: int) -> Interactions:
+    return replace(log, user=np.array(users), users=[f"u{number}" for number in range(9)])
+
+
+def test_personal_by_hand():
+    train = of_shoppers(sessions("ab", "bc", "de"), 0, 0, 1)
+    personal = Personal()
+    personal.fit(train, None)
+    names = personal.predict(of_shoppers(sessions("e", "a", "d"), 0, 1, 7), 3, repeats=False)
+    assert ["".join(LETTERS[item] for item in row) for row in names] == ["bca", "edb", "bac"]
+
+
+def test_tifuknn_by_hand():
+    # In one group of two, ab counts .5 ÷ 2 and bc 1 ÷ 2; in groups of one, .5 and 1, both ÷ 2 groups.
+    train = of_shoppers(sessions("ab", "bc", "ad", "ce"), 0, 0, 1, 2)
+    for groups in (1, 2):
+        own = TifuKnn(1, groups, 0.5, 0.5, 1.0)
+        own.fit(train, None)
+        weight = dict(zip(own._item, own._histories.toarray()[0], strict=True))
+        assert [weight[LETTERS.index(letter)] for letter in "abcde"] == pytest.approx([0.25, 0.75, 0.5, 0, 0])
+    # The nearest shopper of each is the shopper; with two, u1 is nearer to u0 by a than u2 is by nothing but c.
+    blended = TifuKnn(2, 1, 1.0, 1.0, 0.5)
+    blended.fit(train, None)
+    names = blended.predict(of_shoppers(sessions("h", "h"), 1, 7), 5, repeats=False)
+    expected = 0.5 * np.array([1, 0, 0, 1, 0]) + 0.25 * (np.array([1, 0, 0, 1, 0]) + np.array([0.5, 1, 0.5, 0, 0]))
+    by_score = sorted(range(5), key=lambda item: -expected[item])
+    assert names[0, :2].tolist() == by_score[:2]
+    assert (names[1] >= 0).all()
+
+
 def test_tiny_scores_keep_their_order():
     # A hundred unknown items after a: e^-200 is left of what the first session says, and c is still before b.
     far = Vstan(10, 10, spw=1, snh=1000, inh=1, ipw=0.5, idf=0)
@@ -123,7 +180,7 @@ def test_single_item_sessions_are_no_neighbours():
 
 
 def test_unknown_items_get_popular_ones():
-    for kind in BASELINES:
+    for kind in (kind for kind in BASELINES if not issubclass(kind, Shoppers)):
         assert listed(published(kind), SHOP, "h", "hg", k=8) == ["bcade..."] * 2, kind.name
 
 

@@ -51,6 +51,31 @@ def test_quick_run_of_all(shop_folder: Path, bundles: Path, tmp_path: Path):
     assert f"| {rows[0].name} |" in report.read_text()
 
 
+def test_draws_of_small_shops(shop_folder: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    options = Options(
+        shop_folder, ("ours", "personal", "sr"), False, True, 1, 300, bundles=bundles, sessions=700, draws=2
+    )
+    run(options, as_json=False)
+    out = capsys.readouterr().out
+    sizes = [int(line.split()[2].replace(",", "")) for line in out.splitlines() if line.startswith("trained on ")]
+    assert len(sizes) == 2
+    assert all(600 < size <= 700 for size in sizes)
+    lines = [line for line in out.splitlines() if line.startswith(("draw ", "mean of 2 draws: "))]
+    assert [line[:6] for line in lines] == ["draw 1", "draw 2", "mean o"]
+    run(options, as_json=True)
+    rows = [Row(**row) for row in json.loads(capsys.readouterr().out)]
+    assert {row.name for row in rows} == {"ours", "personal", "sr"}
+    by_draw = [rows[:3], rows[3:]]
+    assert len({row.positions for row in rows}) <= 2
+    for draw in by_draw:
+        (ours,) = (row for row in draw if row.name == "ours")
+        for row in draw:
+            assert row.below_ours is not None
+            mean, low, high = row.below_ours
+            assert mean == pytest.approx(ours.mrr_20 - row.mrr_20, abs=2e-6)
+            assert low <= mean <= high
+
+
 def test_table_names_next_step(shop_folder: Path, capsys: pytest.CaptureFixture[str]):
     run(Options(shop_folder, only=("pop", "sr"), trials=2, positions=100), as_json=False)
     out, err = capsys.readouterr()
@@ -83,12 +108,12 @@ def test_cold_items_count(tmp_path: Path):
     write_lines(tmp_path, "items.csv", "item_id,title", "never,a", "q,b")
     evaluation = Evaluation.of(Options(tmp_path, quick=True), read_split(tmp_path, repeats=True))
     assert evaluation.split.train.items == ["p", "q", "new", "never"]
-    row = evaluation.measure("fixed", FixedLists(3, 2, *[-1] * 18), 0, None)
+    row, _ = evaluation.measure("fixed", FixedLists(3, 2, *[-1] * 18), 0, None)
     assert (row.hr_20, row.mrr_20, row.cold_hr_20, row.cold_share) == (0.5, 0.25, 1, 0.5)
     assert row.coverage == pytest.approx(1 / 3, abs=1e-6)  # never, of p, q and never
     assert row.novelty == pytest.approx(math.log2(6), abs=1e-6)  # 1 of 2 + 4
     assert (row.diversity, row.parameters, row.valid_mrr_20) == (1, {}, None)
-    everything = evaluation.measure("fixed", FixedLists(0, 1, *[-1] * 18), 0, None)
+    everything, _ = evaluation.measure("fixed", FixedLists(0, 1, *[-1] * 18), 0, None)
     assert (everything.coverage, everything.cold_hr_20) == (pytest.approx(2 / 3, abs=1e-6), 0)
     assert everything.diversity == 0  # p and q were in the same sessions
 

@@ -70,6 +70,23 @@ def test_online_retail_has_known_counts(tmp_path: Path, monkeypatch: pytest.Monk
     assert title["85123A"] == "WHITE HANGING HEART T-LIGHT HOLDER"
 
 
+def test_complete_journey_has_known_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = data_file("complete_journey", "transactions.parquet")
+    monkeypatch.setenv("SHOPSTREAM_DATA", str(file.parents[1]))
+    prepare("complete_journey", tmp_path / "first")
+    prepare("complete_journey", tmp_path / "second")
+    for name in ("sessions.csv.gz", "items.csv.gz"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    split = read_split(tmp_path / "first", repeats=True, sessions=5000, seed=1)
+    assert 4900 < len(split.train) <= 5000
+    drawn = {split.train.users[user] for user in split.train.user}
+    assert 30 < len(drawn & {split.test.users[user] for user in split.test.user}) <= len(drawn) < 100
+    assert split.catalog is not None
+    ids = [int(item) for item in np.array(split.train.items)[split.train.item]]
+    same = np.diff(split.train.session) == 0
+    assert np.mean((np.diff(ids) > 0)[same]) == pytest.approx(0.5, abs=0.02)  # in no order in their baskets
+
+
 def test_yoochoose_has_known_counts(clicks: Path):
     split = read_split(clicks, repeats=True)
     assert (len(split.train), len(split.train.item), len(split.train.items)) == (13_629, 53_254, 2873)
