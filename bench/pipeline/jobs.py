@@ -19,7 +19,7 @@ from flink_jobs.sql.environment import flink_configuration
 from flink_jobs.sql.recommendations import INSERT_RECOMMENDATIONS, answer_views, recommendations_table
 from flink_jobs.sql.sessions import PACKED_FIELDS, session_views
 from udfs.contracts.clickstream import EVENT_FIELDS, PROPERTIES
-from udfs.events.columns import MORE_ITEMS, PACKED
+from udfs.events.columns import ANONYMOUS_ID, MORE_ITEMS, PACKED
 from udfs.recommend.options import RecommendOptions
 
 #: Epoch ms of an event_time: a number, or RFC 3339 in UTC with milliseconds; the simulated shop writes both.
@@ -60,8 +60,9 @@ def floor(settings: Settings) -> StatementSet:
     del views["parsed"]
     fields = [f"CAST({name} AS STRING)" for name in PACKED if name not in (*PROPERTIES, MORE_ITEMS)]
     properties = [f"properties['{name}']" for name in PROPERTIES]
-    sources = {name: name for name in PACKED_FIELDS}
+    sources = {name: name for name in PACKED_FIELDS if name != ANONYMOUS_ID}
     sources |= {
+        "visitor": "user_id",
         "items": "CAST(1 AS BIGINT)",
         "event_time": FLOOR_TIME,
         "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})",
@@ -70,8 +71,8 @@ def floor(settings: Settings) -> StatementSet:
     views["events"] = f"SELECT {selected}, FALSE AS is_ahead, arrival FROM clickstream"  # noqa: S608
     opening = f"""'{{"recommendation_id":"' || {ID_SQL} || '","events":'"""
     answer = f"{opening} || CAST(CARDINALITY(events) AS STRING) || '}}'"
-    before, _, after = views["answered"].partition("recommend(")
-    views["answered"] = f"{before}{answer}{after[after.index(')') + 1 :]}"
+    before, _, after = views["answers"].partition("recommend(")
+    views["answers"] = f"{before}{answer}{after[after.index(')') + 1 :]}"
     for name, query in views.items():
         table_env.execute_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
     statements = table_env.create_statement_set()

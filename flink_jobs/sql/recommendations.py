@@ -12,14 +12,16 @@ def recommendations_table(settings: Settings) -> str:
 
 
 def answer_views(settings: Settings) -> dict[str, str]:
-    """Answers each trigger once; of repeats, with one id and content within the state TTL, the first is answered."""
+    """Answers each trigger once; of repeats, with one id and content within the state TTL, the first is answered.
+
+    The function is called on what is left, so that repeats are not ranked and no answer crosses an exchange.
+    """
     triggers = ", ".join(literal(kind) for kind in sorted(settings.triggers))
     return {
-        "answered": f"""SELECT user_id, event_id, arrival, recommend({", ".join(RECOMMEND_COLUMNS)}) AS `value`,
-  SUBSTRING(SHA256(events[CARDINALITY(events)]) FROM 1 FOR {CONTENT_DIGITS}) AS content
+        "triggers": f"""SELECT *, SUBSTRING(SHA256(events[CARDINALITY(events)]) FROM 1 FOR {CONTENT_DIGITS}) AS content
 FROM in_session WHERE event_type IN ({triggers})""",
-        "answers": """SELECT user_id, `value` FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id, event_id, content ORDER BY arrival) AS nth FROM answered
+        "answers": f"""SELECT user_id, recommend({", ".join(RECOMMEND_COLUMNS)}) AS `value` FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id, event_id, content ORDER BY arrival) AS nth FROM triggers
 ) WHERE nth = 1""",
     }
 
