@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mini_cluster import MiniCluster
-from support import linked_bundles, read_all, send
+from support import ROOT, linked_bundles, read_all, send
 
 from flink_jobs.jobs.recommend import options as recommend_options
 from flink_jobs.settings.loading import load_settings
@@ -175,3 +175,40 @@ def test_table_of_products_feeds_the_catalog(
     assert removed not in searched(after, title_of[removed])
     assert sold_out not in searched(after, title_of[sold_out])
     assert kept in searched(after, title_of[kept])
+
+
+def test_recorded_table_changes_recommendations(
+    own: Callable[..., list[str]], mini_cluster: MiniCluster, bundles: Path, tmp_path: Path
+):
+    """What Debezium made of a table in PostgreSQL (tests/debezium/record.sh), then a shopper's search."""
+    folder = linked_bundles(bundles, tmp_path)
+    columns = "catalog.columns=item_id=id,title=name,category=department,brand=maker,in_stock=stock,description=details"
+    assignments = own(f"bundles={folder}", f"home={tmp_path}", "catalog.envelope=debezium", columns)
+    settings = load_settings(None, assignments)
+    lines = (ROOT / "tests" / "debezium" / "schemas.jsonl").read_text().splitlines()
+    records = [tuple(part and part.encode() for part in json.loads(line).values()) for line in lines]
+    searches = {"lantern": "Tarnished brass lantern", "hat": "Waxed cotton rain hat", "chair": "Folding camp chair"}
+
+    def recommended(changes: list[Any]) -> dict[str, list[str]]:
+        """The items after each search, once the changes are in."""
+        send(settings, changes, settings.topics.catalog)
+        mini_cluster.run("catalog", assignments)
+        for name, query in searches.items():
+            event = {"event_id": f"{name}-{len(changes)}", "event_type": "search", "user_id": name, "query": query}
+            send(settings, [(name.encode(), json.dumps(event | {"event_time": 1767225600000}).encode())])
+        mini_cluster.run("recommend", assignments)
+        answers = [json.loads(record.value) for record in read_all(settings, settings.topics.recommendations)]
+        latest = {answer["trigger_event_id"]: answer for answer in answers}
+        return {name: [item["item_id"] for item in latest[f"{name}-{len(changes)}"]["items"]] for name in searches}
+
+    snapshot = recommended(records[:6])
+    assert (snapshot["lantern"][0], snapshot["chair"][0]) == ("102", "104")
+    assert "107" not in snapshot["hat"]
+    changed = recommended(records[6:])
+    assert "102" not in changed["lantern"]  # sold out
+    assert changed["hat"][0] == "107"  # new
+    assert changed["chair"][0] == "204"  # another id
+    assert not {"104", "105", "108"} & {item for items in changed.values() for item in items}
+    assert read_all(settings, settings.topics.dlq) == []
+    price = {row["item_id"]: row["price"] for row in read_changes(folder).to_pylist()}
+    assert (price["101"], price["107"], price["106"]) == (44.9, 1000, 0.05)

@@ -9,6 +9,7 @@ import msgspec
 from udfs.contracts.catalog import CatalogItem
 from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key
 from udfs.events.record_values import BOM, found, read_id, read_number, read_text
+from udfs.events.values import RefusedError, stock
 
 _decoder = msgspec.json.Decoder(CatalogItem)
 
@@ -58,12 +59,14 @@ def _tolerant(text: str, columns: Mapping[str, str], refused: msgspec.DecodeErro
         raise refused or ValueError("the record is no JSON object")
     if columns.get("item_id", "item_id") not in record and (why := envelope_of(text.encode(), "catalog")):
         raise ValueError(why)
-    readers = {"item_id": read_id, "price": read_number, "in_stock": _read_bool}
+    readers = {"item_id": read_id, "price": read_number, "in_stock": _read_stock}
     fields: dict[str, Any] = {}
     for name in ("item_id", "title", "description", "category", "brand", "price", "in_stock", "locale"):
         value = record.get(columns.get(name, name))
         if value is not None:  # a null is as good as absent
             fields[name] = readers.get(name, read_text)(value)
+    if fields.get("in_stock", True) is None:
+        del fields["in_stock"]
     if isinstance(fields.get("price"), str):
         raise msgspec.ValidationError(
             f"`price` is {found(fields['price'])}, which is no number with a decimal point. With "
@@ -72,7 +75,9 @@ def _tolerant(text: str, columns: Mapping[str, str], refused: msgspec.DecodeErro
     return msgspec.convert(fields, CatalogItem)
 
 
-def _read_bool(value: object) -> object:
-    """Return true or false, also of 0 and 1, as databases without booleans have them, and of texts."""
-    known = {"0": False, "1": True, "false": False, "true": True, "f": False, "t": True}
-    return value if isinstance(value, bool) else known.get(str(value).lower(), value)
+def _read_stock(value: object) -> object:
+    """Return what a file's column would be read as: words, or a number of pieces."""
+    try:
+        return stock(value)
+    except RefusedError as error:
+        raise ValueError(f"`in_stock` is {found(value)}: {error}") from None

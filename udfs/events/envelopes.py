@@ -1,6 +1,9 @@
 """Takes envelopes off Kafka values, and names the envelope that an unreadable value is still in."""
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -28,6 +31,7 @@ SEGMENT_EVENTS = {
 
 class _Payload(Struct, gc=False):
     payload: Raw
+    schema: Raw = Raw(b"null")
 
 
 class _Change(Struct, gc=False):
@@ -35,6 +39,16 @@ class _Change(Struct, gc=False):
 
     payload: Raw = Raw(b"")
     after: Raw = Raw(b"")
+    schema: Raw = Raw(b"null")
+
+
+class _Schema(Struct, gc=False):
+    """A schema of Kafka Connect, as its JSON converter writes it beside the payload."""
+
+    field: str = ""
+    name: str = ""
+    parameters: dict[str, str] = {}
+    fields: tuple["_Schema", ...] = ()
 
 
 class _Data(Struct, gc=False):
@@ -129,17 +143,53 @@ def _without_header(value: bytes) -> bytes:
 
 
 def _payload(value: bytes) -> bytes:
-    return bytes(msgspec.json.decode(value, type=_Payload).payload)
+    record = msgspec.json.decode(value, type=_Payload)
+    return _with_decimals(bytes(record.payload), _decimals(bytes(record.schema), ""))
 
 
 def _after(value: bytes) -> bytes:
     change = msgspec.json.decode(value, type=_Change)
+    decimals: frozenset[tuple[str, int]] = frozenset()
     if change.payload:
+        decimals = _decimals(bytes(change.schema), "after")
         change = msgspec.json.decode(change.payload, type=_Change)
     if not change.after:
         raise ValueError("is no change event of Debezium: it has no `after`")
     after = bytes(change.after)
-    return msgspec.json.decode(after, type=str).encode() if after[:1] == b'"' else after  # MongoDB's is a text
+    if after[:1] == b'"':  # MongoDB's is a text
+        return msgspec.json.decode(after, type=str).encode()
+    return _with_decimals(after, decimals)
+
+
+@lru_cache(maxsize=64)
+def _decimals(schema: bytes, within: str) -> frozenset[tuple[str, int]]:
+    """Return names and scales of the decimals in Kafka Connect's schema of a record.
+
+    within: of the record in this field; "": in the record itself. A connector's records have few schemas.
+    """
+    try:
+        fields = msgspec.json.decode(schema, type=_Schema | None)
+    except msgspec.MsgspecError:
+        return frozenset()
+    for name in filter(None, (within,)):
+        fields = next((field for field in fields.fields if field.field == name), None) if fields else None
+    return frozenset(
+        (field.field, int(field.parameters.get("scale", "0")))
+        for field in (fields.fields if fields else ())
+        if field.name == "org.apache.kafka.connect.data.Decimal"
+    )
+
+
+def _with_decimals(record: bytes, decimals: frozenset[tuple[str, int]]) -> bytes:
+    """Return a JSON record with decimals, which Kafka Connect writes as the Base64 of a whole number, as text."""
+    if not decimals:
+        return record
+    fields = msgspec.json.decode(record)
+    for name, scale in decimals if isinstance(fields, dict) else ():
+        if isinstance(written := fields.get(name), str):
+            unscaled = int.from_bytes(b64decode(written, validate=True), "big", signed=True)
+            fields[name] = str(Decimal(unscaled).scaleb(-scale))
+    return msgspec.json.encode(fields)
 
 
 def _data(value: bytes) -> bytes:

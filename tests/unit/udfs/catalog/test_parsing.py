@@ -1,4 +1,7 @@
+import json
+
 import pytest
+from support import ROOT
 
 from udfs.catalog.parsing import parse_item
 from udfs.contracts.catalog import CatalogItem
@@ -14,7 +17,7 @@ from udfs.contracts.catalog import CatalogItem
         (b"a", b'{"item_id": "a", "title": "t", "price": 1e999}', "price"),
         (b"a", b'{"item_id": "a", "title": ""}', "title"),
         (b"a", b'{"item_id": "a", "title": "t", "price": "AfQ="}', "decimal.handling.mode=string"),
-        (b"a", b'{"item_id": "a", "title": "t", "in_stock": 2}', "in_stock"),
+        (b"a", b'{"item_id": "a", "title": "t", "in_stock": "some"}', "in_stock"),
         (b"a", b'{"schema": {}, "payload": {"item_id": "a"}}', "set catalog.envelope=connect"),
         (b"a", b'\0\0\0\0\x07{"item_id": "a"}', "set catalog.envelope=schema-registry"),
         (b"a", b"\xff", "utf-8"),
@@ -59,6 +62,52 @@ MUG = ("7", CatalogItem("7", "Mug", price=2.5))
 )
 def test_change_events_of_a_table(key: bytes, value: bytes | None, expected: tuple[str, CatalogItem | None]):
     assert parse_item(key, value, "debezium", COLUMNS) == expected
+
+
+@pytest.mark.parametrize("file", ["plain.jsonl", "schemas.jsonl"])
+def test_recorded_changes_end_with_the_table(file: str):
+    """What Debezium made of a real table (tests/debezium/record.sh): decimals as texts, or in Base64 by a schema."""
+    columns = {"item_id": "id", "title": "name", "category": "department", "brand": "maker", "in_stock": "stock"}
+    columns["description"] = "details"
+    items: dict[str, CatalogItem | None] = {}
+    for line in (ROOT / "tests" / "debezium" / file).read_text().splitlines():
+        record = json.loads(line)
+        key, value = (part and part.encode() for part in (record["key"], record["value"]))
+        item_id, item = parse_item(key, value, "debezium", columns)
+        items[item_id] = item
+    table = json.loads((ROOT / "tests" / "debezium" / "table.json").read_text())
+    assert {item_id: item for item_id, item in items.items() if item} == {
+        str(row["id"]): CatalogItem(
+            item_id=str(row["id"]),
+            title=row["name"],
+            description=row["details"],
+            category=row["department"],
+            brand=row["maker"],
+            price=row["price"],
+            in_stock=row["stock"] > 0,
+        )
+        for row in table
+    }
+    assert {item_id for item_id, item in items.items() if item is None} == {"104", "105", "108"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (0, False),
+        (25, True),
+        (-3, False),
+        (1.0, True),
+        ("0", False),
+        ("12", True),
+        ("f", False),
+        ("TRUE", True),
+        ("", True),
+    ],
+)
+def test_pieces_in_stock_are_in_stock_or_none(written: object, read: bool):
+    value = json.dumps({"item_id": "7", "title": "Mug", "in_stock": written}).encode()
+    assert parse_item(b"7", value) == ("7", CatalogItem("7", "Mug", in_stock=read))
 
 
 @pytest.mark.parametrize(
