@@ -24,7 +24,13 @@ NAME = "shopstream-catalog"
 def options(settings: Settings) -> CatalogOptions:
     """Returns the options of the function that reads and encodes items."""
     catalog = settings.catalog
-    return CatalogOptions(settings.bundle_folder, settings.encoder.options(), catalog.envelope, catalog.column_of())
+    return CatalogOptions(
+        settings.bundle_folder,
+        settings.encoder.options(),
+        catalog.envelope,
+        catalog.column_of(),
+        settings.registry.options(),
+    )
 
 
 def build(settings: Settings, jars: Sequence[Path] = (), added: Sequence[Path] = ()) -> StatementSet:

@@ -1,11 +1,12 @@
 """Settings of Kafka: how to reach it, its topics, how long they keep records, and how results are written."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from flink_jobs.settings.fields import AbsolutePath, Addresses, PositiveDuration, SettingsGroup
 from udfs.events.envelopes import Envelope
+from udfs.events.registry import RegistryOptions
 
 #: How long producers gather records before they send them, and how many bytes per partition.
 LINGER_MS, BATCH_BYTES = 5, 256 * 1024
@@ -82,9 +83,28 @@ class ClickstreamSettings(SettingsGroup):
 
     envelope: Envelope = Field(
         "none",
-        description="What is around each event: schema-registry (JSON behind the registry's five bytes), connect "
+        description="What is around each event: schema-registry (JSON or Avro behind a registry's header), connect "
         "(Kafka Connect's schema and payload), debezium, cloudevents, segment (track events), or none.",
     )
+
+
+class RegistrySettings(SettingsGroup):
+    """The schema registry of records in Avro, with clickstream.envelope or catalog.envelope=schema-registry."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="Its address, of Confluent's REST API; none: what is behind the header is JSON."
+    )
+    username: str | None = Field(None, description="The user, for basic authentication.")
+    password_file: AbsolutePath | None = Field(None, description="File of the password. On every machine.")
+    ca_file: AbsolutePath | None = Field(
+        None, description="PEM of the trusted CAs; none: each machine's own. On every machine."
+    )
+
+    def options(self) -> RegistryOptions | None:
+        """Returns what workers need to ask the registry, if there is one."""
+        if self.url is None:
+            return None
+        return RegistryOptions(self.url, self.username, self.password_file, self.ca_file)
 
 
 class RetentionSettings(SettingsGroup):

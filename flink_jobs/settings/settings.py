@@ -14,7 +14,14 @@ from flink_jobs.settings.flink import (
     FlinkSettings,
     PythonSettings,
 )
-from flink_jobs.settings.kafka import ClickstreamSettings, KafkaSettings, RetentionSettings, SinkSettings, TopicSettings
+from flink_jobs.settings.kafka import (
+    ClickstreamSettings,
+    KafkaSettings,
+    RegistrySettings,
+    RetentionSettings,
+    SinkSettings,
+    TopicSettings,
+)
 from flink_jobs.settings.models import CatalogSettings, EncoderSettings, FeatureSettings, RankSettings
 from flink_jobs.settings.sessions import (
     DedupSettings,
@@ -39,6 +46,7 @@ class Settings(BaseSettings):
     flink: FlinkSettings = FlinkSettings()
     topics: TopicSettings = TopicSettings()
     clickstream: ClickstreamSettings = ClickstreamSettings()
+    registry: RegistrySettings = RegistrySettings()
     retention: RetentionSettings = RetentionSettings()
     privacy: PrivacySettings = PrivacySettings()
     session: SessionSettings = SessionSettings()
@@ -75,6 +83,11 @@ class Settings(BaseSettings):
     def keys(self) -> Keys | None:
         """Reads the keys of pseudonyms, if there are any; raises ShopstreamError for a file that does not fit."""
         return read_keys(self.privacy.keys_file) if self.privacy.keys_file else None
+
+    @property
+    def may_be_avro(self) -> bool:
+        """Whether events may be Avro, whose times SQL cannot read."""
+        return self.clickstream.envelope == "schema-registry" and self.registry.url is not None
 
     def checkpoint_ms(self) -> int:
         """Time between the main job's checkpoints: rare with at-least-once, where no answer waits for one."""

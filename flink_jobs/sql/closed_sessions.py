@@ -6,7 +6,8 @@ from flink_jobs.sql.dead_letters import masked_records
 from flink_jobs.sql.sessions import clickstream_table
 from udfs.contracts.fields import MIN_TIME_MS
 from udfs.events.columns import MORE_ITEMS, PACKED
-from udfs.events.envelopes import HEADER, Envelope
+from udfs.events.envelopes import Envelope
+from udfs.events.registry import HEADER
 
 #: Epoch ms in a whole number of ms, µs or ns: the first 13 of 13, 16 or 19 digits, and all of any other but 10 (s).
 _MILLISECONDS = r"^\s*(\d{13}(?=(?:\d{3}){0,2}(?:\.0*)?\s*$)|(?!\d{10}\b)-?\d+(?=(?:\.0*)?\s*$))"
@@ -57,9 +58,11 @@ def timed_clickstream_table(settings: Settings) -> str:
     """Writes the DDL of `clickstream` with the event time as `rowtime`, and watermarks per partition in the source.
 
     An event time further ahead of its record's timestamp than watermark.ahead moves the watermark no further, so a
-    device with a wrong clock closes nobody's session. An unreadable time never moves it.
+    device with a wrong clock closes nobody's session. An unreadable time never moves it. The time of Avro is that of
+    its record: SQL cannot read the event's.
     """
-    wait, happened = settings.watermark, event_time("`value`", settings.clickstream.envelope)
+    wait = settings.watermark
+    happened = "`timestamp`" if settings.may_be_avro else event_time("`value`", settings.clickstream.envelope)
     time = f"""  `rowtime` AS COALESCE({happened}, TO_TIMESTAMP_LTZ({MIN_TIME_MS}, 3)),
   WATERMARK FOR `rowtime` AS LEAST(`rowtime`, `timestamp` + {milliseconds(wait.ahead)}) - {milliseconds(wait.delay)}"""
     return clickstream_table(settings, time, "-session-features")
@@ -84,8 +87,9 @@ def window_views(settings: Settings) -> dict[str, str]:
     than a thousand digits next to it) would land in a wrong window, and counts as late.
     """
     gap = settings.session.gap - 1
-    late = f"""COALESCE(CURRENT_WATERMARK(rowtime) >= rowtime + {milliseconds(gap - 1)}, FALSE)
-  OR rowtime <> TO_TIMESTAMP_LTZ(event.event_time, 3)"""
+    late = f"COALESCE(CURRENT_WATERMARK(rowtime) >= rowtime + {milliseconds(gap - 1)}, FALSE)"
+    if not settings.may_be_avro:
+        late += " OR rowtime <> TO_TIMESTAMP_LTZ(event.event_time, 3)"
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
         "readable": f"""SELECT `key`, `value`, `headers`, `timestamp`, rowtime, {event_fields(FIELDS)},

@@ -92,7 +92,12 @@ def table_environment(config: Configuration, added: Sequence[Path] = (), *, stre
 
 def create_parser(table_env: TableEnvironment, settings: Settings, *, packed: bool = False) -> None:
     """Creates the function that reads events, packed or not, and with pseudonyms the one that masks records."""
-    parser = parse(settings.privacy.keys_file, packed=packed, envelope=settings.clickstream.envelope)
+    parser = parse(
+        settings.privacy.keys_file,
+        packed=packed,
+        envelope=settings.clickstream.envelope,
+        registry=settings.registry.options(),
+    )
     table_env.create_temporary_function("parse", parser)
     if settings.privacy.keys_file:
         table_env.create_temporary_function("mask", mask_record(settings.privacy.keys_file))

@@ -22,16 +22,19 @@ from flink_jobs.submit.registry import Job
 from udfs.bundles.bundle import open_bundle
 from udfs.core.errors import ShopstreamError
 from udfs.encoder.selection import choose
+from udfs.events.registry import Registry
 
 
 def check_ready(job: Job, settings: Settings) -> None:
-    """Checks the keys, bundle, encoder, broker and topics of a job; raises ShopstreamError for the first fault."""
+    """Checks keys, bundle, encoder, topics and registry of a job; raises ShopstreamError for the first fault."""
     settings.keys()
     bundle = open_bundle(settings.bundle_folder)
     if job.encodes:
         choose(bundle.manifest.encoder.variants, settings.encoder.options())
     if job.topics:
         require_topics(settings, *(getattr(settings.topics, name) for name in job.topics))
+    if registry := settings.registry.options():
+        Registry(registry).check()
 
 
 def with_record_sizes(job: Job, settings: Settings) -> tuple[Settings, list[str]]:

@@ -17,6 +17,7 @@ from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.events.envelopes import Envelope
+from udfs.events.registry import Registry, RegistryOptions
 
 #: Columns of a record that was read: both errors are null for a readable one, all else is null for an unreadable one.
 ITEM_SCHEMA = pa.schema(
@@ -41,6 +42,7 @@ class CatalogOptions:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     envelope: Envelope = "none"  #: around each item
     columns: Mapping[str, str] = field(default_factory=dict)  #: names in records by field, where they differ
+    registry: RegistryOptions | None = None  #: has the schemas of Avro
 
 
 class _EncoderModel:
@@ -70,6 +72,7 @@ class ItemEncoder:
 
     def __init__(self, options: CatalogOptions) -> None:
         self._bundles, self._options = options.bundles, options
+        self._registry = Registry(options.registry) if options.registry else None
         self._model = BundleWatcher(
             options.bundles, lambda bundle: _EncoderModel(bundle, options.encoder), changes=False
         )
@@ -90,11 +93,11 @@ class ItemEncoder:
         if time.monotonic() >= self._next_compaction:
             self._next_compaction = time.monotonic() + COMPACT_S
             compact(self._bundles)
-        model = self._model.latest()
+        model, options = self._model.latest(), self._options
         rows: list[dict[str, object]] = []
         for key, value in zip(keys, values, strict=True):
             try:
-                item_id, item = parse_item(key, value, self._options.envelope, self._options.columns)
+                item_id, item = parse_item(key, value, options.envelope, options.columns, self._registry)
             except (ValueError, RecursionError, msgspec.MsgspecError) as error:
                 rows.append({"error": str(error), "error_class": type(error).__qualname__})
                 continue

@@ -9,18 +9,23 @@ import msgspec
 from udfs.contracts.catalog import CatalogItem
 from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key
 from udfs.events.record_values import BOM, found, read_id, read_number, read_text
+from udfs.events.registry import Registry
 from udfs.events.values import RefusedError, stock
 
 _decoder = msgspec.json.Decoder(CatalogItem)
 
 
 def parse_item(
-    key: bytes | None, value: bytes | None, envelope: Envelope = "none", columns: Mapping[str, str] | None = None
+    key: bytes | None,
+    value: bytes | None,
+    envelope: Envelope = "none",
+    columns: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
 ) -> tuple[str, CatalogItem | None]:
     """Return the item's id, and the item or None if it was removed.
 
-    columns: names in the record, by fields of CatalogItem, that are not the fields' own. Raises ValueError,
-    RecursionError or MsgspecError for a record that cannot be read.
+    columns: names in the record, by fields of CatalogItem, that are not the fields' own. registry: knows the
+    schemas of Avro. Raises ValueError, RecursionError or MsgspecError for a record that cannot be read.
     """
     if not key:
         raise ValueError("the record has no key; it has to be the item_id")
@@ -28,8 +33,8 @@ def parse_item(
     if envelope == "none":
         item_id = key.decode()
     else:
-        item_id = unwrapped_key(key, columns.get("item_id", "item_id"))
-        value = unwrapped(value, envelope) if value is not None else None
+        item_id = unwrapped_key(key, columns.get("item_id", "item_id"), registry)
+        value = unwrapped(value, envelope, registry) if value is not None else None
     if value is None:
         return item_id, None
     if value[:1] == b"\0":

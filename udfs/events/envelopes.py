@@ -10,11 +10,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from udfs.events.record_values import read_id
+from udfs.events.registry import HEADER, Registry
 
 Envelope = Literal["none", "schema-registry", "connect", "debezium", "cloudevents", "segment"]
-
-#: Bytes of a schema registry's header: a zero and the schema's id, big-endian.
-HEADER = 5
 
 #: Event types of Segment's track events.
 SEGMENT_EVENTS = {
@@ -68,21 +66,25 @@ class _Track(Struct, gc=False, rename="camel"):
     context: dict[str, Any] = {}
 
 
-def unwrapped(value: bytes, envelope: Envelope) -> bytes | None:
+def unwrapped(value: bytes, envelope: Envelope, registry: Registry | None = None) -> bytes | None:
     """Return the JSON inside an envelope; None where that is null, as after a delete.
 
-    Raises ValueError or MsgspecError for a value that is in no such envelope.
+    registry: knows the schemas of Avro behind a schema registry's header. Raises ValueError or MsgspecError for a value
+    that is in no such envelope.
     """
-    inner = _OPENERS[envelope](value)
+    inner = registry.json_of(value) if registry and envelope == "schema-registry" else _OPENERS[envelope](value)
     return None if inner == b"null" else inner
 
 
-def unwrapped_key(key: bytes, column: str) -> str:
+def unwrapped_key(key: bytes, column: str, registry: Registry | None = None) -> str:
     """Return the id in a key: the key itself, or a value of its JSON, as converters of Kafka Connect write keys.
 
-    column: of a key with several members, the one that has the id. Raises ValueError where it has none.
+    column: of a key with several members, the one that has the id. registry: knows the schemas of keys in Avro. Raises
+    ValueError where it has none.
     """
-    inner = key[HEADER:] if key[:1] == b"\0" and len(key) > HEADER else key
+    inner = key
+    if key[:1] == b"\0" and len(key) > HEADER:
+        inner = registry.json_of(key) if registry else key[HEADER:]
     try:
         content = msgspec.json.decode(inner)
     except (ValueError, RecursionError, msgspec.MsgspecError):
@@ -102,7 +104,11 @@ def envelope_of(value: bytes, topic: str) -> str | None:
     if value[:1] == b"\0" and len(value) > HEADER:
         header = f"begins with a schema registry's header (magic byte 0, schema id {int.from_bytes(value[1:HEADER])})"
         is_json = value[HEADER:].lstrip()[:1] == b"{"
-        advice = f"set {topic}.envelope=schema-registry" if is_json else "what follows is no JSON, which it has to be"
+        advice = (
+            f"set {topic}.envelope=schema-registry"
+            if is_json
+            else f"what follows is no JSON; to read Avro, set {topic}.envelope=schema-registry and registry.url"
+        )
         return f"{header}; {advice}"
     try:
         fields = msgspec.json.decode(value)

@@ -27,6 +27,7 @@ from udfs.events.record_values import (
     read_whole,
     without_zeros,
 )
+from udfs.events.registry import Registry
 
 ERROR = list(EVENT_COLUMNS).index("error")
 
@@ -82,11 +83,16 @@ _UNBOUNDED = [_FIELDS.index(field.name) for field in EVENT_FIELDS if field.sql =
 _PLACE = re.compile(r" - at `\$\.(\w+)`$")
 
 
-def parse_event(value: bytes | None, envelope: Envelope = "none") -> tuple[object, ...]:
-    """Parse a Kafka value into a row of EVENT_COLUMNS; an unreadable one has its errors set and all else None."""
+def parse_event(
+    value: bytes | None, envelope: Envelope = "none", registry: Registry | None = None
+) -> tuple[object, ...]:
+    """Parse a Kafka value into a row of EVENT_COLUMNS; an unreadable one has its errors set and all else None.
+
+    registry: knows the schemas of Avro. Raises ShopstreamError if it cannot be asked.
+    """
     try:
         if value is not None and envelope != "none":
-            value = unwrapped(value, envelope)
+            value = unwrapped(value, envelope, registry)
         if value is None:
             raise ValueError("the record has no value (a tombstone)")
         # Decoding the text first also refuses invalid UTF-8 in ignored fields.
@@ -124,7 +130,9 @@ def parse_event(value: bytes | None, envelope: Envelope = "none") -> tuple[objec
             if cookie == event.user_id or cookie.lower() in _NO_COOKIE:
                 cookie = None
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        framed = envelope_of(value, "clickstream") if value is not None and value[:1] == b"\0" else None
+        framed = None
+        if registry is None and value is not None and value[:1] == b"\0":
+            framed = envelope_of(value, "clickstream")
         return (framed or str(error), "ValueError" if framed else type(error).__qualname__, *_UNREADABLE)
     return (None, None, *_columns(values), *properties, more_items, cookie)
 
@@ -144,13 +152,14 @@ def parse_events(
     values: Iterable[bytes | None],
     pseudonyms: Callable[[Sequence[str], Sequence[int]], Sequence[str]] | None = None,
     envelope: Envelope = "none",
+    registry: Registry | None = None,
 ) -> list[tuple[object, ...]]:
     """Parse values into rows of EVENT_COLUMNS, in order.
 
     pseudonyms: replaces ids of shoppers (str [n]) at times (epoch ms [n]); errors then quote nothing of the values.
     A loop over records: JSON arrives record by record, and the decoder checks types in C (about 1 µs each).
     """
-    rows: list[tuple[Any, ...]] = [parse_event(value, envelope) for value in values]
+    rows: list[tuple[Any, ...]] = [parse_event(value, envelope, registry) for value in values]
     if pseudonyms is None:
         return rows
     readable = [index for index, row in enumerate(rows) if row[ERROR] is None]
