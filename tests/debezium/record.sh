@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Records what Debezium makes of products.sql, in this folder: plain.jsonl by a connector without schemas and with
-# decimal.handling.mode=string, schemas.jsonl by one with the default converters, and table.json, the table at the end.
+# Records what Debezium makes of products.sql, in this folder: plain.jsonl by the connector of docs/catalog.md,
+# schemas.jsonl by one with the default converters and decimals, flat.jsonl by one that leaves rows alone and marks
+# deleted ones, and table.json, the table at the end.
 #
 # Needs Maven, Java 17, PostgreSQL's server (Debian: apt-get install postgresql maven openjdk-17-jre-headless), the
 # project's environment, and a user `postgres` to run the server. Half a minute; the tests read only what it leaves.
@@ -38,39 +39,36 @@ value.converter=org.apache.kafka.connect.json.JsonConverter
 offset.storage.file.filename=$work/offsets
 listeners=http://127.0.0.1:18083
 END
-for name in plain schemas; do
+for name in plain schemas flat; do
   cat > "$work/$name.properties" << END
 name=$name
-connector.class=io.debezium.connector.postgresql.PostgresConnector
-plugin.name=pgoutput
 slot.name=$name
 publication.name=$name
 database.hostname=127.0.0.1
 database.port=15432
 database.user=postgres
 database.dbname=postgres
-topic.prefix=$name
-table.include.list=public.products
-topic.creation.default.replication.factor=1
-topic.creation.default.partitions=1
 END
+  sed -n '/^```properties$/,/^```$/{/^```/!p}' "$root/docs/catalog.md" | sed "s/^topic.prefix=.*/topic.prefix=$name/" \
+    >> "$work/$name.properties"
 done
-cat >> "$work/plain.properties" << END
-decimal.handling.mode=string
-key.converter=org.apache.kafka.connect.json.JsonConverter
-key.converter.schemas.enable=false
-value.converter=org.apache.kafka.connect.json.JsonConverter
-value.converter.schemas.enable=false
+sed -i '/^decimal\|converter/d' "$work/schemas.properties"
+cat >> "$work/flat.properties" << END
+transforms=flat
+transforms.flat.type=io.debezium.transforms.ExtractNewRecordState
+transforms.flat.delete.tombstone.handling.mode=rewrite
 END
 java -cp "$work/jars/*" org.apache.kafka.connect.cli.ConnectStandalone \
-  "$work/worker.properties" "$work/plain.properties" "$work/schemas.properties" > "$work/connect.log" 2>&1 &
+  "$work/worker.properties" "$work"/{plain,schemas,flat}.properties > "$work/connect.log" 2>&1 &
 connect=$!
 record() { "$root/.venv/bin/python" "$here/record.py" 127.0.0.1:19192 "$1.public.products" "$2" "$here/$1.jsonl"; }
 record plain 6
 record schemas 6
+record flat 6
 sed '1,/^-- changes/d' "$here/products.sql" | sql
 # 107; 101; 102; 103; 104 (delete, tombstone, create); 105 (2); 106 (3); 108 (3)
 record plain 21
 record schemas 21
+record flat 17  # without the tombstones
 sql --tuples-only --no-align > "$here/table.json" \
-  --command "SELECT json_agg(products ORDER BY id) FROM (SELECT id, name, department, maker, price, stock, details FROM products) products"
+  --command "SELECT json_agg(products ORDER BY id) FROM (SELECT id, name, department, maker, price, list_price, stock FROM products) products"

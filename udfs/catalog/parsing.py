@@ -7,12 +7,21 @@ from typing import Any
 import msgspec
 
 from udfs.contracts.catalog import CatalogItem
-from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key
+from udfs.events.envelopes import Envelope, envelope_of, unwrapped, unwrapped_key, with_own_scale
 from udfs.events.record_values import BOM, found, read_id, read_number, read_text
 from udfs.events.registry import Registry
 from udfs.events.values import RefusedError, stock
 
+#: Stands for a long value that an update left as it was.
+UNAVAILABLE = "__debezium_unavailable_value"
+
 _decoder = msgspec.json.Decoder(CatalogItem)
+
+
+class _Flat(msgspec.Struct):
+    """A row by Debezium's ExtractNewRecordState."""
+
+    deleted: Any = msgspec.field(default=False, name="__deleted")
 
 
 def parse_item(
@@ -40,14 +49,23 @@ def parse_item(
     if value[:1] == b"\0":
         raise ValueError(envelope_of(value, "catalog") or "begins with a zero byte")
     text = value.decode()
+    if b'"__deleted"' in value and msgspec.json.decode(value, type=_Flat).deleted in (True, "true"):
+        return item_id, None
     try:
         item = _decoder.decode(text) if not columns else _tolerant(text.removeprefix(BOM), columns)
     except msgspec.DecodeError as error:
         item = _tolerant(text.removeprefix(BOM), columns, error)
     if item.item_id != item_id:
-        raise ValueError("the record's key is not its `item_id`")
+        advice = "; set catalog.envelope=connect" if envelope == "none" and key[:1] == b"{" else ""
+        raise ValueError(f"the record's key is not its `item_id`{advice}")
     if item.price is not None and math.isinf(item.price):
         raise ValueError("`price` is too large for a double")
+    for name in ("title", "category", "brand"):
+        if getattr(item, name) == UNAVAILABLE:
+            raise ValueError(
+                f"`{name}` is '{UNAVAILABLE}': PostgreSQL leaves out long values that did not change; "
+                "give the table REPLICA IDENTITY FULL"
+            )
     return item_id, item
 
 
@@ -67,7 +85,7 @@ def _tolerant(text: str, columns: Mapping[str, str], refused: msgspec.DecodeErro
     readers = {"item_id": read_id, "price": read_number, "in_stock": _read_stock}
     fields: dict[str, Any] = {}
     for name in ("item_id", "title", "description", "category", "brand", "price", "in_stock", "locale"):
-        value = record.get(columns.get(name, name))
+        value = with_own_scale(record.get(columns.get(name, name)))
         if value is not None:  # a null is as good as absent
             fields[name] = readers.get(name, read_text)(value)
     if fields.get("in_stock", True) is None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from udfs.events.record_values import read_id
+from udfs.events.record_values import found, read_id
 from udfs.events.registry import HEADER, Registry
 
 Envelope = Literal["none", "schema-registry", "connect", "debezium", "cloudevents", "segment"]
@@ -28,7 +28,7 @@ SEGMENT_EVENTS = {
 
 
 class _Payload(Struct, gc=False):
-    payload: Raw
+    payload: Raw = Raw(b"")
     schema: Raw = Raw(b"null")
 
 
@@ -85,18 +85,31 @@ def unwrapped_key(key: bytes, column: str, registry: Registry | None = None) -> 
     inner = key
     if key[:1] == b"\0" and len(key) > HEADER:
         inner = registry.json_of(key) if registry else key[HEADER:]
+    if inner.startswith(b"Struct{"):
+        raise ValueError(
+            "the record's key is a text of Kafka Connect's StringConverter; set "
+            "key.converter=org.apache.kafka.connect.json.JsonConverter in the connector"
+        )
     try:
         content = msgspec.json.decode(inner)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return inner.decode()
     if isinstance(content, dict) and content.keys() == {"schema", "payload"}:
-        content = content["payload"]
+        content = msgspec.json.decode(_payload(inner))
     if isinstance(content, dict):
         content = next(iter(content.values())) if len(content) == 1 else content.get(column)
+        content = with_own_scale(content)
         if content is None or isinstance(content, dict | list):
             raise ValueError(f"the record's key has no `{column}`")
         return str(read_id(content))
     return content if isinstance(content, str) else inner.decode()
+
+
+def with_own_scale(value: object) -> object:
+    """Return a decimal that has its scale beside it as text, as Debezium writes NUMERIC; anything else as it came."""
+    if isinstance(value, dict) and value.keys() == {"scale", "value"}:
+        return _decimal(*msgspec.convert((value["value"], value["scale"]), tuple[str, int]))
+    return value
 
 
 def envelope_of(value: bytes, topic: str) -> str | None:
@@ -150,6 +163,8 @@ def _without_header(value: bytes) -> bytes:
 
 def _payload(value: bytes) -> bytes:
     record = msgspec.json.decode(value, type=_Payload)
+    if not record.payload:  # its converter writes no schemas
+        return value
     return _with_decimals(bytes(record.payload), _decimals(bytes(record.schema), ""))
 
 
@@ -193,9 +208,16 @@ def _with_decimals(record: bytes, decimals: frozenset[tuple[str, int]]) -> bytes
     fields = msgspec.json.decode(record)
     for name, scale in decimals if isinstance(fields, dict) else ():
         if isinstance(written := fields.get(name), str):
-            unscaled = int.from_bytes(b64decode(written, validate=True), "big", signed=True)
-            fields[name] = str(Decimal(unscaled).scaleb(-scale))
+            fields[name] = _decimal(written, scale)
     return msgspec.json.encode(fields)
+
+
+def _decimal(written: str, scale: int) -> str:
+    try:
+        unscaled = int.from_bytes(b64decode(written, validate=True), "big", signed=True)
+        return str(Decimal(f"{unscaled}e{-scale}"))
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"{found(written)} with the scale {scale} is no decimal in Base64") from None
 
 
 def _data(value: bytes) -> bytes:

@@ -14,7 +14,7 @@ from udfs.core.clock import epoch_ms
 from udfs.events.values import EXACT
 
 #: Texts that stand for no value.
-NOTHING = frozenset(("", r"\N", "NULL", "null", "NaN", "nan", "None"))
+NOTHING = frozenset(("", r"\N", "NULL", "null", "NaN", "nan", "NAN", "None"))
 
 #: A byte order mark, which some producers write before the JSON.
 BOM = "\ufeff"

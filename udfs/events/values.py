@@ -19,7 +19,7 @@ from udfs.events.options import BY_CONTENT, ReadOptions, zone_named
 #: Texts in CSV files that stand for no value, in any column.
 MISSING = ("", r"\N", "NULL", "NaN")
 #: Texts that stand for no number or time, anywhere.
-NO_NUMBER = frozenset({*MISSING, "nan", "null", "None", "NA", "N/A", "<NA>", "NaT"})
+NO_NUMBER = frozenset({*MISSING, "nan", "NAN", "null", "None", "NA", "N/A", "<NA>", "NaT"})
 
 #: Digits of a time that is a number, the unit that they tell, and its nanoseconds. Any other number is milliseconds, as
 #: in the contract.

@@ -5,6 +5,7 @@ from support import ROOT
 
 from udfs.catalog.parsing import parse_item
 from udfs.contracts.catalog import CatalogItem
+from udfs.events.envelopes import Envelope
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ from udfs.contracts.catalog import CatalogItem
         (b"a", b'{"item_id": "a", "title": "t", "price": "AfQ="}', "decimal.handling.mode=string"),
         (b"a", b'{"item_id": "a", "title": "t", "in_stock": "some"}', "in_stock"),
         (b"a", b'{"schema": {}, "payload": {"item_id": "a"}}', "set catalog.envelope=connect"),
+        (b'{"item_id": "a"}', b'{"item_id": "a", "title": "t"}', "set catalog.envelope=connect"),
         (b"a", b'\0\0\0\0\x07{"item_id": "a"}', "set catalog.envelope=schema-registry"),
         (b"a", b"\xff", "utf-8"),
         (b"\xff", None, "utf-8"),
@@ -47,6 +49,10 @@ def test_values_as_databases_write_them():
 COLUMNS = {"item_id": "id", "title": "name", "in_stock": "available"}
 ROW = b'{"id": 7, "name": "Mug", "available": 1, "price": 2.5}'
 MUG = ("7", CatalogItem("7", "Mug", price=2.5))
+DECIMAL = "org.apache.kafka.connect.data.Decimal"
+DECIMAL_KEY = json.dumps(
+    {"schema": {"fields": [{"field": "id", "name": DECIMAL, "parameters": {"scale": "0"}}]}, "payload": {"id": "Bw=="}}
+).encode()
 
 
 @pytest.mark.parametrize(
@@ -58,32 +64,37 @@ MUG = ("7", CatalogItem("7", "Mug", price=2.5))
         (b"7", b'{"after": %s, "op": "u"}' % ROW, MUG),
         (b'{"id": 7}', b'{"before": {"id": 7}, "after": null, "op": "d"}', ("7", None)),
         (b'{"id": "a"}', None, ("a", None)),
+        (b'{"id": {"scale": 0, "value": "Bw=="}}', b'{"after": %s}' % ROW, MUG),
+        (DECIMAL_KEY, b'{"after": %s}' % ROW, MUG),
+        (DECIMAL_KEY, None, ("7", None)),
     ],
 )
 def test_change_events_of_a_table(key: bytes, value: bytes | None, expected: tuple[str, CatalogItem | None]):
     assert parse_item(key, value, "debezium", COLUMNS) == expected
 
 
-@pytest.mark.parametrize("file", ["plain.jsonl", "schemas.jsonl"])
-def test_recorded_changes_end_with_the_table(file: str):
-    """What Debezium made of a real table (tests/debezium/record.sh): decimals as texts, or in Base64 by a schema."""
+@pytest.mark.parametrize("price", ["price", "list_price"])
+@pytest.mark.parametrize(
+    ("file", "envelope"), [("plain.jsonl", "debezium"), ("schemas.jsonl", "debezium"), ("flat.jsonl", "connect")]
+)
+def test_recorded_changes_end_with_the_table(file: str, envelope: Envelope, price: str):
+    """What Debezium made of a real table (tests/debezium/record.sh): decimals as texts, in Base64, with their scale."""
     columns = {"item_id": "id", "title": "name", "category": "department", "brand": "maker", "in_stock": "stock"}
-    columns["description"] = "details"
+    columns["price"] = price
     items: dict[str, CatalogItem | None] = {}
     for line in (ROOT / "tests" / "debezium" / file).read_text().splitlines():
         record = json.loads(line)
         key, value = (part and part.encode() for part in (record["key"], record["value"]))
-        item_id, item = parse_item(key, value, "debezium", columns)
+        item_id, item = parse_item(key, value, envelope, columns)
         items[item_id] = item
     table = json.loads((ROOT / "tests" / "debezium" / "table.json").read_text())
     assert {item_id: item for item_id, item in items.items() if item} == {
         str(row["id"]): CatalogItem(
             item_id=str(row["id"]),
             title=row["name"],
-            description=row["details"],
             category=row["department"],
             brand=row["maker"],
-            price=row["price"],
+            price=row[price],
             in_stock=row["stock"] > 0,
         )
         for row in table
@@ -114,8 +125,13 @@ def test_pieces_in_stock_are_in_stock_or_none(written: object, read: bool):
     ("key", "value", "error"),
     [
         (b'{"shop": 1, "number": 7}', b'{"after": %s}' % ROW, "key has no `id`"),
-        (b'{"id": 8}', b'{"after": %s}' % ROW, "not its `item_id`"),
+        (b'{"id": 8}', b'{"after": %s}' % ROW, "not its `item_id`$"),
         (b'{"id": 7}', b'{"op": "t"}', "no `after`"),
+        (b'{"id": 7}', b'{"after": {"id": 7, "name": "__debezium_unavailable_value"}}', "REPLICA IDENTITY FULL"),
+        (b"Struct{id=7}", None, "set key.converter="),
+        (b'{"id": 7}', b'{"after": {"id": 7, "name": "t", "price": {"scale": 2, "value": "-"}}}', "decimal in Base64"),
+        (b'{"id": 7}', b'{"after": {"id": 7, "name": "t", "price": {"scale": "2", "value": "AQ=="}}}', "`int`"),
+        (DECIMAL_KEY.replace(b'"0"', b'"9000000000000000000"'), None, "no decimal in Base64"),
     ],
 )
 def test_unreadable_change_events_are_refused(key: bytes, value: bytes, error: str):
