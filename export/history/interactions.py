@@ -77,6 +77,18 @@ class Interactions:
         """Return the events of the first `items` items, and drop the other items."""
         return replace(self._keep(self.item < items), items=self.items[:items])
 
+    def without_items(self, hidden: Bools) -> "Interactions":
+        """Return the events of other items than some. hidden: bool [items]."""
+        return self._keep(~hidden[self.item])
+
+    def asked(self, *, recommend_seen: bool) -> Bools:
+        """Return the positions that a ranker can be asked for, bool [N]: the events after the first of a session.
+
+        recommend_seen: also those whose item the session has seen before.
+        """
+        asked = np.arange(len(self.item)) > self.offsets[:-1][self.session]
+        return np.asarray(asked if recommend_seen else asked & self.first_of_item)
+
     def before(self, time: int) -> "Interactions":
         """Return the events before a time (epoch ms)."""
         return self._keep(self.time < time)

@@ -36,7 +36,23 @@ class Groups:
     position: Ints  #: int64 [n]
     item: Ints  #: int64 [n], row in the catalog
     is_target: npt.NDArray[np.bool_]  #: bool [n]: the item of the position's own event
-    positions: int  #: P
+    target: Ints  #: int64 [P], the item of each position's own event
+
+    @property
+    def positions(self) -> int:
+        """P."""
+        return len(self.target)
+
+    @classmethod
+    def joined(cls, groups: Sequence["Groups"]) -> "Groups":
+        """Return the candidates of all groups, with their positions numbered through."""
+        first = np.cumsum([0, *(each.positions for each in groups)])
+        columns = {
+            name: np.concatenate([getattr(each, name) for each in groups])
+            for name in ("features", "item", "is_target", "target")
+        }
+        position = np.concatenate([each.position + start for each, start in zip(groups, first[:-1], strict=True)])
+        return cls(position=position, **columns)
 
 
 def prefixes(log: Interactions, events: Ints) -> Interactions:
@@ -86,10 +102,7 @@ def sample_groups(
 
     recommend_seen: also draw positions whose item the session has seen before.
     """
-    asked = np.arange(len(log.item)) > log.offsets[:-1][log.session]
-    if not recommend_seen:
-        asked &= log.first_of_item
-    events = np.flatnonzero(asked)
+    events = np.flatnonzero(log.asked(recommend_seen=recommend_seen))
     if len(events) > count:
         events = np.sort(rng.choice(events, count, replace=False))
     parts: list[Candidates] = []
@@ -104,7 +117,8 @@ def sample_groups(
     no_features = np.empty((0, len(generator.feature_names)), np.float32)
     features = np.concatenate([part.features for part in parts] or [no_features])
     # Candidates and interactions number items alike: by row of the catalog.
-    return Groups(features, position, item, item == log.item[events][position], len(events))
+    target = log.item[events]
+    return Groups(features, position, item, item == target[position], target)
 
 
 def sample_candidates(groups: Groups, rng: np.random.Generator) -> Bools:

@@ -14,7 +14,7 @@ import numpy as np
 
 from export.ranker.positions import Groups
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP
-from udfs.core.arrays import Floats, Ints, position_in_group, top_k_per_group
+from udfs.core.arrays import Bools, Floats, Ints, position_in_group, top_k_per_group
 from udfs.core.exact import SCORE_SCALE
 from udfs.ranking.learned import shortlist_size
 
@@ -98,12 +98,28 @@ def _scores(booster: Any, groups: Groups, shortlisted: Ints, trees: int) -> Floa
     return score
 
 
-def _quality(groups: Groups, score: Floats) -> dict[str, float]:
-    """Return the means over all positions of HR and MRR, and the share of targets that are candidates at all."""
+def hit_rate_of(groups: Groups, score: Floats, among: Bools) -> float:
+    """Return HR@CUT at some positions. score: float64 [n], of the candidates. among: bool [P]."""
+    return round(float(HitRate(CUT)(_ranks(groups, score)[among]).mean()), 4)
+
+
+def scores_of(booster: Any, groups: Groups, trees: int) -> Floats:
+    """Return float64 [n]: the scores of that many trees, as in the job."""
+    return _scores(booster, groups, _shortlisted(booster, groups), trees)
+
+
+def _ranks(groups: Groups, score: Floats) -> Ints:
+    """Return int64 [P]: the rank of each target by score, from 1 on; 0 where it is no candidate."""
     order = np.lexsort((groups.item, -score, groups.position))
     position, is_target = groups.position[order], groups.is_target[order]
     rank = np.zeros(groups.positions, dtype=np.int64)
     rank[position[is_target]] = position_in_group(position)[is_target] + 1
+    return rank
+
+
+def _quality(groups: Groups, score: Floats) -> dict[str, float]:
+    """Return the means over all positions of HR and MRR, and the share of targets that are candidates at all."""
+    rank = _ranks(groups, score)
     count = max(groups.positions, 1)
     figures = {metric.name: metric(rank).sum() / count for metric in (HitRate(CUT), MRR(CUT))}
     figures |= {"candidate_recall": (rank > 0).sum() / count, "positions": float(groups.positions)}
