@@ -4,7 +4,7 @@ LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010
 features of udfs.candidates: the same code computes them here and in the job. Trees are trained on later sessions, with
 sources that know only what came before: exactly as in the job, where the bundle is older than the session. Where the
 latest sessions are few, more parts of the past are learned from, each with sources of what lay before it (a rolling
-origin). In each part some items are hidden from the sources, so that trees meet new items that are right.
+origin). In every second part some items are hidden from the sources, so that trees meet new items that are right.
 """
 
 import os
@@ -37,9 +37,9 @@ MEASURE_SHARE = 0.04
 LEARN_SHARE = 0.16
 #: The first share of the sessions, which only sources learn from, however few there are.
 FIRST_SHARE = 0.3
-#: Parts that the sessions between them are cut into, at most.
-PARTS = 10
-#: The share of the items that are hidden from a part's sources.
+#: Parts that the sessions between them are cut into, at most; and those of LEARN_SHARE alone.
+PARTS, LARGE_PARTS = 10, 2
+#: The share of the items that are hidden from the sources of every second part.
 HIDDEN_SHARE = 0.2
 #: Train on at most this many positions in sessions.
 POSITIONS = 40_000
@@ -103,7 +103,8 @@ def train_ranker(
 
     groups: list[Groups] = []
     for number, part in enumerate(parts):
-        hidden = rng.random(len(items)) < HIDDEN_SHARE
+        # The latest part, and every second one before it, is learned from as the job sees it.
+        hidden = rng.random(len(items)) < HIDDEN_SHARE * ((len(parts) - number - 1) % 2)
         share_done = partial(_done, progress, number, len(parts))
         groups.append(sample(part, hidden, POSITIONS // len(parts), share_done)[1])
     nothing = np.zeros(len(items), dtype=bool)
@@ -133,8 +134,8 @@ def train_ranker(
 def learning_parts(log: Interactions, *, recommend_seen: bool) -> list[Interactions]:
     """Return the parts of past sessions that trees are trained on, the earliest first.
 
-    One, the latest LEARN_SHARE, if that has POSITIONS positions; else as many PARTS of what follows FIRST_SHARE as it
-    takes to have them. Empty for a log that is too short.
+    Two, of the latest LEARN_SHARE, if that has POSITIONS positions; else as many PARTS of what follows FIRST_SHARE as
+    it takes to have them. Empty for a log that is too short.
     """
     asked = log.asked(recommend_seen=recommend_seen)
     per_session = np.bincount(log.session[asked], minlength=len(log))
@@ -142,7 +143,7 @@ def learning_parts(log: Interactions, *, recommend_seen: bool) -> list[Interacti
     most = len(log) - round(len(log) * FIRST_SHARE)
     needed = int(np.searchsorted(from_behind, POSITIONS)) + 1
     taken = min(max(needed, round(len(log) * LEARN_SHARE)), most)
-    count = 1 if needed <= taken and taken <= round(len(log) * LEARN_SHARE) else -(-taken * PARTS // max(most, 1))
+    count = LARGE_PARTS if taken <= round(len(log) * LEARN_SHARE) else -(-taken * PARTS // max(most, 1))
     bounds = np.unique(np.linspace(len(log) - taken, len(log), count + 1).astype(np.int64))
     return [log.part(int(first), int(last)) for first, last in pairwise(bounds) if first > 0]
 

@@ -53,7 +53,7 @@ def test_small_shops_learn_from_more_of_the_past(monkeypatch: pytest.MonkeyPatch
     parts = learning_parts(log, recommend_seen=False)
     assert (len(parts), sum(map(len, parts))) == (3, 200)
     monkeypatch.setattr(train, "POSITIONS", 100)
-    assert [len(part) for part in learning_parts(log, recommend_seen=False)] == [160]
+    assert [len(part) for part in learning_parts(log, recommend_seen=False)] == [80, 80]
     assert learning_parts(log.part(0, 1), recommend_seen=False) == []
 
 
