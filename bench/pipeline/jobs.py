@@ -63,6 +63,7 @@ def floor(settings: Settings) -> StatementSet:
     sources = {name: name for name in PACKED_FIELDS if name != ANONYMOUS_ID}
     sources |= {
         "visitor": "user_id",
+        "logged_in": "CAST(NULL AS STRING)",
         "items": "CAST(1 AS BIGINT)",
         "event_time": FLOOR_TIME,
         "packed": f"CONCAT_WS(',', {', '.join([*fields, *properties])})",

@@ -144,7 +144,7 @@ def _complete_journey(data: Path, folder: Path) -> None:
     _write(pa.table(columns, names=list(COLUMNS)).sort_by([("event_time", "ascending")]), folder / "sessions.csv.gz")
     sold = lines.filter(pc.greater(lines["quantity"], 0))
     sold = sold.append_column("price", pc.divide(sold["sales_value"], sold["quantity"]))
-    prices = sold.group_by("product_id").aggregate([("price", "approximate_median")])
+    prices = sold.group_by("product_id", use_threads=False).aggregate([("price", "approximate_median")])
     products = pq.read_table(data / "products.parquet").join(prices, "product_id", join_type="inner")
     products = products.sort_by([("product_id", "ascending")])
     names = [products[name] for name in ("product_type", "package_size", "brand")]

@@ -91,8 +91,8 @@ class ClickstreamSettings(SettingsGroup):
 class RegistrySettings(SettingsGroup):
     """The schema registry of records in Avro, with clickstream.envelope or catalog.envelope=schema-registry."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
-        None, description="Its address, of Confluent's REST API; none: what is behind the header is JSON."
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = Field(
+        None, description="Its address, without user and password; none: what is behind the header is JSON."
     )
     username: str | None = Field(None, description="The user, for basic authentication.")
     password_file: AbsolutePath | None = Field(None, description="File of the password. On every machine.")

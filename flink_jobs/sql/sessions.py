@@ -45,23 +45,26 @@ def session_views(settings: Settings) -> dict[str, str]:
     gap, rows = settings.session.gap, window_rows(settings)
     fields = ", ".join(name for name in PACKED_FIELDS if name not in ("packed", ANONYMOUS_ID))
     columns = f"{fields}, visitor, is_ahead"
-    visitor = f"COALESCE(event.{ANONYMOUS_ID}, event.user_id)" if settings.session.join_logins else "event.user_id"
-    logged_in = "CASE WHEN user_id <> visitor THEN user_id END"
+    visitor, logged_in = "event.user_id", "CAST(NULL AS STRING)"
+    if settings.session.join_logins:
+        # A cookie is no user of the same name.
+        visitor = f"COALESCE(U&'\\0001' || event.{ANONYMOUS_ID}, event.user_id)"
+        logged_in = f"CASE WHEN event.user_id <> event.{ANONYMOUS_ID} THEN event.user_id END"
     earlier_users = "ARRAY_REVERSE(ARRAY_REMOVE(ARRAY_SLICE(users, 1, -2), CAST(NULL AS STRING)))"
     return {
         "parsed": "SELECT *, parse(`value`) AS event FROM clickstream",
-        "events": f"""SELECT {event_fields(PACKED_FIELDS)}, {visitor} AS visitor, arrival,
+        "events": f"""SELECT {event_fields(PACKED_FIELDS)}, {visitor} AS visitor, {logged_in} AS logged_in, arrival,
   TO_TIMESTAMP_LTZ(event.event_time, 3) > `timestamp` + {milliseconds(settings.watermark.ahead)} AS is_ahead
 FROM parsed WHERE event.error IS NULL""",
-        "arrivals": f"""SELECT {columns}, arrival,
+        "arrivals": f"""SELECT {columns}, logged_in, arrival,
   ARRAY_AGG(event_id) OVER w AS ids, ARRAY_AGG(event_time) OVER w AS times, ARRAY_AGG(packed) OVER w AS last_events,
-  ARRAY_AGG({logged_in}) OVER w AS users
+  ARRAY_AGG(logged_in) OVER w AS users
 FROM events
 WINDOW w AS (PARTITION BY visitor, is_ahead ORDER BY arrival ROWS BETWEEN {rows} PRECEDING AND CURRENT ROW)""",
         "fresh": f"""SELECT {columns}, arrival, times, last_events,
   ARRAY_POSITION(ids, event_id) < CARDINALITY(ids) AS id_reused,
   CASE WHEN CARDINALITY(times) = 1 OR event_time - ARRAY_MAX(ARRAY_SLICE(times, 1, -2)) >= {gap}
-    OR user_id <> visitor AND user_id <> {earlier_users}[1] THEN event_time END AS opens
+    OR logged_in <> {earlier_users}[1] THEN event_time END AS opens
 FROM arrivals
 WHERE ARRAY_POSITION(ids, event_id) = CARDINALITY(ids)
   OR ARRAY_POSITION(last_events, last_events[CARDINALITY(last_events)]) = CARDINALITY(last_events)""",

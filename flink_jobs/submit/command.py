@@ -33,7 +33,8 @@ def check_ready(job: Job, settings: Settings) -> None:
         choose(bundle.manifest.encoder.variants, settings.encoder.options())
     if job.topics:
         require_topics(settings, *(getattr(settings.topics, name) for name in job.topics))
-    if registry := settings.registry.options():
+    registry = settings.registry.options()
+    if registry and "schema-registry" in (settings.clickstream.envelope, settings.catalog.envelope):
         Registry(registry).check()
 
 

@@ -251,6 +251,8 @@ def test_login_joins_the_visit_under_way(
     none = [at("null", "1", 0, "u4", item="a"), at("null", "1", 1, "u5", item="b"), at("null", "2", 2, "u4", item="c")]
     # Without a cookie a shopper's session is apart.
     apart = [at("e", "1", 0, "u6", item="a"), at(None, "2", 1, "u6", item="b"), at("e", "3", 2, "u6", item="c")]
+    # A user without a cookie is not the cookie of the same name.
+    apart += [at("u8", "1", 0, "u9", item="a"), at(None, "1", 1, "u8", item="b")]
     far = [at("f", str(number), number, "u7" if number == 100 else None) for number in range(101)]
 
     def run(*more: str) -> dict[str, dict[str, Any]]:
@@ -278,6 +280,7 @@ def test_login_joins_the_visit_under_way(
     assert found["u3/4"]["session_id"] == f"u3/{START + 3 * MINUTE}"
     assert counts(found, "u4/1", "u5/1", "u4/2") == [1, 1, 2]
     assert counts(found, "u6/1", "u6/2", "u6/3") == [1, 1, 2]
+    assert counts(found, "u9/1", "u8/1") == [1, 1]
     assert counts(found, "u7/100") == [101]
 
     of_users = run("session.join_logins=false")

@@ -12,7 +12,7 @@ EVENTS = pa.schema([(field.name, ARROW_TYPES[field.sql]) for field in EVENT_FIEL
 #: The column of a parsed order's further line items, JSON [[item_id, price, quantity], …]; null for any other event.
 MORE_ITEMS = "more_items"
 
-#: The column of a parsed event's anonymous_id, a cookie for instance; null where that is its user_id.
+#: The column of a parsed event's anonymous_id, a cookie for instance; null where there is none.
 ANONYMOUS_ID = "anonymous_id"
 
 #: Columns of a parsed event, in order, and their SQL types. Both errors are null for a readable record. The shop's own

@@ -96,6 +96,8 @@ def unwrapped_key(key: bytes, column: str, registry: Registry | None = None) -> 
         return inner.decode()
     if isinstance(content, dict) and content.keys() == {"schema", "payload"}:
         content = msgspec.json.decode(_payload(inner))
+        if content is None:
+            raise ValueError(f"the record's key has no `{column}`")
     if isinstance(content, dict):
         content = next(iter(content.values())) if len(content) == 1 else content.get(column)
         content = with_own_scale(content)

@@ -127,11 +127,13 @@ def parse_event(
         cookie = event.anonymous_id
         if cookie is not None:
             cookie = without_zeros(cookie)
-            if cookie == event.user_id or cookie.lower() in _NO_COOKIE:
+            if cookie.lower() in _NO_COOKIE:
+                if cookie == event.user_id:
+                    raise ValueError(f"`anonymous_id` is '{cookie}', which is no shopper's, and there is no `user_id`")
                 cookie = None
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         framed = None
-        if registry is None and value is not None and value[:1] == b"\0":
+        if (registry is None or envelope != "schema-registry") and value is not None and value[:1] == b"\0":
             framed = envelope_of(value, "clickstream")
         return (framed or str(error), "ValueError" if framed else type(error).__qualname__, *_UNREADABLE)
     return (None, None, *_columns(values), *properties, more_items, cookie)
@@ -194,7 +196,9 @@ def _tolerant(text: str, refused: msgspec.DecodeError) -> _Event:
     """
     if str(refused) in _NO_USER:
         with suppress(msgspec.DecodeError):
-            return _Event(*astuple(_anonymous_decoder.decode(text)))
+            event = _Event(*astuple(_anonymous_decoder.decode(text)))
+            event.anonymous_id = event.user_id
+            return event
     try:
         fields = msgspec.json.decode(text)
     except msgspec.DecodeError:

@@ -4,6 +4,7 @@ The registry answers Confluent's REST API, `GET <url>/schemas/ids/<id>`, as Apic
 """
 
 import base64
+import http.client
 import json
 import logging
 import ssl
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -37,6 +39,12 @@ PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 #: Schemas that are kept; a topic has one per version of its records.
 SCHEMAS = 1000
 
+#: Seconds after which a schema that could not be read is asked for again: it may be there by then.
+ASK_AGAIN_S = 30.0
+
+#: Bytes of a decimal at most; longer ones take time by the square of their length.
+DECIMAL_BYTES = 64
+
 
 @dataclass(frozen=True)
 class RegistryOptions:
@@ -48,34 +56,28 @@ class RegistryOptions:
     ca_file: Path | None = None  #: PEM of the trusted CAs; None: the machine's own
 
 
-@dataclass(frozen=True)
-class _Schema:
-    """avro: fastavro's schema, None for records in JSON. error: why none of its records can be read."""
-
-    avro: Any = None
-    error: str | None = None
-
-
 class Registry:
     """Takes the header off records, by schemas that are asked for once."""
 
     def __init__(self, options: RegistryOptions) -> None:
         """Raise ShopstreamError for a file of the options that cannot be read."""
         self._url = options.url.rstrip("/")
-        self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+        self._login: str | None = None
         try:
             if options.username is not None:
                 password = options.password_file.read_text().rstrip("\r\n") if options.password_file else ""
                 login = base64.b64encode(f"{options.username}:{password}".encode()).decode()
-                self._headers["Authorization"] = f"Basic {login}"
+                self._login = f"Basic {login}"
             self._tls = ssl.create_default_context(cafile=options.ca_file)
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ShopstreamError(f"registry.password_file or registry.ca_file cannot be read: {error}") from None
-        self._schema = lru_cache(SCHEMAS)(self._fetch)
+        self._fetched = lru_cache(SCHEMAS)(self._fetch)
+        self._refused: dict[int, tuple[float, str]] = {}  # by schema: when to ask again, and why not now
 
     def check(self) -> None:
-        """Raise ShopstreamError if the registry does not answer, or refuses the user."""
-        self._get("/schemas/types")
+        """Raise ShopstreamError if the registry does not answer as one, or refuses the user."""
+        if not isinstance(self._get("/schemas/types"), list):
+            raise ShopstreamError(f"{self._url} (registry.url) is not the address of a schema registry's REST API")
 
     def json_of(self, value: bytes) -> bytes:
         """Return a record as JSON; of a change event of Debezium, its `after`.
@@ -89,14 +91,12 @@ class Registry:
             raise ValueError("begins with neither a schema registry's header nor `{`")
         number = int.from_bytes(value[1:HEADER], "big")
         schema = self._schema(number)
-        if schema.error:
-            raise ValueError(f"schema {number} {schema.error}")
-        if schema.avro is None:
+        if schema is None:
             return value[HEADER:]
         stream = BytesIO(value)
         stream.seek(HEADER)
         try:
-            record = fastavro.schemaless_reader(stream, schema.avro, None)
+            record = fastavro.schemaless_reader(stream, schema, None)
         except Exception as error:  # fastavro raises whatever a wrong byte leads to
             raise ValueError(f"is not of schema {number}: {type(error).__qualname__}: {error}") from None
         if stream.read(1):
@@ -105,21 +105,39 @@ class Registry:
             record = record["after"]
         return msgspec.json.encode(_plain(record))
 
-    def _fetch(self, number: int) -> _Schema:
-        found = self._get(f"/schemas/ids/{number}")
-        if found is None:
-            return _Schema(error="is not in the registry")
-        kind = found.get("schemaType", "AVRO")
-        if kind == "JSON":
-            return _Schema()
-        if kind != "AVRO":
-            return _Schema(error=f"is of type {kind}; only AVRO and JSON are read")
-        named: dict[str, Any] = {}
+    def _schema(self, number: int) -> Any:
+        """Return fastavro's schema, None for records in JSON; raise ValueError for one that cannot be read."""
+        again, why = self._refused.get(number, (0.0, ""))
+        if time.monotonic() < again:
+            raise ValueError(why)
         try:
+            return self._fetched(number)
+        except ValueError as error:
+            if len(self._refused) >= SCHEMAS:
+                self._refused.clear()
+            self._refused[number] = (time.monotonic() + ASK_AGAIN_S, str(error))
+            raise
+
+    def _fetch(self, number: int) -> Any:
+        found = self._get(f"/schemas/ids/{number}") if number < 2**31 else None
+        if found is None:
+            raise ValueError(f"schema {number} is not in the registry")
+        try:
+            kind = found.get("schemaType", "AVRO")
+            if kind == "JSON":
+                return None
+            if kind != "AVRO":
+                raise ValueError(f"it is of type {kind}; only AVRO and JSON are read")
+            named: dict[str, Any] = {}
             self._name_references(found, named)
-            return _Schema(avro=fastavro.parse_schema(json.loads(found["schema"]), named_schemas=named))
-        except (ValueError, KeyError, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
-            return _Schema(error=f"cannot be read: {type(error).__qualname__}: {error}")
+            schema = fastavro.parse_schema(json.loads(found["schema"]), named_schemas=named)
+            _refuse_endless(schema, named, ())
+        except ShopstreamError:
+            raise
+        except Exception as error:  # whatever a wrong schema leads to
+            why = str(error) if type(error) is ValueError else f"{type(error).__qualname__}: {error}"
+            raise ValueError(f"schema {number} cannot be read: {why}") from None
+        return schema
 
     def _name_references(self, schema: Any, named: dict[str, Any]) -> None:
         """Parse the schemas that one refers to, and those that they refer to, into `named`."""
@@ -133,21 +151,24 @@ class Registry:
 
     def _get(self, path: str) -> Any:
         """Return the registry's answer, None for what it does not have; try again while it does not answer."""
-        request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310 - the settings take http and https alone
+        accepted = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
         for pause in (*PAUSES_S, None):
             try:
+                request = urllib.request.Request(self._url + path, headers=accepted)  # noqa: S310 - the settings take http and https alone
+                if self._login:  # for this address, not for one that it redirects to
+                    request.add_unredirected_header("Authorization", self._login)
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._tls) as answer:  # noqa: S310
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code == 404:
+                if error.code in (400, 404, 422):
                     return None
                 if error.code in (401, 403):
                     raise ShopstreamError(
                         f"the schema registry {self._url} refuses registry.username or its password ({error.code})"
                     ) from None
                 why = f"answers {error.code}"
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 why = f"does not answer: {getattr(error, 'reason', error)}"
             if pause is None:
                 raise ShopstreamError(f"the schema registry {self._url} {why}")
@@ -165,3 +186,51 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return epoch_ms(value)
     return {"bytes": len(value)} if isinstance(value, bytes) else value
+
+
+def _refuse_endless(schema: Any, named: dict[str, Any], within: tuple[str, ...]) -> None:
+    """Raise ValueError for a schema of which a short value can be a deep or a large one.
+
+    Such are one that refers to itself, and an array of items that take no bytes: fastavro bounds neither.
+    """
+    if isinstance(schema, list):
+        for each in schema:
+            _refuse_endless(each, named, within)
+    elif isinstance(schema, str):
+        if schema in within:
+            raise ValueError(f"`{schema}` refers to itself, which is not read")
+        if schema in named:
+            _refuse_endless(named[schema], named, within)
+    elif schema["type"] in ("record", "error"):
+        if schema["name"] in within:
+            raise ValueError(f"`{schema['name']}` refers to itself, which is not read")
+        for field in schema["fields"]:
+            _refuse_endless(field["type"], named, (*within, schema["name"]))
+    elif schema["type"] == "array":
+        _refuse_endless(schema["items"], named, within)
+        if not _takes_bytes(schema["items"], named):
+            raise ValueError("it has an array of items that take no bytes, which is not read")
+    elif schema["type"] == "map":
+        _refuse_endless(schema["values"], named, within)
+
+
+def _takes_bytes(schema: Any, named: dict[str, Any]) -> bool:
+    """Return whether a value of a schema takes a byte at least. Nothing refers to itself here."""
+    if isinstance(schema, list):
+        return True
+    if isinstance(schema, str):
+        return _takes_bytes(named[schema], named) if schema in named else schema != "null"
+    if schema["type"] in ("record", "error"):
+        return any(_takes_bytes(field["type"], named) for field in schema["fields"])
+    return bool(schema.get("size", 1)) and schema["type"] != "null"
+
+
+def _decimal(data: Any, schema: dict[str, Any] | None, _: Any) -> Decimal:
+    """Read a decimal; raise ValueError for a longer one than DECIMAL_BYTES."""
+    if len(data) > DECIMAL_BYTES:
+        raise ValueError(f"a decimal of {len(data):,} bytes")
+    return Decimal(int.from_bytes(data, "big", signed=True)).scaleb(-(schema or {}).get("scale", 0))
+
+
+for _kind in ("bytes-decimal", "fixed-decimal"):
+    fastavro.read.LOGICAL_READERS[_kind] = _decimal

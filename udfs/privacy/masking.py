@@ -8,6 +8,7 @@ import msgspec
 
 from udfs.contracts.fields import MAX_TIME_MS, MIN_TIME_MS
 from udfs.events.record_values import read_time
+from udfs.events.registry import HEADER
 from udfs.privacy.pseudonyms import Keys
 
 #: Replaces a value in which no user id was found: it may be anywhere.
@@ -33,7 +34,7 @@ def masked_record(
 
     The key, which is a user id by the contract, and the string of every member of NAMES are replaced, by the value's
     own event_time, or by moment_ms where that cannot be read. All other bytes stay. A value without such a string, or
-    with a member that is neither a string nor null, becomes WITHHELD.
+    with a member that is neither a string nor null, becomes WITHHELD. So does Avro, which may have ids without names.
     """
     time_ms = moment_ms
     with suppress(ValueError, RecursionError, msgspec.MsgspecError):
@@ -58,5 +59,7 @@ def masked_record(
     if value is not None:
         members = list(_MEMBER.finditer(value))
         replaceable = all(member[2] for member in members) and any(member[2] != b"null" for member in members)
+        if value[:1] == b"\0":
+            replaceable &= value[HEADER:].lstrip()[:1] == b"{"
         value = _MEMBER.sub(replaced, value) if replaceable else WITHHELD
     return key, value

@@ -130,7 +130,7 @@ def test_understood_values_cost_no_event(written: dict[str, Any], read: dict[str
 @pytest.mark.parametrize("more", [{}, {"price": "2.50"}])
 def test_anonymous_id_stands_for_no_user(user: str | None, more: dict[str, Any]):
     anonymous = event(user_id=user, anonymous_id="c-77", **more)
-    assert parsed(anonymous) == parsed(event(user_id="c-77", **more))
+    assert parsed(anonymous) == parsed(event(user_id="c-77", **more)) | {"anonymous_id": "c-77"}
     fields = json.loads(anonymous)
     del fields["user_id"]
     assert parsed(json.dumps(fields).encode()) == parsed(anonymous)
@@ -144,13 +144,21 @@ def test_anonymous_id_stands_for_no_user(user: str | None, more: dict[str, Any])
     ("written", "read"),
     [
         ("c-77", "c-77"), (17850, "17850"), ("17850.0", "17850"), (None, None), ("", None), (7.5, None), ({}, None),
-        (True, None), ("u1", None), ("x" * 2000, None), ("null", None), ("00000000-0000-0000-0000-000000000000", None),
+        (True, None), ("u1", "u1"), ("x" * 2000, None), ("null", None), ("00000000-0000-0000-0000-000000000000", None),
     ],
 )  # fmt: skip
 def test_anonymous_id_comes_along_with_a_user(written: object, read: str | None, more: dict[str, Any]):
     row = parsed(event(user_id="u1", anonymous_id=written, **more))
     assert row["error"] is None
     assert (row["user_id"], row["anonymous_id"]) == ("u1", read)
+
+
+@pytest.mark.parametrize("cookie", ["undefined", "NULL", "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize("more", [{}, {"price": "2.50"}])
+def test_no_cookie_is_no_shopper(cookie: str, more: dict[str, Any]):
+    error = str(parsed(event(user_id=None, anonymous_id=cookie, **more))["error"])
+    assert error == f"`anonymous_id` is '{cookie}', which is no shopper's, and there is no `user_id`"
+    assert parsed(event(user_id=cookie, **more))["user_id"] == cookie  # what a shop calls its users is its own business
 
 
 def test_byte_order_mark_is_left_out():

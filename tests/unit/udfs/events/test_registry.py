@@ -31,6 +31,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.asked.append((self.path, self.headers.get("Authorization")))
         code, body = self.answers.get(self.path, (404, {"error_code": 40403}))
         self.send_response(code)
+        if code == 302:
+            self.send_header("Location", body)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
@@ -97,7 +99,7 @@ def test_other_schemas(served: Any):
     assert registry.json_of(b'{"a": 1}') == b'{"a": 1}'
     assert registry.json_of(b"\0\0\0\0\4x") == b'{"a":{"bytes":1}}'
     for value, error in (
-        (b"\0\0\0\0\2x", "schema 2 is of type PROTOBUF"),
+        (b"\0\0\0\0\2x", "schema 2 cannot be read: it is of type PROTOBUF"),
         (b"\0\0\0\0\3x", "schema 3 cannot be read"),
         (b"\0\0\0\0\5x", "it refers to n, which is not there"),
         (b"\0\0\0\0\x09x", "schema 9 is not in the registry"),
@@ -128,10 +130,68 @@ def test_registry_that_is_down_is_no_fault_of_the_record(served: Any, tmp_path: 
     with pytest.raises(ShopstreamError, match=r"refuses registry.username or its password \(401\)") as refused:
         registry.check()
     assert "s3cret" not in str(refused.value)
+    answers["/api/schemas/types"] = (404, {})
+    with pytest.raises(ShopstreamError, match="is not the address of a schema registry"):
+        registry.check()
+    answers["/api/schemas/types"] = (200, ["AVRO"])
+    registry.check()
     with pytest.raises(ShopstreamError, match="does not answer"):
         Registry(RegistryOptions("http://127.0.0.1:9")).check()
     with pytest.raises(ShopstreamError, match="cannot be read"):
         Registry(RegistryOptions(url, "ann", tmp_path / "nowhere"))
+
+
+def test_schema_that_comes_later_is_found(served: Any, monkeypatch: pytest.MonkeyPatch):
+    url, answers, asked = served
+    registry = Registry(RegistryOptions(url))
+    for value in (b"\0\0\0\0\7\x02a", b"\0\0\0\0\7\x02a", b"\0\xff\xff\xff\xff\x02a"):
+        with pytest.raises(ValueError, match="is not in the registry"):
+            registry.json_of(value)
+    assert len(asked) == 1
+    answers["/api/schemas/ids/7"] = (200, {"schema": '"string"'})
+    monkeypatch.setattr(module, "ASK_AGAIN_S", 0)
+    registry = Registry(RegistryOptions(url))
+    answers["/api/schemas/ids/8"] = (422, {})
+    with pytest.raises(ValueError, match="schema 8 is not in the registry"):
+        registry.json_of(b"\0\0\0\0\x08\x02a")
+    answers["/api/schemas/ids/8"] = (200, {"schema": '"string"'})
+    assert registry.json_of(b"\0\0\0\0\x08\x02a") == b'"a"'
+
+
+def test_password_goes_to_no_other_address(served: Any, tmp_path: Path):
+    url, answers, asked = served
+    secret = tmp_path / "password"
+    secret.write_text("s3cret")
+    answers["/api/schemas/ids/1"] = (302, "/api/elsewhere")
+    answers["/api/elsewhere"] = (200, {"schema": '"string"'})
+    Registry(RegistryOptions(url, "ann", secret)).json_of(b"\0\0\0\0\1\x02a")
+    assert asked == [("/api/schemas/ids/1", "Basic YW5uOnMzY3JldA=="), ("/api/elsewhere", None)]
+
+
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+EMPTY = {"type": "record", "name": "Empty", "fields": []}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "error"),
+    [
+        (NODE, b"\x02" * 5000 + b"\0", "`Node` refers to itself"),
+        ({"type": "map", "values": {"type": "array", "items": NODE}}, b"\0", "`Node` refers to itself"),
+        ({"type": "array", "items": "null"}, b"\x80\x80\x80\x80\x80\x01\0", "items that take no bytes"),
+        ({"type": "array", "items": EMPTY}, b"\x80\x80\x80\x80\x80\x01\0", "items that take no bytes"),
+        (
+            {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+            b"\xc0\x84\x3d" + b"1" * 500_000, "a decimal of 500,000 bytes",
+        ),
+        ({"type": "record", "name": "x", "fields": 5}, b"\0", "cannot be read: "),
+        ([], b"\0", "is not of schema 1"),
+    ],
+)  # fmt: skip
+def test_short_values_are_neither_deep_nor_large(served: Any, schema: Any, value: bytes, error: str):
+    url, answers, _ = served
+    answers["/api/schemas/ids/1"] = (200, {"schema": json.dumps(schema)})
+    with pytest.raises(ValueError, match=error):
+        Registry(RegistryOptions(url)).json_of(b"\0\0\0\0\1" + value)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -148,7 +208,7 @@ def test_avro_reads_as_json_does(event_id: str, user: str, time: int, price: flo
         "price": price, "quantity": quantity,
     }  # fmt: skip
     registry = Registry(RegistryOptions("http://127.0.0.1:9"))
-    registry._schema = lambda _: module._Schema(avro=fastavro.parse_schema(schema))
+    registry._schema = lambda _: fastavro.parse_schema(schema)
     assert parse_event(framed(1, schema, event), "schema-registry", registry) == parse_event(json.dumps(event).encode())
 
 
@@ -156,6 +216,6 @@ def test_avro_reads_as_json_does(event_id: str, user: str, time: int, price: flo
 def test_any_bytes_are_read_or_refused(body: bytes):
     schema = record_of(a="string", b=["null", "long", "bytes"], c={"type": "map", "values": "double"})
     registry = Registry(RegistryOptions("http://127.0.0.1:9"))
-    registry._schema = lambda _: module._Schema(avro=fastavro.parse_schema(schema))
+    registry._schema = lambda _: fastavro.parse_schema(schema)
     row = parse_event(b"\0\0\0\0\1" + body, "schema-registry", registry)
     assert row[0] is not None

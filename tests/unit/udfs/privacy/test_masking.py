@@ -41,6 +41,8 @@ def test_masking_replaces_only_user_ids(user: str, time: int, more: dict[str, ob
         (b'{"userId": "u1", "anonymousId":"u2"}', f'{{"userId": "{U1}", "anonymousId":"{U2}"}}'.encode()),
         (b'{"user_id": null, "anonymous_id": "u2"}', b'{"user_id": null, "anonymous_id": "%s"}' % U2.encode()),
         (b'{"user_id": null, "anonymous_id": {}}', WITHHELD),
+        (b'\0\0\0\0\7\x0aalice{"anonymous_id": "c"}', WITHHELD),
+        (b'\0\0\0\0\7{"user_id": "u1"}', b'\0\0\0\0\7{"user_id": "%s"}' % U1.encode()),
         (b'{"user_id": 1}', WITHHELD),
         (b'{"user_id": null}', WITHHELD),
         (b'{"user_id": "u', WITHHELD),

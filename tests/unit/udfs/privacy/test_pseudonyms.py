@@ -56,7 +56,7 @@ def test_a_cookie_is_one_pseudonym_before_and_after_a_login():
     before, after = event("", JULY, anonymous_id="c-77"), event("u1", JULY, anonymous_id="c-77")
     rows = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in parse_events([before, after], KEYS.pseudonyms)]
     cookie, user = KEYS.pseudonyms(["c-77", "u1"], [JULY, JULY])
-    assert [(row["user_id"], row["anonymous_id"]) for row in rows] == [(cookie, None), (user, cookie)]
+    assert [(row["user_id"], row["anonymous_id"]) for row in rows] == [(cookie, cookie), (user, cookie)]
 
 
 def test_errors_quote_no_value():
