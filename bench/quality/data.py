@@ -109,7 +109,8 @@ def _drawn(
 def prepare(name: str, folder: Path) -> None:
     """Make a folder from one of the public data sets in SHOPSTREAM_DATA; raise ShopstreamError if it is not there."""
     if name not in PREPARED:
-        raise ShopstreamError(f"--prepare {name}: choose {' or '.join(PREPARED)}")
+        *others, last = PREPARED
+        raise ShopstreamError(f"--prepare {name}: choose {', '.join(others)} or {last}")
     data = Path(os.environ.get("SHOPSTREAM_DATA", ROOT.parent / "shared" / "data")) / name
     if not data.is_dir():
         raise ShopstreamError(f"{data} is not there; SHOPSTREAM_DATA names the folder that holds {name}")

@@ -279,7 +279,7 @@ def test_lists_are_independent_of_batch(kind: type[Baseline], shop_folder: Path)
 
 
 def test_trials_start_with_published_setting():
-    for kind in BASELINES[1:]:
+    for kind in (kind for kind in BASELINES if kind.space):
         settings = trial_settings(kind.space, 16, seed=0)
         assert settings[0] == published(kind).parameters
         assert len({tuple(setting.values()) for setting in settings}) == len(settings)

@@ -99,7 +99,9 @@ def test_yoochoose_has_known_counts(clicks: Path):
 def test_unknown_data_is_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    with pytest.raises(ShopstreamError, match=r"^--prepare movies: choose online_retail or yoochoose_100k$"):
+    with pytest.raises(
+        ShopstreamError, match=r"^--prepare movies: choose online_retail, yoochoose_100k or complete_journey$"
+    ):
         prepare("movies", tmp_path)
     monkeypatch.setenv("SHOPSTREAM_DATA", str(tmp_path))
     with pytest.raises(ShopstreamError, match="SHOPSTREAM_DATA names the folder that holds online_retail"):
@@ -107,4 +109,6 @@ def test_unknown_data_is_one_line_error(
     with pytest.raises(SystemExit) as ended:
         main(["quality", "--data", str(tmp_path / "out"), "--prepare", "movies"])
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: --prepare movies: choose online_retail or yoochoose_100k\n"
+    assert (
+        capsys.readouterr().err == "error: --prepare movies: choose online_retail, yoochoose_100k or complete_journey\n"
+    )
