@@ -1,6 +1,5 @@
 """A real schema registry for tests: Apicurio Registry, in memory, by the project's Java."""
 
-import hashlib
 import json
 import subprocess
 import tarfile
@@ -15,6 +14,7 @@ import requests
 from deploy.local.jars import _maven
 from deploy.local.java import child_env, java
 from deploy.local.process import free_port
+from udfs.core.hashing import sha256
 
 COORDINATE = ("io.apicurio", "apicurio-registry-app", "3.3.3")
 SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
@@ -26,7 +26,7 @@ def apicurio(folder: Path) -> Iterator[str]:
     """The address of a registry's REST API as Confluent's has it; 160 MB are downloaded once, and unpacked here."""
     group, artifact, version = COORDINATE
     archive = Path(_maven().project(group, artifact).at_version(version).artifact("all", "tar.gz").resolve())
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256, f"{archive} is another one: delete it"
+    assert sha256(archive) == SHA256, f"{archive} is another one: delete it"
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
     port = free_port()

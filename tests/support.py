@@ -1,6 +1,7 @@
 """What tests of real parts share: running commands, sending and reading records, finding data."""
 
 import gzip
+import io
 import itertools
 import json
 import multiprocessing
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +68,13 @@ class Ran:
     def json(self) -> dict[str, object]:
         """The one JSON object that it printed."""
         return dict(json.loads(self.out))
+
+
+def framed(number: int, schema: Any, record: Any) -> bytes:
+    """A record in Avro behind a schema registry's header."""
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(schema), record)
+    return b"\0" + number.to_bytes(4, "big") + body.getvalue()
 
 
 def run_command(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, timeout: float = 300) -> Ran:

@@ -6,9 +6,9 @@
                    Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms"
     stan           Garg, Gupta, Malhotra, Vig & Shroff 2019, "Sequence and time aware neighborhood for session-based
                    recommendations"
-    ease           Steck 2019, "Embarrassingly shallow autoencoders for sparse data"
     vstan          both together: Ludewig, Mauro, Latifi & Jannach 2020, "Empirical analysis of session-based
                    recommendation algorithms"
+    ease           Steck 2019, "Embarrassingly shallow autoencoders for sparse data"
 
 What the papers leave open is as in their authors' programs (github.com/rn5l/session-rec). Rules start from the last
 item. The `sample` most recent sessions that share an item are compared, and the `k` most similar of them are the
@@ -196,21 +196,20 @@ class Ease(Baseline):
 
     def _learn(self, train: Interactions, size: int) -> None:
         self._size = min(size, EASE_ITEMS)
-        pair = np.unique(train.session * size + train.item)
-        session, item = np.divmod(pair, size)
-        kept = item < self._size
-        entries = (np.ones(kept.sum()), (session[kept], item[kept]))
-        seen = sp.coo_array(entries, (len(train), self._size)).tocsr()
+        seen = self._seen(train)
         inverse = np.linalg.inv((seen.T @ seen).toarray() + self.penalty * np.eye(self._size))
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
         self._weights = weights
 
     def _scores(self, prefixes: Interactions, size: int) -> Floats:
-        kept = (prefixes.item >= 0) & (prefixes.item < self._size)
-        pair = np.unique(prefixes.session[kept] * self._size + prefixes.item[kept])
-        shape = (len(prefixes), self._size)
-        seen = sp.coo_array((np.ones(len(pair)), np.divmod(pair, self._size)), shape).tocsr()
         scores = np.zeros((len(prefixes), size))
-        scores[:, : self._size] = np.maximum(seen @ self._weights, 0)
+        scores[:, : self._size] = np.maximum(self._seen(prefixes) @ self._weights, 0)
         return scores
+
+    def _seen(self, log: Interactions) -> Any:
+        """Return CSR float64 [S, EASE_ITEMS at most]: 1 for the items of each session."""
+        kept = (log.item >= 0) & (log.item < self._size)
+        pair = np.unique(log.session[kept] * self._size + log.item[kept])
+        shape = (len(log), self._size)
+        return sp.coo_array((np.ones(len(pair)), np.divmod(pair, self._size)), shape).tocsr()

@@ -118,19 +118,23 @@ def _legend(rows: Sequence[Row]) -> list[str]:
 
 def _lead(rows: Sequence[Row]) -> list[str]:
     """By how much ours is above the best of the others."""
-    best = best_other(rows)
+    best = _best_other(rows)
     if best is None or best.below_ours is None:
         return []
     mean, low, high = best.below_ours
-    ratio = (best.mrr_20 + mean) / max(best.mrr_20, 1e-9)
-    return [
-        f"MRR@20 of ours: {ratio:.3f} × {best.name}, the best of the others; {mean:+.4f} ({low:+.4f} to {high:+.4f})."
-    ]
+    line = f"MRR@20 of ours: {_ratio(best):.3f} × {best.name}, the best of the others"
+    return [f"{line}; {mean:+.4f} ({low:+.4f} to {high:+.4f})."]
 
 
-def best_other(rows: Sequence[Row]) -> Row | None:
+def _best_other(rows: Sequence[Row]) -> Row | None:
     """The best contender by MRR@20 that is not ours, None without any."""
     return max((row for row in rows if not row.name.startswith("ours")), key=lambda row: row.mrr_20, default=None)
+
+
+def _ratio(row: Row) -> float:
+    """The MRR@20 of ours by that of a row that has below_ours."""
+    assert row.below_ours is not None  # noqa: S101 - for mypy
+    return (row.mrr_20 + row.below_ours[0]) / max(row.mrr_20, 1e-9)
 
 
 def show_draws(draws: Sequence[Sequence[Row]], console: Console) -> None:
@@ -139,8 +143,8 @@ def show_draws(draws: Sequence[Sequence[Row]], console: Console) -> None:
     for number, rows in enumerate(draws, 1):
         for line in _lead(rows):
             console.print(f"draw {number}: {line}", markup=False)
-        best, ours = best_other(rows), next((row for row in rows if row.name == "ours"), None)
-        if best and ours:
-            ratios.append(ours.mrr_20 / max(best.mrr_20, 1e-9))
+        best = _best_other(rows)
+        if best and best.below_ours:
+            ratios.append(_ratio(best))
     if ratios:
         console.print(f"mean of {len(ratios)} draws: {sum(ratios) / len(ratios):.3f} × the best of the others")

@@ -72,7 +72,8 @@ WHERE ARRAY_POSITION(ids, event_id) = CARDINALITY(ids)
         "opened": f"""SELECT {columns}, id_reused, arrival, times, last_events,
   COALESCE(MAX(opens) OVER w, FIRST_VALUE(event_time) OVER w) AS latest_opening
 FROM fresh WINDOW w AS (PARTITION BY visitor, is_ahead ORDER BY arrival)""",
-        # The first row with the time of the latest opening is that event: all earlier ones are session.gap older.
+        # The first row with the time of the latest opening is that event: all earlier ones are session.gap older, or
+        # from before another user's login.
         "keyed": f"""SELECT {columns}, id_reused, arrival, event_time <= latest_opening - {gap} AS is_late,
   CASE WHEN event_time <= latest_opening - {gap} THEN event_time ELSE latest_opening END AS opening,
   ARRAY_SLICE(last_events, GREATEST(ARRAY_POSITION(times, latest_opening), 1)) AS events

@@ -1,17 +1,15 @@
 """Avro through a real schema registry: events and items in, recommendations and closed sessions out."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pytest
 from apicurio import apicurio, register
 from mini_cluster import MiniCluster
-from support import linked_bundles, read_all, send
+from support import framed, linked_bundles, read_all, send
 
 from flink_jobs.settings.loading import load_settings
 from udfs.bundles.bundle import open_bundle
@@ -68,12 +66,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def framed(schema: Any, number: int, record: Any) -> bytes:
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, fastavro.parse_schema(schema), record)
-    return b"\0" + number.to_bytes(4, "big") + body.getvalue()
-
-
 def event(number: int, kind: str, minute: float, **more: Any) -> dict[str, Any]:
     return {
         "event_id": f"00000000-0000-4000-8000-{number:012d}", "event_type": kind, "user_id": 7,
@@ -94,8 +86,8 @@ def test_avro_in_and_recommendations_out(
         for subject, schema in (("clickstream-value", EVENT), ("catalog-key", KEY), ("catalog-value", ITEM))
     )
     lamp = {"op": "c", "after": {"item_id": 4711, "title": "Hand-blown glass hurricane lamp", "stock": 3}}
-    items = [(framed(KEY, key, {"item_id": 4711}), framed(ITEM, item, lamp))]
-    items.append((framed(KEY, key, {"item_id": 4712}), None))
+    items = [(framed(key, KEY, {"item_id": 4711}), framed(item, ITEM, lamp))]
+    items.append((framed(key, KEY, {"item_id": 4712}), None))
     send(settings, items, settings.topics.catalog)
     mini_cluster.run("catalog", assignments)
     changes = {row["item_id"]: (row["title"], row["in_stock"]) for row in read_changes(folder).to_pylist()}
@@ -105,7 +97,7 @@ def test_avro_in_and_recommendations_out(
     first = event(1, "view", 0, item_id=seen, price=Decimal("19.90"))
     second = event(2, "search", 1, query="Hand-blown glass hurricane lamp")
     other = event(4, "search", 1, query="Hand-blown glass hurricane lamp") | {"user_id": 8}
-    good = [framed(EVENT, number, record) for record in (first, second, other)]
+    good = [framed(number, EVENT, record) for record in (first, second, other)]
     third = {"event_id": "3", "event_type": "view", "user_id": "7", "event_time": START + 120_000, "item_id": "4711"}
     schema = register(registry, "json-value", {"$schema": "http://json-schema.org/draft-07/schema#"}, schemaType="JSON")
     good += [json.dumps(third).encode(), b"\0" + schema.to_bytes(4, "big") + json.dumps(third).encode()]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from udfs.events.record_values import found, read_id
-from udfs.events.registry import HEADER, Registry
+from udfs.events.registry import HEADER, Registry, without_header
 
 Envelope = Literal["none", "schema-registry", "connect", "debezium", "cloudevents", "segment"]
 
@@ -155,14 +155,6 @@ def _name(fields: Mapping[str, Any]) -> str | None:
     return "segment" if "type" in fields and "messageId" in fields else None
 
 
-def _without_header(value: bytes) -> bytes:
-    if value[:1] == b"\0" and len(value) > HEADER:
-        return value[HEADER:]
-    if value[:1] == b"{":  # JSON from before there was a registry
-        return value
-    raise ValueError("begins with neither a schema registry's header nor `{`")
-
-
 def _payload(value: bytes) -> bytes:
     record = msgspec.json.decode(value, type=_Payload)
     if not record.payload:  # its converter writes no schemas
@@ -194,8 +186,8 @@ def _decimals(schema: bytes, within: str) -> frozenset[tuple[str, int]]:
         fields = msgspec.json.decode(schema, type=_Schema | None)
     except msgspec.MsgspecError:
         return frozenset()
-    for name in filter(None, (within,)):
-        fields = next((field for field in fields.fields if field.field == name), None) if fields else None
+    if within and fields:
+        fields = next((field for field in fields.fields if field.field == within), None)
     return frozenset(
         (field.field, int(field.parameters.get("scale", "0")))
         for field in (fields.fields if fields else ())
@@ -266,7 +258,7 @@ def _lines(products: Raw) -> list[dict[str, Any]]:
 
 _OPENERS: Mapping[Envelope, Callable[[bytes], bytes]] = {
     "none": lambda value: value,
-    "schema-registry": _without_header,
+    "schema-registry": without_header,
     "connect": _payload,
     "debezium": _after,
     "cloudevents": _data,

@@ -85,16 +85,14 @@ class Registry:
         Raises ValueError for what has no header, a schema that the registry does not have, or a value that is not of
         its schema. Raises ShopstreamError if the registry cannot be asked: the record may be a good one.
         """
-        if value[:1] == b"{":  # JSON from before there was a registry
+        body = without_header(value)
+        if body is value:
             return value
-        if value[:1] != b"\0" or len(value) <= HEADER:
-            raise ValueError("begins with neither a schema registry's header nor `{`")
         number = int.from_bytes(value[1:HEADER], "big")
         schema = self._schema(number)
         if schema is None:
-            return value[HEADER:]
-        stream = BytesIO(value)
-        stream.seek(HEADER)
+            return body
+        stream = BytesIO(body)
         try:
             record = fastavro.schemaless_reader(stream, schema, None)
         except Exception as error:  # fastavro raises whatever a wrong byte leads to
@@ -175,6 +173,18 @@ class Registry:
             log.warning("the schema registry %s %s; next attempt in %s s", self._url, why, pause)
             time.sleep(pause)
         raise AssertionError
+
+
+def without_header(value: bytes) -> bytes:
+    """Return what is behind the header; JSON without one, from before there was a registry, as it is.
+
+    Raises ValueError for a value that begins with neither.
+    """
+    if value[:1] == b"\0" and len(value) > HEADER:
+        return value[HEADER:]
+    if value[:1] == b"{":
+        return value
+    raise ValueError("begins with neither a schema registry's header nor `{`")
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Records behind a schema registry's header; the registry is a local server that answers as told."""
 
-import io
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import framed
 
 from udfs.core.errors import ShopstreamError
 from udfs.events import registry as module
@@ -51,12 +51,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Answers, list
     yield f"http://127.0.0.1:{server.server_address[1]}/api/", answers, asked
     server.shutdown()
     server.server_close()
-
-
-def framed(number: int, schema: Any, record: Any) -> bytes:
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, fastavro.parse_schema(schema), record)
-    return b"\0" + number.to_bytes(4, "big") + body.getvalue()
 
 
 def record_of(**fields: Any) -> dict[str, Any]:
