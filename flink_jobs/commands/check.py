@@ -145,4 +145,5 @@ def judge(
 def _well_ranked(record: Recommendation, k: int) -> bool:
     scores = [item.score for item in record.items]
     ranks = [item.rank for item in record.items]
-    return ranks == list(range(1, len(ranks) + 1)) and len(ranks) <= k and scores == sorted(scores, reverse=True)
+    in_order = record.explored is True or scores == sorted(scores, reverse=True)
+    return ranks == list(range(1, len(ranks) + 1)) and len(ranks) <= k and in_order

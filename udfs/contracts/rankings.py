@@ -19,19 +19,24 @@ class Reason(Struct, gc=False):
 
 
 class RankedItem(Struct, gc=False):
-    """One recommended item, rank counted from 1."""
+    """One recommended item, rank counted from 1.
+
+    propensity: only with `rank.explore`; the probability of this item at this rank.
+    """
 
     item_id: Text
     rank: PositiveCount
     score: float
     reasons: Annotated[list[Reason], Meta(min_length=1)]
+    propensity: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
 
 
 class Recommendation(Struct, gc=False):
     """One record of `recommendations`, keyed by user_id: the answer to one trigger event.
 
     clock_ahead: only where it is true. The trigger's time was too far ahead of its record's timestamp; its session is
-    apart from those of other events.
+    apart from those of other events. explored: only where it is true. The items were drawn at random from the best
+    ones, and stand in random order.
     """
 
     recommendation_id: Text
@@ -43,6 +48,7 @@ class Recommendation(Struct, gc=False):
     session: dict[str, float | int | str | None]
     items: list[RankedItem]
     clock_ahead: Literal[True] | UnsetType = UNSET
+    explored: Literal[True] | UnsetType = UNSET
 
 
 #: What answers an event or a request.

@@ -55,7 +55,7 @@ class BlendRanker:
         """Do nothing: the blend ranks alike for all users."""
 
     def rank(self, request: RankRequest, encode: EncodeTexts) -> list[list[RankedItem]]:
-        """Return the best k items for each session, best first; ties go to the earlier item."""
+        """Return the best items for each session, best first; ties go to the earlier item."""
         options = self._options
         inputs = RankInputs.of(request, self._items, encode, recent=options.recent, decay=options.decay)
         ranked: list[list[RankedItem]] = []
@@ -74,7 +74,7 @@ class BlendRanker:
             seen = inputs.interactions
             score[inputs.request.sessions.session_of[seen], inputs.rows[seen]] = -np.inf
         self.candidates += len(inputs) * (self._count - len(self._sold_out))
-        session, item = top_k_rows(score, self._options.k)
+        session, item = top_k_rows(score, self._options.depth)
         by_co_visit = score[session, item] - content[session, item] - popularity[item]
         weights = np.column_stack((content[session, item], by_co_visit, popularity[item])).astype(np.float64)
         return self._explain(inputs, entries, Selected(session, item, weights))

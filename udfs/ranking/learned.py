@@ -19,7 +19,7 @@ from udfs.ranking.reasons import Selected, collect_quotes, nearest_signals, pick
 from udfs.ranking.rules import DIVERSITY, DIVERSITY_REASON, Cap, select_by_rules
 from udfs.sessions.requests import EncodeTexts, RankInputs, RankRequest
 
-#: Diversity chooses from this many times k candidates of a session.
+#: Diversity chooses from this many times as many candidates of a session.
 RULES_OVERSAMPLE = 4
 
 #: At most this many of a session's latest signals count. Like SIGNAL_DECAY this is no setting: trees only fit the
@@ -99,7 +99,7 @@ class LearnedRanker:
         self.generator.erase(erased)
 
     def rank(self, request: RankRequest, encode: EncodeTexts) -> list[list[RankedItem]]:
-        """Return the best k items for each session, best first."""
+        """Return the best items for each session, best first."""
         inputs = RankInputs.of(request, self._items, encode, recent=SIGNALS, decay=SIGNAL_DECAY)
         ranked: list[list[RankedItem]] = []
         for chunk in inputs.chunks(self.generator.max_sessions):
@@ -113,25 +113,32 @@ class LearnedRanker:
         options = self._options
         if not len(candidates.item):
             return Selected(candidates.session, candidates.item, np.zeros((0, len(self._sources))))
-        scored = self._score_all(candidates) if self._caps else self._score_shortlist(candidates)
+        caps = [*self._caps, self._cap_of_known(candidates)] if options.fresh else self._caps
+        scored = self._score_all(candidates) if caps else self._score_shortlist(candidates)
         penalty = np.zeros(len(scored.item))
-        if self._caps or options.diversity:
+        if caps or options.diversity:
             chosen, penalty = select_by_rules(
                 scored.session,
                 scored.item,
                 scored.weights.sum(axis=1),
-                k=options.k,
-                caps=self._caps,
+                k=options.depth,
+                caps=caps,
                 diversity=options.diversity,
                 vectors=self._items.vectors,
             )
             scored = scored.at(chosen)
         return Selected(scored.session, scored.item, np.column_stack((scored.weights, penalty)))
 
+    def _cap_of_known(self, candidates: Candidates) -> Cap:
+        """Limit the items with a past, so that `fresh` places of k are left where there are as many new candidates."""
+        known = self._items.popularity > 0
+        new = np.bincount(candidates.session[~known[candidates.item]], minlength=len(candidates.context))
+        return Cap(np.where(known, 0, -1), self._options.k - np.minimum(new, self._options.fresh))
+
     def _score_shortlist(self, candidates: Candidates) -> _Scored:
         """Score with all trees what the first ones leave, and return as many as there are to choose from."""
         options = self._options
-        depth = options.k * RULES_OVERSAMPLE if options.diversity else options.k
+        depth = options.depth * RULES_OVERSAMPLE if options.diversity else options.depth
         by_first_trees = self._run("first", pairs=candidates.features)[:, 0]
         size = max(shortlist_size(options.k), depth)
         return self._score(candidates.at(top_k_per_group(candidates.session, by_first_trees, size)), depth)

@@ -20,7 +20,7 @@ class Cap:
     """At most `limit` items of one group in a ranking."""
 
     codes: Ints  #: int64 [items], the group of each item, -1 for none
-    limit: int
+    limit: int | Ints  #: for all sessions, or of each one, int64 [sessions]
 
 
 def select_by_rules(
@@ -40,10 +40,11 @@ def select_by_rules(
     codes = [cap.codes[item] for cap in caps]
     counts = [np.zeros((sessions, code.max(initial=0) + 1), dtype=np.int64) for code in codes]
     by_rank: list[Ints] = []
+    limits = [cap.limit if isinstance(cap.limit, int) else cap.limit[session] for cap in caps]
     for _ in range(k):
         is_open = ~chosen
-        for cap, code, count in zip(caps, codes, counts, strict=True):
-            is_open &= (code < 0) | (count[session, code] < cap.limit)
+        for limit, code, count in zip(limits, codes, counts, strict=True):
+            is_open &= (code < 0) | (count[session, code] < limit)
         left = np.flatnonzero(is_open)
         if not len(left):
             break

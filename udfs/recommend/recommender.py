@@ -20,6 +20,7 @@ from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import EncoderStats, open_encoder
 from udfs.features.compute import compute_features
 from udfs.features.registry import load_modules
+from udfs.ranking.exploration import explore
 from udfs.ranking.model import open_ranker
 from udfs.ranking.ranker import RankRequest
 from udfs.recommend.options import RecommendOptions
@@ -77,6 +78,7 @@ class Recommender:
     def __init__(self, options: RecommendOptions) -> None:
         load_modules(options.feature_modules)
         self._max_events, self._max_bytes = options.max_events, options.max_bytes
+        self._rank_options = options.rank
         self._encode = msgspec.json.Encoder().encode
         if options.encoder.threads:
             threadpool_limits(options.encoder.threads)
@@ -116,11 +118,16 @@ class Recommender:
         ranked = self._rank(model, RankRequest(list(user_id), sessions))
         features_of = compute_features(sessions, model.items.catalog)
         starts = sessions.start.tolist()
-        records = zip(user_id, event_id, time_ms, starts, features_of, ranked, ahead, content, strict=True)
+        answer_ids = [
+            answer_id("recommend", user, event, hashed)
+            for user, event, hashed in zip(user_id, event_id, content, strict=True)
+        ]
+        shown = [explore(items, answer, self._rank_options) for items, answer in zip(ranked, answer_ids, strict=True)]
+        records = zip(answer_ids, user_id, event_id, time_ms, starts, features_of, shown, ahead, strict=True)
         return [
             self._encoded(
                 Recommendation(
-                    recommendation_id=answer_id("recommend", user, event, hashed),
+                    recommendation_id=answer,
                     user_id=user,
                     session_id=session_id(user, start),
                     trigger_event_id=event,
@@ -129,9 +136,10 @@ class Recommender:
                     session=features,
                     items=items,
                     clock_ahead=True if wrong_clock else UNSET,
+                    explored=True if explored else UNSET,
                 )
             )
-            for user, event, when, start, features, items, wrong_clock, hashed in records
+            for answer, user, event, when, start, features, (items, explored), wrong_clock in records
         ]
 
     def _encoded(self, answer: Recommendation) -> str:

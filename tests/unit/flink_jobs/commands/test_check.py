@@ -57,7 +57,7 @@ def test_events_with_one_id_are_due_an_answer_each(tmp_path: Path):
 REASON = {"source": "content", "weight": 0.5, "because": "like a"}
 
 
-def answer(recommendation_id: str, items: list[tuple[str, int, float]]) -> bytes:
+def answer(recommendation_id: str, items: list[tuple[str, int, float]], **more: object) -> bytes:
     return json.dumps(
         {
             "recommendation_id": recommendation_id, "user_id": "u", "session_id": "u/1", "trigger_event_id": "e",
@@ -65,6 +65,7 @@ def answer(recommendation_id: str, items: list[tuple[str, int, float]]) -> bytes
             "items": [
                 {"item_id": item, "rank": rank, "score": score, "reasons": [REASON]} for item, rank, score in items
             ],
+            **more,
         }
     ).encode()  # fmt: skip
 
@@ -81,6 +82,7 @@ GOOD = [("a", 1, 0.9), ("b", 2, 0.9), ("c", 3, 0.1)]
         ([answer("u/1", GOOD), answer("u/2", GOOD), answer("u/3", GOOD)], {"unexpected": 1}),
         ([answer("u/1", GOOD), answer("u/2", GOOD), b"{", None, b"\xff", b"{}"], {"unreadable": 4}),
         ([answer("u/1", GOOD), answer("u/2", [("a", 1, 0.1), ("b", 2, 0.9)])], {"misranked": 1}),  # the scores rise
+        ([answer("u/1", GOOD), answer("u/2", [("a", 1, 0.1), ("b", 2, 0.9)], explored=True)], {}),
         ([answer("u/1", [("a", 2, 0.9)]), answer("u/2", [("a", 1, 0.9), ("b", 1, 0.8)])], {"misranked": 2}),
         ([answer("u/1", GOOD), answer("u/2", [*GOOD, ("a", 4, 0.1)])], {"misranked": 1}),  # more than k
         ([answer("u/1", GOOD), answer("u/2", [("x", 1, 0.9), ("y", 2, 0.8)])], {"unknown_items": 2}),

@@ -90,6 +90,31 @@ def test_caps_still_fill_the_list(learned: Bundle, sofar: Interactions):
         assert len(ranked) == 6
 
 
+def test_fresh_leaves_places_for_items_without_a_past(learned: Bundle, sofar: Interactions):
+    items = LiveItems(learned)
+    items.popularity[::4] = 0
+    new = {IDS[row] for row in range(0, len(IDS), 4)}
+
+    def ranked(**options: int) -> list[list[str]]:
+        ranker = LearnedRanker(learned, items, RankOptions(**options))  # type: ignore[arg-type]
+        return [[item.item_id for item in row] for row in ranker.rank(request_of(sofar), encode)]
+
+    plain, fresh = ranked(k=8), ranked(k=8, fresh=3)
+    assert min(len(new & set(row)) for row in plain) < 3
+    for before, after in zip(plain, fresh, strict=True):
+        assert len(after) == 8
+        assert len(new & set(after)) >= 3
+        known = [item for item in after if item not in new]
+        assert known == [item for item in before if item not in new][: len(known)]  # the lowest ones have made way
+    assert all(set(row) <= new for row in ranked(k=8, fresh=20))
+
+
+def test_exploring_ranker_returns_a_pool_that_begins_as_before(learned: Bundle, sofar: Interactions):
+    plain, pool = answers(learned, sofar), answers(learned, sofar, explore=0.1)
+    assert [row[:10] for row in pool] == plain
+    assert {len(row) for row in pool} == {20}
+
+
 def test_unfit_rankers_are_refused(learned: Bundle):
     with pytest.raises(ShopstreamError, match="train with --repeats"):
         LearnedRanker(learned, LiveItems(learned), RankOptions(exclude_seen=False))

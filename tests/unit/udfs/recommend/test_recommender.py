@@ -25,6 +25,7 @@ from udfs.core.hashing import shopper_hash
 from udfs.encoder.encoder import WARM_UP, Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
 from udfs.features.registry import FEATURES
+from udfs.ranking.options import RankOptions
 from udfs.recommend.options import RecommendOptions
 from udfs.recommend.recommender import Recommender
 from udfs.sessions.columns import Sessions
@@ -75,6 +76,19 @@ def test_answer_joins_its_trigger(recommender: Recommender, folder: Path):
     assert found["event_time"] == 5
     assert found["model"] == current_id(folder)
     assert len(found["items"]) == 10
+
+
+def test_explored_answers_say_so(folder: Path):
+    options = RecommendOptions(folder, EncoderOptions(provider="cpu", threads=1), RankOptions(k=5, explore=0.5))
+    found = answers(Recommender(options), [("search", None, "stoneware mug")] * 40)
+    explored = [each for each in found if each.get("explored")]
+    assert 5 < len(explored) < 35
+    plain = next(each for each in found if "explored" not in each)
+    assert [item["propensity"] for item in plain["items"]] == [0.55] * 5
+    for each in explored:
+        assert len(each["items"]) == 5
+        assert {item["propensity"] for item in each["items"]} <= {0.05, 0.55}
+    assert all("propensity" not in item for item in answer(Recommender(RecommendOptions(folder)))["items"])
 
 
 def test_too_large_answer_loses_its_last_items(recommender: Recommender, folder: Path, caplog: Any):
