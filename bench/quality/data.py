@@ -48,10 +48,13 @@ class Split:
         return np.logical_or(self.counts > 0, listed)
 
 
-def read_split(folder: Path, *, repeats: bool, sessions: int | None = None, seed: int = 0) -> Split:
+def read_split(
+    folder: Path, *, repeats: bool, sessions: int | None = None, seed: int = 0, held_back: bool = False
+) -> Split:
     """Read sessions.csv and, if there, test_sessions.csv and items.csv from a folder; each may end in .gz.
 
     repeats=False keeps only an item's first event in each session. sessions: a small shop, see `_drawn`; by seed.
+    held_back: test on the last training sessions, and leave those of the test out.
     Raises ShopstreamError for files that are missing or unreadable, and for sessions that leave nothing to train on or
     to test.
     """
@@ -65,6 +68,8 @@ def read_split(folder: Path, *, repeats: bool, sessions: int | None = None, seed
     if test_sessions:
         test = interactions(read_events(test_sessions))
     else:
+        train, test = train.split(TEST_SHARE)
+    if held_back:
         train, test = train.split(TEST_SHARE)
     if not repeats:
         train = train.without_repeats()

@@ -31,6 +31,7 @@ class Options:
 
     bundles: the folder of bundles whose encoder reads titles; without one, a bundle is exported. sessions: measure
     small shops of that many training sessions, `draws` of them, by seeds from `seed` on; None: the whole one.
+    held_back: test on the last training sessions instead of on the test sessions.
     """
 
     data: Path
@@ -44,6 +45,7 @@ class Options:
     bundles: Path | None = None
     sessions: int | None = None
     draws: int = 1
+    held_back: bool = False
 
 
 def run(options: Options, *, as_json: bool) -> None:
@@ -57,7 +59,13 @@ def run(options: Options, *, as_json: bool) -> None:
     texts = Texts(options.bundles)
     measured: list[tuple[str, list[Row]]] = []
     for seed in range(options.seed, options.seed + options.draws):
-        split = read_split(options.data, repeats=options.repeats, sessions=options.sessions, seed=seed)
+        split = read_split(
+            options.data,
+            repeats=options.repeats,
+            sessions=options.sessions,
+            seed=seed,
+            held_back=options.held_back,
+        )
         evaluation = Evaluation.of(replace(options, seed=seed), split)
         progress.print(evaluation.about, markup=False)
         measured.append((evaluation.about, evaluation.rows(progress, texts)))
