@@ -20,9 +20,11 @@ from bench.pipeline import contenders as pipeline_contenders
 from bench.pipeline import run as pipeline_bench
 from bench.pipeline.prepare import EVENTS, QUICK_EVENTS
 from bench.quality import contenders as quality_contenders
+from bench.quality import prior as prior_bench
 from bench.quality import run as quality_bench
 from bench.quality.data import PREPARED, prepare
-from udfs.core.errors import exit_with_one_line
+from export.ranker.prior import FILE
+from udfs.core.errors import ShopstreamError, exit_with_one_line
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -251,6 +253,15 @@ def quality(
         ),
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="How many such shops, by seeds from --seed on.")] = 1,
+    held_back: Annotated[
+        bool, typer.Option("--held-back", help="Test on the last training sessions: what settings are chosen on.")
+    ] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also measure ours without each of its sources and tricks.")
+    ] = False,
+    prior: Annotated[
+        Path, typer.Option(help="Ranker of ours-prior, made by `bench prior`.", show_default="the one of the package")
+    ] = FILE,
     report: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
     as_json: JsonList = False,
 ) -> None:
@@ -258,10 +269,35 @@ def quality(
     if make is not None:
         prepare(make, data)
         return
+    if draws > 1 and sessions is None:
+        raise ShopstreamError("--draws draws small shops: say how large with --sessions")
     options = quality_bench.Options(
-        data, _names(only), not no_repeats, quick, trials, positions, seed, report, bundles, sessions, draws
+        data=data,
+        only=_names(only),
+        repeats=not no_repeats,
+        quick=quick,
+        trials=trials,
+        positions=positions,
+        seed=seed,
+        report=report,
+        bundles=bundles,
+        sessions=sessions,
+        draws=draws,
+        held_back=held_back,
+        ablate=ablate,
+        prior=prior,
     )
     quality_bench.run(options, as_json=as_json)
+
+
+@app.command()
+def prior(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of `bench quality --prepare`, with titles.")],
+    out: Annotated[Path, typer.Option(help="The file to write.", show_default="the one of the package")] = FILE,
+    bundles: Bundles = None,
+) -> None:
+    """Learn the ranker of shops without sessions from public data, and write it as LightGBM's text."""
+    prior_bench.run(folders, out, bundles)
 
 
 @app.command()

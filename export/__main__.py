@@ -16,10 +16,12 @@ from rich.table import Table
 
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
+from export.bundle.steps import TRIALS
 from export.encoder.parity import GATE, parse_gate
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS, variant_bytes
+from export.ranker.quality import GATED
 from export.ranker.report import chart_of, write_report
-from udfs.core.errors import exit_with_one_line
+from udfs.core.errors import ShopstreamError, exit_with_one_line
 from udfs.events.mapping import parse_mapping
 from udfs.events.options import parse_options
 
@@ -80,7 +82,8 @@ class Shared:
     gate: Annotated[
         str,
         typer.Option(
-            help="Lowest figures with which a variant is published, such as cosine_mean=0.995,top10_overlap=0.95.",
+            help="Lowest figures with which a bundle is published, such as cosine_mean=0.995,top10_overlap=0.95; of a "
+            f"trained ranker: {', '.join(GATED)} (found, as a share of what titles alone find).",
             show_default=",".join(f"{name}={lowest}" for name, lowest in GATE.items()),
         ),
     ] = ""
@@ -102,7 +105,7 @@ class Shared:
             strict=self.strict,
             calibration=self.calibration,
             calibration_texts=self.calibration_texts,
-            gate=parse_gate(self.gate),
+            gate=parse_gate(self.gate, GATED),
             variants=tuple(self.variants.split(",")),
             session_gap_minutes=self.session_gap,
             keys_file=self.keys_file,
@@ -146,7 +149,12 @@ def bundle(
 @with_shared
 def train(
     shared: Shared,
-    sessions: Annotated[Path, typer.Option(help=f"{PAST}, from which the ranker learns.")],
+    sessions: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"{PAST}, from which the ranker learns.", show_default="none: a ranker that learned from public data"
+        ),
+    ] = None,
     recommend_seen: Annotated[
         bool,
         typer.Option("--repeats", help="Also recommend items already seen in the session (rank.exclude_seen=false)."),
@@ -154,15 +162,31 @@ def train(
     index_from: Annotated[
         int, typer.Option(min=1, help="With at least this many items, find titles by an index, not by comparing all.")
     ] = 5_000,
+    tune: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="MINUTES",
+            help=f"Search the ranker's hyperparameters for so long. --out keeps the trials ({TRIALS}), and the next "
+            "search of the same sessions goes on from them.",
+        ),
+    ] = 0.0,
     report: Annotated[
         Path | None, typer.Option(help="Write a report on the ranker to this .md file, with a chart next to it.")
     ] = None,
 ) -> None:
-    """Export a bundle with a ranker trained on past sessions. A running job loads it like any other bundle."""
+    """Export a bundle with a ranker trained on past sessions. A running job loads it like any other bundle.
+
+    A shop without sessions gets a ranker that learned from public data: by titles, categories, brands and ids.
+    """
     if report is not None:
+        if sessions is None:
+            raise ShopstreamError("--report says what was learned from past sessions: name them with --sessions")
         chart_of(report)
-    exported = shared.export(sessions, learn=True, recommend_seen=recommend_seen, index_from=index_from)
-    if report is not None and exported.learned is not None:
+    exported = shared.export(
+        sessions, learn=True, recommend_seen=recommend_seen, index_from=index_from, tune_minutes=tune
+    )
+    if report is not None and exported.learned is not None and exported.learned.mrr:
         write_report(report, exported.bundle.manifest, exported.learned)
 
 
@@ -232,6 +256,13 @@ def print_summary(exported: Exported, options: ExportOptions) -> None:
             f"HR@20 {quality['hr_20']:.4f}, MRR@20 {quality['mrr_20']:.4f}; "
             f"{quality['candidate_recall']:.1%} of the next items were among the candidates"
         )
+        if "hr_20_new" in quality:
+            console.print(
+                f"new items, on {quality['positions_new']:,.0f} positions: HR@20 {quality['hr_20_new']:.4f}; by titles "
+                f"alone {quality['hr_20_new_by_titles']:.4f}"
+            )
+    elif exported.learned is not None:
+        console.print("the ranker has not learned from this shop: it ranks by titles, categories, brands and ids")
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(

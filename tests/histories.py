@@ -10,7 +10,7 @@ import pyarrow as pa
 from export.history.files import write_past
 from export.history.interactions import Interactions, interactions
 from export.ranker.positions import bare_manifest
-from export.ranker.train import TrainedRanker, train_ranker
+from export.ranker.train import Recipe, Shop, TrainedRanker, train_ranker
 from udfs.bundles.bundle import Bundle
 from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
@@ -59,7 +59,7 @@ def walks(sessions: int, seed: int) -> Interactions:
 def trained() -> TrainedRanker:
     """Return a ranker trained on walks(900, 1)."""
     with TemporaryDirectory() as folder:
-        return train_ranker(walks(900, 1), catalog(7), VECTORS, encode, Path(folder))
+        return train_ranker(Shop(walks(900, 1), catalog(7), VECTORS, encode), Path(folder), Recipe())
 
 
 def tiny(*sessions: tuple[str, str]) -> Interactions:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bench.quality.baselines import AssociationRules, Baseline, Ease, Popularity, SequentialRules, published
 from bench.quality.neighbours import SessionKnn, Stan, VectorSessionKnn, Vstan
-from bench.quality.ours import OURS
+from bench.quality.ours import ABLATIONS, OURS, WITHOUT_SESSIONS
 from bench.quality.shoppers import Personal, TifuKnn
 from export.history.interactions import Interactions
 from udfs.core.arrays import Ints
@@ -55,6 +55,8 @@ FIXED: Mapping[str, Callable[[], Contender]] = {
     "vstan-published": lambda: published(Vstan),
 }
 NAMES = (*OURS, *TUNED, *FIXED)
+#: What is measured where nothing else is asked for.
+DEFAULTS = tuple(name for name in NAMES if name not in (*WITHOUT_SESSIONS, *ABLATIONS))
 
 
 def trial_settings(space: Mapping[str, Sequence[Any]], trials: int, seed: int) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Our contenders of `python -m bench quality`: the ranker of a job, trained by `export.ranker`, and its sources."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,8 @@ from export.bundle.options import ExportOptions
 from export.history.files import write_past
 from export.history.interactions import Interactions
 from export.ranker.positions import Encode, bare_manifest, candidates, request_of
-from export.ranker.train import train_ranker
+from export.ranker.prior import FILE, open_prior
+from export.ranker.train import LARGE_PARTS, Recipe, Shop, train_ranker
 from udfs.bundles.bundle import Bundle, open_bundle
 from udfs.candidates.generator import CandidateGenerator
 from udfs.catalog.items import LiveItems
@@ -26,6 +28,7 @@ from udfs.core.arrays import Ints, position_in_group
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
+from udfs.ranking.blend import BlendRanker
 from udfs.ranking.learned import LearnedRanker
 from udfs.ranking.options import RankOptions
 
@@ -44,8 +47,21 @@ SOURCES = {
     "ours-listing": "listed_near",
     "ours-popularity": "popularity_recent",
 }
-OURS = ("ours", "ours-no-text", *SOURCES)
-WITH_TEXT = ("ours", "ours-text-only")
+#: Rankers of a shop without past sessions: the prior, and the blend.
+WITHOUT_SESSIONS = ("ours-prior", "ours-blend")
+#: The ranker without one source, or without one trick of its training, by the name of their row.
+ABLATIONS: Mapping[str, Recipe] = {
+    **{
+        f"ours-without-{source.replace('_', '-')}": Recipe(without=frozenset({source}))
+        for source in (
+            "similar_sessions", "co_visit", "popularity", "history", "category", "listing", "price", "session",
+        )
+    },
+    "ours-without-hidden-items": Recipe(hidden_share=0.0),
+    "ours-without-more-origins": Recipe(origins=LARGE_PARTS),
+}  # fmt: skip
+OURS = ("ours", "ours-no-text", *SOURCES, *WITHOUT_SESSIONS, *ABLATIONS)
+WITHOUT_TEXT = ("ours-no-text", *(name for name in SOURCES if name != "ours-text-only"))
 #: Ranking features that are shown with the ranker, the most important ones.
 SHOWN_FEATURES = 8
 
@@ -82,38 +98,48 @@ def _exported(catalog: pa.Table, folder: Path) -> Bundle:
 
 
 class Ours:
-    """The learned ranker, or one of its sources. texts: the vectors of titles, None if titles are not to be read."""
+    """The learned ranker, or one of its sources. texts: the vectors of titles, None if titles are not to be read.
 
-    def __init__(self, name: str, texts: Texts | None, *, repeats: bool) -> None:
+    prior: the file of the ranker of a shop without sessions.
+    """
+
+    def __init__(self, name: str, texts: Texts | None, *, repeats: bool, prior: Path = FILE) -> None:
         self.name = name
+        self._prior = prior
         self.parameters: dict[str, Any] = {}
         self._texts = texts
         self._repeats = repeats
         self._encode: Encode
+        self.ranker: LearnedRanker | BlendRanker
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
         """Train a ranker, and load what its sources read."""
-        items = _table(train.items, catalog)
-        vectors = np.zeros((len(items), 1), np.float32)
-        self._encode = _no_text
-        if catalog is not None and self._texts is not None:
-            vectors, self._encode = self._texts.of(items, catalog)
+        shop = shop_of(train, catalog, self._texts)
+        self._row_of = {item: row for row, item in enumerate(train.items)}
+        self._encode = shop.encode
         with TemporaryDirectory(prefix="shopstream-quality-") as folder:
-            self._learn(train, items, vectors, Path(folder))
+            self._learn(shop, Path(folder))
 
-    def _learn(self, train: Interactions, items: pa.Table, vectors: Vectors, folder: Path) -> None:
-        write_past(folder, train, items, vectors)
-        bundle = Bundle(folder, bare_manifest(vectors.shape[1]))
+    def _learn(self, shop: Shop, folder: Path) -> None:
+        past = shop.log.part(0, 0) if self.name in WITHOUT_SESSIONS else shop.log
+        write_past(folder, past, shop.items, shop.vectors)
+        bundle = Bundle(folder, bare_manifest(shop.vectors.shape[1]))
+        options = RankOptions(k=20, exclude_seen=not self._repeats)
+        if self.name == "ours-blend":
+            self.ranker = BlendRanker(bundle, LiveItems(bundle), options)
+            return
         if self.name in SOURCES:
             self.generator = CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=self._repeats)
             return
         (folder / "learning").mkdir()
-        learned = train_ranker(train, items, vectors, self._encode, folder / "learning", recommend_seen=self._repeats)
+        if self.name == "ours-prior":
+            learned = open_prior(shop, folder / "learning", self._prior)
+        else:
+            recipe = replace(ABLATIONS.get(self.name, Recipe()), recommend_seen=self._repeats)
+            learned = train_ranker(shop, folder / "learning", recipe)
         (folder / "ranker.onnx").write_bytes(learned.model)
         manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
-        options = RankOptions(k=20, exclude_seen=not self._repeats)
         self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
-        self.generator = self.ranker.generator
         by_importance = sorted(learned.importance.items(), key=lambda feature: -feature[1])
         self.parameters = {name: round(share, 3) for name, share in by_importance[:SHOWN_FEATURES]}
 
@@ -135,16 +161,19 @@ class Ours:
 
     def _by_ranker(self, prefixes: Interactions, k: int) -> Ints:
         lists = np.full((len(prefixes), k), -1)
-        row_of = self.generator.items.row_of
+        row_of = self._row_of
         for number, ranked in enumerate(self.ranker.rank(request_of(prefixes), self._encode)):
             rows = [row_of[item.item_id] for item in ranked[:k]]
             lists[number, : len(rows)] = rows
         return lists
 
 
-def our_contenders(texts: Texts, *, repeats: bool) -> Mapping[str, Callable[[], Ours]]:
+def our_contenders(texts: Texts, *, repeats: bool, prior: Path = FILE) -> Mapping[str, Callable[[], Ours]]:
     """A function per row of ours that makes its contender. texts: the vectors of titles, which they share."""
-    return {name: partial(Ours, name, texts if name in WITH_TEXT else None, repeats=repeats) for name in OURS}
+    return {
+        name: partial(Ours, name, None if name in WITHOUT_TEXT else texts, repeats=repeats, prior=prior)
+        for name in OURS
+    }
 
 
 def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]:
@@ -153,6 +182,16 @@ def best(session: Ints, item: Ints, score: Vectors, k: int) -> tuple[Ints, Ints]
     order = order[score[order] > 0]
     order = order[position_in_group(session[order]) < k]
     return session[order], item[order]
+
+
+def shop_of(train: Interactions, catalog: pa.Table | None, texts: Texts | None) -> Shop:
+    """Return what a ranker learns from. texts: None if titles are not to be read."""
+    items = _table(train.items, catalog)
+    vectors: Vectors = np.zeros((len(items), 1), np.float32)
+    encode: Encode = _no_text
+    if catalog is not None and texts is not None:
+        vectors, encode = texts.of(items, catalog)
+    return Shop(train, items, vectors, encode)
 
 
 def _no_text(texts: Sequence[str], _queries: Any) -> Vectors:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from bench.environment import machine
 from bench.quality.metrics import RESAMPLES
+from bench.quality.ours import ABLATIONS
 
 HEADINGS = ["", "HR@20", "95 %", "MRR@20", "95 %", "nDCG@20", "HR@5", "cover", "novel", "divers", "cold", "p50", "p99"]
 
@@ -25,7 +26,7 @@ class Row:
     cold_share: the share of these positions. p50_ms, p99_ms: of one prediction at a time. intervals: 2.5th and 97.5th
     percentile, over sessions drawn with replacement. below_ours: by how much the MRR@20 is below that of the row `ours`
     at the same positions, and the interval of that; null without such a row. valid_mrr_20: the score by which the
-    parameters were chosen.
+    parameters were chosen. seed: of the draw and of all random choices.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Row:
     positions: int
     sessions: int
     repeats: bool
+    seed: int
     intervals: dict[str, list[float]]
     parameters: dict[str, Any]
     trials: int
@@ -113,6 +115,7 @@ def _legend(rows: Sequence[Row]) -> list[str]:
         f"95 %: intervals over {RESAMPLES:,} resamples of sessions. p50, p99: ms for one prediction alone.",
         f"Diversity: by {rows[0].diversity_by}. Cold: items not in training, {rows[0].cold_share:.2%} of the targets.",
         *_lead(rows),
+        *_worth(rows),
     ]
 
 
@@ -124,6 +127,17 @@ def _lead(rows: Sequence[Row]) -> list[str]:
     mean, low, high = best.below_ours
     line = f"MRR@20 of ours: {_ratio(best):.3f} × {best.name}, the best of the others"
     return [f"{line}; {mean:+.4f} ({low:+.4f} to {high:+.4f})."]
+
+
+def _worth(rows: Sequence[Row]) -> list[str]:
+    """By how much ours is above itself without a source or a trick, the most valuable first."""
+    lines = [
+        (row.below_ours[0], f"MRR@20 {-mean:+.4f} ({-high:+.4f} to {-low:+.4f}) {row.name.removeprefix('ours-')}.")
+        for row in rows
+        if row.below_ours is not None and (row.name in ABLATIONS or row.name == "ours-no-text")
+        for mean, low, high in (row.below_ours,)
+    ]
+    return [line for _, line in sorted(lines, reverse=True)]
 
 
 def _best_other(rows: Sequence[Row]) -> Row | None:

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.output import print_json, progress_console, require_known, table_console
-from bench.quality.contenders import FIXED, NAMES, TUNED, Contender, trial_settings
+from bench.quality.contenders import DEFAULTS, FIXED, NAMES, TUNED, Contender, trial_settings
 from bench.quality.data import Split, read_split
 from bench.quality.metrics import METRICS, diversity, gains, intervals, novelty, ranks, traits_of
-from bench.quality.ours import Texts, our_contenders
+from bench.quality.ours import ABLATIONS, Texts, our_contenders
 from bench.quality.positions import LATENCY_PREDICTIONS, Positions, latency, predictions
 from bench.quality.report import Row, markdown, show, show_draws
+from export.ranker.prior import FILE
 from udfs.core.arrays import Floats
 from udfs.core.errors import ShopstreamError
 
@@ -31,7 +32,8 @@ class Options:
 
     bundles: the folder of bundles whose encoder reads titles; without one, a bundle is exported. sessions: measure
     small shops of that many training sessions, `draws` of them, by seeds from `seed` on; None: the whole one.
-    held_back: test on the last training sessions instead of on the test sessions.
+    held_back: test on the last training sessions instead of on the test sessions. ablate: also measure ours without
+    each of its sources and tricks. prior: the ranker of a shop without sessions.
     """
 
     data: Path
@@ -46,6 +48,8 @@ class Options:
     sessions: int | None = None
     draws: int = 1
     held_back: bool = False
+    ablate: bool = False
+    prior: Path = FILE
 
 
 def run(options: Options, *, as_json: bool) -> None:
@@ -115,8 +119,10 @@ class Evaluation:
 
     def rows(self, progress: Console, texts: Texts) -> list[Row]:
         """Measure every contender; return their rows, the highest MRR@20 first. texts: the vectors of titles."""
-        names = [name for name in NAMES if not self.options.only or name in self.options.only]
-        fixed = {**our_contenders(texts, repeats=self.options.repeats), **FIXED}
+        options = self.options
+        wanted = {*(options.only or DEFAULTS), *(("ours", "ours-no-text", *ABLATIONS) if options.ablate else ())}
+        names = [name for name in NAMES if name in wanted]
+        fixed = {**our_contenders(texts, repeats=options.repeats, prior=options.prior), **FIXED}
         rows, reciprocal = [], {}
         with Progress(console=progress, transient=True) as bar:
             task = bar.add_task("", total=len(names))
@@ -188,6 +194,7 @@ class Evaluation:
             positions=len(positions),
             sessions=len(np.unique(positions.session)),
             repeats=options.repeats,
+            seed=options.seed,
             intervals=dict(zip(METRICS, ranges, strict=True)),
             parameters=dict(getattr(contender, "parameters", {})),
             trials=trials,

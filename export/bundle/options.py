@@ -28,7 +28,8 @@ class ExportOptions:
     variants: tuple[str, ...] = DEFAULT_VARIANTS
     session_gap_minutes: float = 30
     set_current: bool = True
-    learn: bool = False  #: train a ranker from the sessions
+    learn: bool = False  #: train a ranker from the sessions; without any, take the prior
+    tune_minutes: float = 0.0  #: search the ranker's hyperparameters for so long
     recommend_seen: bool = False  #: the ranker may recommend items that the session has already seen
     index_from: int = 5_000  #: items from which the ranker finds titles by an index
     preset: str = "auto"  #: of the files, as in read_events
@@ -37,15 +38,16 @@ class ExportOptions:
     keys_file: Path | None = None  #: of the pseudonyms by which the job knows shoppers
 
     def check(self) -> None:
-        """Raise ShopstreamError for variants that cannot be made, and for a ranker without sessions."""
+        """Raise ShopstreamError for variants that cannot be made, and for what cannot be learned without sessions."""
         if unknown := set(self.variants) - set(VARIANTS):
             raise ShopstreamError(
                 f"unknown variant {', '.join(sorted(unknown))} (--variants); choose from {', '.join(VARIANTS)}"
             )
         if "fp32" not in self.variants:
             raise ShopstreamError("--variants has to name fp32: the item vectors are made with it")
-        if self.learn and self.sessions is None:
-            raise ShopstreamError("a ranker learns from past sessions: name a file or the lake with --sessions")
+        if self.learn and self.sessions is None and (self.recommend_seen or self.tune_minutes):
+            option = "--repeats" if self.recommend_seen else "--tune"
+            raise ShopstreamError(f"{option} needs past sessions: name a file or the lake with --sessions")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,11 @@ from export.encoder.source import SourceModel, open_source
 from export.encoder.variants import VARIANTS, encoder_info, open_variant
 from export.history.files import write_items, write_past
 from export.history.reading import Reading, ShopHistory, read_history
-from export.ranker.train import TrainedRanker, let_threads_sleep, train_ranker
+from export.ranker.boosting import TooFewPositionsError, let_threads_sleep
+from export.ranker.positions import Progress
+from export.ranker.prior import open_prior
+from export.ranker.quality import LEAST_NEW_ITEMS, new_items, ranker_failures
+from export.ranker.train import Recipe, Shop, TrainedRanker, train_ranker
 from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.manifest import EncoderInfo, Variant
 from udfs.catalog.index import build_index
@@ -28,6 +32,8 @@ from udfs.events.rejected import Rejected
 
 #: Texts whose vectors are kept while a ranker is trained.
 CACHED_TEXTS = 1_000_000
+#: The file in the folder of bundles that keeps the trials of --tune.
+TRIALS = "trials.log"
 #: Texts on which fp32 is compared with PyTorch.
 TORCH_TEXTS = 16
 
@@ -188,20 +194,47 @@ def learn(draft: Draft) -> None:
         chosen = choose(draft.info.variants, EncoderOptions()).variant  # what a job would run here
         cached = CachedEncoder(open_variant(draft.file(chosen), chosen, draft.tokenizer, draft.info), CACHED_TEXTS)
         with TemporaryDirectory() as folder:
-            draft.learned = train_ranker(
-                history.interactions,
-                history.items,
-                draft.vectors,
-                cached.encode,
-                Path(folder),
-                show,
-                recommend_seen=options.recommend_seen,
-            )
+            shop = Shop(history.interactions, history.items, draft.vectors, cached.encode)
+            draft.learned = _learned(draft, shop, Path(folder), show)
+        _check_ranker(draft, draft.learned)
         write_past(draft.folder, history.interactions, history.items, draft.vectors)
         (draft.folder / "ranker.onnx").write_bytes(draft.learned.model)
     if len(history.items) >= options.index_from:
         with draft.progress(f"index {len(history.items)} vectors"):
             build_index(draft.vectors, draft.folder / INDEX)
+
+
+def _learned(draft: Draft, shop: Shop, folder: Path, show: Progress) -> TrainedRanker:
+    """Train a ranker, or take the prior where there is nothing to learn from."""
+    options = draft.options
+    if options.sessions is None:
+        return open_prior(shop, folder)
+    recipe = Recipe(
+        recommend_seen=options.recommend_seen, tune_minutes=options.tune_minutes, trials=options.out / TRIALS
+    )
+    try:
+        return train_ranker(shop, folder, recipe, show)
+    except TooFewPositionsError as error:
+        if options.recommend_seen:
+            raise
+        draft.warnings.append(f"{error}; until then, the ranker is the one for shops without sessions")
+        return open_prior(shop, folder)
+
+
+def _check_ranker(draft: Draft, learned: TrainedRanker) -> None:
+    """Raise ShopstreamError for a ranker that fails the gate; warn of one that hardly finds new items."""
+    quality = learned.info.quality
+    if failures := ranker_failures(quality, draft.options.gate):
+        raise ShopstreamError(
+            f"the ranker fails the gate: {', '.join(failures)}. Nothing was published: give more sessions, or lower "
+            "the gate (--gate)"
+        )
+    share = new_items(quality)
+    if share is not None and share < LEAST_NEW_ITEMS:
+        draft.warnings.append(
+            f"of new items, the ranker finds {share:.0%} of what their titles alone would find "
+            f"(HR@20 {quality['hr_20_new']:.4f}); rank.fresh keeps places for them"
+        )
 
 
 def publish(draft: Draft) -> None:

@@ -51,24 +51,27 @@ def check_gate(name: str, parity: Parity, gate: Mapping[str, float]) -> str:
     failures = [
         f"{figure} {getattr(parity, figure)} < {lowest}"
         for figure, lowest in gate.items()
-        if not getattr(parity, figure) >= lowest
+        if figure in Parity.__struct_fields__ and not getattr(parity, figure) >= lowest
     ]
     return f"variant {name} is too far from fp32: {', '.join(failures)}" if failures else ""
 
 
-def parse_gate(text: str) -> dict[str, float]:
-    """Return GATE changed by text such as 'cosine_mean=.995,top10_overlap=.95'; ShopstreamError for anything else."""
+def parse_gate(text: str, more: Sequence[str] = ()) -> dict[str, float]:
+    """Return GATE changed by text such as 'cosine_mean=.995,top10_overlap=.95'; ShopstreamError for anything else.
+
+    more: names of figures that are not the encoder's.
+    """
     gate = dict(GATE)
+    figures = (*Parity.__struct_fields__[1:], *more)
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         try:
             number = float(value)
         except ValueError:
             number = np.nan
-        if name.strip() not in Parity.__struct_fields__[1:] or not 0 <= number <= 1:
+        if name.strip() not in figures or not 0 <= number <= 1:
             raise ShopstreamError(
-                f"--gate {part!r} should look like cosine_mean=0.995; figures: "
-                f"{', '.join(Parity.__struct_fields__[1:])}, each from 0 to 1"
+                f"--gate {part!r} should look like cosine_mean=0.995; figures: {', '.join(figures)}, each from 0 to 1"
             )
         gate[name.strip()] = number
     return gate

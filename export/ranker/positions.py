@@ -97,12 +97,15 @@ def sample_groups(
     progress: Progress,
     *,
     recommend_seen: bool,
+    among: Bools | None = None,
 ) -> Groups:
     """Return the candidates at up to `count` positions, drawn at random.
 
-    recommend_seen: also draw positions whose item the session has seen before.
+    recommend_seen: also draw positions whose item the session has seen before. among: bool [items], of which the
+    targets are drawn; None: of all.
     """
-    events = np.flatnonzero(log.asked(recommend_seen=recommend_seen))
+    asked = log.asked(recommend_seen=recommend_seen)
+    events = np.flatnonzero(asked if among is None else asked & among[log.item])
     if len(events) > count:
         events = np.sort(rng.choice(events, count, replace=False))
     parts: list[Candidates] = []

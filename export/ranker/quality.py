@@ -7,6 +7,7 @@ A metric turns the rank of each target, int64 [n] from 1 on, 0 where it was not 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +15,16 @@ import numpy as np
 
 from export.ranker.positions import Groups
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP
-from udfs.core.arrays import Bools, Floats, Ints, position_in_group, top_k_per_group
+from udfs.core.arrays import Floats, Ints, position_in_group, top_k_per_group
 from udfs.core.exact import SCORE_SCALE
 from udfs.ranking.learned import shortlist_size
 
 #: The length of the lists that are measured.
 CUT = 20
+#: The figures of a ranker that a gate may ask for; new_items: see the function.
+GATED = ("hr_20", "mrr_20", "new_items")
+#: A ranker whose new_items are below this is warned of.
+LEAST_NEW_ITEMS = 0.6
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,23 @@ class NDCG(_Metric):
         return np.asarray(1 / np.log2(rank + 1))
 
 
+def new_items(quality: Mapping[str, float]) -> float | None:
+    """Return HR@20 of new items as a share of what titles alone find; None where it was not measured."""
+    by_titles = quality.get("hr_20_new_by_titles")
+    return quality["hr_20_new"] / by_titles if by_titles else None
+
+
+def ranker_failures(quality: Mapping[str, float], gate: Mapping[str, float]) -> list[str]:
+    """Return the figures below the gate, in words. A figure that was not measured fails."""
+    figures = {**quality, "new_items": new_items(quality)}
+    gated = {name: gate[name] for name in GATED if name in gate}
+    return [
+        f"{name} {'was not measured' if figures.get(name) is None else f'{figures[name]:.4f} < {lowest}'}"
+        for name, lowest in gated.items()
+        if not (figures.get(name) or 0.0) >= lowest
+    ]
+
+
 def quality_by_trees(booster: Any, groups: Groups) -> dict[int, dict[str, float]]:
     """Return the quality by number of trees; of all trees only, where there is nothing to measure on."""
     if not len(groups.item):
@@ -98,9 +120,9 @@ def _scores(booster: Any, groups: Groups, shortlisted: Ints, trees: int) -> Floa
     return score
 
 
-def hit_rate_of(groups: Groups, score: Floats, among: Bools) -> float:
-    """Return HR@CUT at some positions. score: float64 [n], of the candidates. among: bool [P]."""
-    return round(float(HitRate(CUT)(_ranks(groups, score)[among]).mean()), 4)
+def hit_rate_of(groups: Groups, score: Floats) -> float:
+    """Return HR@CUT, 0 without positions. score: float64 [n], of the candidates."""
+    return float(HitRate(CUT)(_ranks(groups, score)).sum()) / max(groups.positions, 1)
 
 
 def scores_of(booster: Any, groups: Groups, trees: int) -> Floats:

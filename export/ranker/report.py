@@ -1,6 +1,7 @@
 """Writes a report on a trained ranker: a page of Markdown and a chart next to it."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from export.ranker.quality import CUT
@@ -49,8 +50,27 @@ def write_report(report: Path, manifest: Manifest, trained: TrainedRanker) -> No
         "| feature | share |",
         "|---|---:|",
         *(f"| {name} | {share:.1%} |" for name, share in most_important(trained)),
+        *_trials(trained),
     ]
     report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _trials(trained: TrainedRanker) -> list[str]:
+    """Return a table of the search for hyperparameters, the best first; nothing without one."""
+    if not trained.trials:
+        return []
+    names = list(asdict(trained.trials[0].hyperparameters))
+    return [
+        "",
+        f"{len(trained.trials)} trials of the search for hyperparameters, measured on the past; the first was taken:",
+        "",
+        f"| MRR@{CUT} | {' | '.join(names)} |",
+        f"|{'---:|' * (len(names) + 1)}",
+        *(
+            f"| {trial.mrr:.4f} | {' | '.join(f'{value:.3g}' for value in asdict(trial.hyperparameters).values())} |"
+            for trial in trained.trials[:SHOWN]
+        ),
+    ]
 
 
 def most_important(trained: TrainedRanker) -> list[tuple[str, float]]:

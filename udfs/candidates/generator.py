@@ -1,6 +1,6 @@
 """Candidate generation: several sources propose items and compute ranking features for every (session, item) pair."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,14 +39,20 @@ class Candidates:
 class CandidateGenerator:
     """All sources of a bundle together."""
 
-    def __init__(self, bundle: Bundle, items: LiveItems, *, recommend_seen: bool, k: int = 10) -> None:
-        """items: the bundle's as they are now. k: generate at least this many items, however many were seen."""
+    def __init__(
+        self, bundle: Bundle, items: LiveItems, *, recommend_seen: bool, k: int = 10, without: Container[str] = ()
+    ) -> None:
+        """Open the sources.
+
+        items: the bundle's as they are now. k: generate at least this many items, however many were seen. without:
+        names of sources to leave out.
+        """
         past = bundle.past_sessions()
         inputs = SourceInputs(bundle, items, past, recommend_seen, k)
         self.items = items
         self._recommend_seen = recommend_seen
         self._shoppers = ShopperHistory(past, items.capacity)
-        self._sources = [source(inputs) for source in all_sources()]
+        self._sources = [source(inputs) for source in all_sources() if source.name not in without]
         self.feature_names = tuple(name for source in self._sources for name in source.feature_names)
         self.source_of = {name: source.name for source in self._sources for name in source.feature_names}
         self.default_reasons = {source.name: source.default_reason for source in self._sources}

@@ -10,6 +10,7 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.candidates.content import ContentSimilarity
 from udfs.candidates.generator import CandidateGenerator, Candidates
+from udfs.candidates.source import all_sources
 from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem
 from udfs.core.arrays import Floats, Ints, Scores, position_in_group, top_k_per_group
@@ -68,7 +69,13 @@ class LearnedRanker:
         self.candidates = 0  #: pairs of session and item scored so far
         self._options = options
         self._items = items
-        self.generator = CandidateGenerator(bundle, items, recommend_seen=not options.exclude_seen, k=options.k)
+        self.generator = CandidateGenerator(
+            bundle,
+            items,
+            recommend_seen=not options.exclude_seen,
+            k=options.k,
+            without={source.name for source in all_sources()} - set(info.sources),
+        )
         limits = ((items.category, options.per_category), (items.brand, options.per_brand))
         self._caps = [Cap(codes, limit) for codes, limit in limits if limit]
         self._sources = (*info.sources, DIVERSITY)

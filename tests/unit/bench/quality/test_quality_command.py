@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from support import ROOT
 from tiny_sessions import HEADER, FixedLists, write_lines
 
 from bench.quality.baselines import published
-from bench.quality.contenders import NAMES
+from bench.quality.contenders import DEFAULTS
 from bench.quality.data import read_split
 from bench.quality.neighbours import Vstan
+from bench.quality.ours import ABLATIONS
 from bench.quality.report import Row
 from bench.quality.run import Evaluation, Options, run
 from udfs.core.errors import ShopstreamError
@@ -29,7 +31,7 @@ def test_quick_run_of_all(shop_folder: Path, bundles: Path, tmp_path: Path):
     ran = bench("--data", str(shop_folder), *options)
     assert ran.returncode == 0, ran.stderr
     rows = [Row(**row) for row in json.loads(ran.stdout)]
-    assert {row.name for row in rows} == set(NAMES)
+    assert {row.name for row in rows} == set(DEFAULTS)
     assert [row.mrr_20 for row in rows] == sorted((row.mrr_20 for row in rows), reverse=True)
     by_name = {row.name: row for row in rows}
     assert by_name["pop"].mrr_20 < by_name["vstan"].mrr_20
@@ -47,8 +49,34 @@ def test_quick_run_of_all(shop_folder: Path, bundles: Path, tmp_path: Path):
     assert by_name["vstan-published"].trials == 0
     assert by_name["vstan-published"].parameters == published(Vstan).parameters
     lines = report.read_text().splitlines()
-    assert sum(line.startswith("| ") for line in lines) == 2 + len(NAMES)
+    assert sum(line.startswith("| ") for line in lines) == 2 + len(DEFAULTS)
     assert f"| {rows[0].name} |" in report.read_text()
+
+
+def test_ablation_and_shops_without_sessions(
+    shop_folder: Path, bundles: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for module in ("ours", "report", "run"):
+        few = {name: ABLATIONS[name] for name in ("ours-without-history", "ours-without-hidden-items")}
+        monkeypatch.setattr(f"bench.quality.{module}.ABLATIONS", few)
+    only = ("ours-prior", "ours-blend", "pop")
+    run(Options(shop_folder, only, False, True, 1, 300, bundles=bundles, held_back=True, ablate=True), as_json=False)
+    out = capsys.readouterr().out
+    measured = set(re.findall(r"^ *(ours-[a-z-]+|pop) ", out, re.MULTILINE))
+    assert measured == {"ours-no-text", "ours-without-history", "ours-without-hidden-items", *only}
+    assert len(re.findall(r"^MRR@20 [+-]0\.\d{4} \(.*\) (?:without-|no-text)", out, re.MULTILINE)) == 3
+
+
+def test_held_back_sessions_leave_the_test_out(shop_folder: Path):
+    split, held_back = (read_split(shop_folder, repeats=False, held_back=value) for value in (False, True))
+    assert held_back.test.time.max() <= split.train.time.max() < split.test.start.min()
+    assert len(held_back.train) + len(held_back.test) == len(split.train)
+
+
+def test_draws_need_a_size(shop_folder: Path):
+    ran = bench("--data", str(shop_folder), "--draws", "2")
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+    assert "--sessions" in ran.stderr
 
 
 def test_draws_of_small_shops(shop_folder: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,7 @@ from histories import DIMENSIONS, VECTORS, catalog, encode, trained, walks
 
 from export.ranker import train
 from export.ranker.positions import bare_manifest
-from export.ranker.train import MEASURE_SHARE, learning_parts, train_ranker
+from export.ranker.train import MEASURE_SHARE, Recipe, Shop, learning_parts, train_ranker
 from udfs.bundles.bundle import Bundle
 from udfs.core.errors import ShopstreamError
 
@@ -25,7 +25,7 @@ def test_same_sessions_train_same_ranker(tmp_path: Path):
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        models.append(train_ranker(log, catalog(), VECTORS, encode, tmp_path / name).model)
+        models.append(train_ranker(Shop(log, catalog(), VECTORS, encode), tmp_path / name, Recipe()).model)
     assert models[0] == models[1]
 
 
@@ -35,7 +35,7 @@ def test_sources_know_nothing_of_the_future(tmp_path: Path):
     before, latest = log.split(MEASURE_SHARE)
     planted = replace(before, time=np.where(np.arange(len(before.time)) % 5 == 0, log.time.max(), before.time))
     leaky = replace(log, time=np.concatenate((planted.time, latest.time)))
-    train_ranker(leaky, catalog(), VECTORS, encode, tmp_path)
+    train_ranker(Shop(leaky, catalog(), VECTORS, encode), tmp_path, Recipe())
     past = Bundle(tmp_path, bare_manifest(DIMENSIONS)).past_sessions()
     assert past.end.max() < latest.start.min()
     assert 0 < len(past.item) <= (planted.time < latest.start.min()).sum() < len(before.item)  # some items are hidden
@@ -66,4 +66,4 @@ def test_new_items_are_measured():
 
 def test_too_few_sessions_are_refused(tmp_path: Path):
     with pytest.raises(ShopstreamError, match="give more"):
-        train_ranker(walks(40, 1), catalog(), VECTORS, encode, tmp_path)
+        train_ranker(Shop(walks(40, 1), catalog(), VECTORS, encode), tmp_path, Recipe())

@@ -99,7 +99,7 @@ def test_fresh_leaves_places_for_items_without_a_past(learned: Bundle, sofar: In
         ranker = LearnedRanker(learned, items, RankOptions(**options))  # type: ignore[arg-type]
         return [[item.item_id for item in row] for row in ranker.rank(request_of(sofar), encode)]
 
-    plain, fresh = ranked(k=8), ranked(k=8, fresh=3)
+    plain, fresh = ranked(k=8, per_category=8), ranked(k=8, fresh=3)
     assert min(len(new & set(row)) for row in plain) < 3
     for before, after in zip(plain, fresh, strict=True):
         assert len(after) == 8
