@@ -293,7 +293,7 @@ def quality(
 @app.command()
 def prior(
     folders: Annotated[list[Path], typer.Argument(help="Folders of `bench quality --prepare`, with titles.")],
-    out: Annotated[Path, typer.Option(help="The file to write.", show_default="the one of the package")] = FILE,
+    out: Annotated[Path, typer.Option(help="The file to write; the package's is export/ranker/prior.txt.")],
     bundles: Bundles = None,
 ) -> None:
     """Learn the ranker of shops without sessions from public data, and write it as LightGBM's text."""

@@ -166,6 +166,7 @@ def train(
         float,
         typer.Option(
             min=0,
+            max=1440,
             metavar="MINUTES",
             help=f"Search the ranker's hyperparameters for so long. --out keeps the trials ({TRIALS}), and the next "
             "search of the same sessions goes on from them.",
@@ -186,8 +187,13 @@ def train(
     exported = shared.export(
         sessions, learn=True, recommend_seen=recommend_seen, index_from=index_from, tune_minutes=tune
     )
-    if report is not None and exported.learned is not None and exported.learned.mrr:
-        write_report(report, exported.bundle.manifest, exported.learned)
+    if report is None or exported.learned is None:
+        return
+    if exported.learned.info.prior:
+        report.unlink(missing_ok=True)
+        Console(stderr=True).print(f"no {report}: the ranker has not learned from this shop", markup=False)
+        return
+    write_report(report, exported.bundle.manifest, exported.learned)
 
 
 def _summary(exported: Exported, options: ExportOptions) -> dict[str, Any]:

@@ -19,6 +19,8 @@ def run(folders: Sequence[Path], out: Path, bundles: Path | None) -> None:
 
     bundles: see bench.quality.run.Options. Raises ShopstreamError for a folder without titles.
     """
+    if out.is_dir():
+        raise ShopstreamError(f"--out {out} is a folder: name a file")
     if not out.absolute().parent.is_dir():
         raise ShopstreamError(f"--out {out}: there is no folder {out.absolute().parent}")
     texts, shops = Texts(bundles), list[Shop]()
@@ -32,4 +34,7 @@ def run(folders: Sequence[Path], out: Path, bundles: Path | None) -> None:
         task = bar.add_task("learn", total=1)
         text = learn_prior(shops, Path(temporary), lambda share: bar.update(task, completed=share))
     out.write_text(text, encoding="utf-8")
-    console.print(f"{out}; next: bench quality --prior {out} --only ours-prior,ours-blend,pop on another set")
+    console.print(
+        f"{out}; next, on other data: bench quality --no-repeats --only ours-prior,ours-blend,pop --prior {out}",
+        markup=False,
+    )

@@ -130,7 +130,7 @@ def _lead(rows: Sequence[Row]) -> list[str]:
 
 
 def _worth(rows: Sequence[Row]) -> list[str]:
-    """By how much ours is above itself without a source or a trick, the most valuable first."""
+    """What is lost without each source and trick, the largest loss first."""
     lines = [
         (row.below_ours[0], f"MRR@20 {-mean:+.4f} ({-high:+.4f} to {-low:+.4f}) {row.name.removeprefix('ours-')}.")
         for row in rows

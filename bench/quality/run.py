@@ -57,6 +57,10 @@ def run(options: Options, *, as_json: bool) -> None:
     require_known(options.only, NAMES)
     if options.report is not None and not options.report.absolute().parent.is_dir():
         raise ShopstreamError(f"--report {options.report}: there is no folder {options.report.absolute().parent}")
+    if options.repeats and "ours-prior" in options.only:
+        raise ShopstreamError("ours-prior recommends no item again: measure it with --no-repeats")
+    if options.prior != FILE and "ours-prior" not in options.only:
+        raise ShopstreamError("--prior is for the row ours-prior: name that with --only")
     if options.quick:
         options = replace(options, trials=min(options.trials, 3), positions=min(options.positions or 2000, 2000))
     progress = progress_console()
@@ -114,6 +118,7 @@ class Evaluation:
             f"trained on {len(train):,} sessions, {len(train.item):,} events, {(split.counts > 0).sum():,} items; "
             f"tested at {part} positions of {len(np.unique(positions.session)):,} sessions{drawn}; "
             f"{'with' if options.repeats else 'without'} repeats"
+            f"{'; test sessions held back' if options.held_back else ''}"
         )
         return cls(options, split, positions, about, *traits_of(split))
 

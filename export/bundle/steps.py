@@ -18,9 +18,9 @@ from export.history.reading import Reading, ShopHistory, read_history
 from export.ranker.boosting import TooFewPositionsError, let_threads_sleep
 from export.ranker.positions import Progress
 from export.ranker.prior import open_prior
-from export.ranker.quality import LEAST_NEW_ITEMS, new_items, ranker_failures
+from export.ranker.quality import LEAST_NEW_ITEMS, LEAST_NEW_POSITIONS, new_items, ranker_failures
 from export.ranker.train import Recipe, Shop, TrainedRanker, train_ranker
-from udfs.bundles.bundle import INDEX, Bundle
+from udfs.bundles.bundle import INDEX, Bundle, open_bundle
 from udfs.bundles.manifest import EncoderInfo, Variant
 from udfs.catalog.index import build_index
 from udfs.core.errors import ShopstreamError
@@ -209,16 +209,27 @@ def _learned(draft: Draft, shop: Shop, folder: Path, show: Progress) -> TrainedR
     options = draft.options
     if options.sessions is None:
         return open_prior(shop, folder)
+    if not len(shop.log):
+        raise ShopstreamError(f"{options.sessions} has no interaction with an item of {options.catalog}")
     recipe = Recipe(
         recommend_seen=options.recommend_seen, tune_minutes=options.tune_minutes, trials=options.out / TRIALS
     )
     try:
         return train_ranker(shop, folder, recipe, show)
     except TooFewPositionsError as error:
-        if options.recommend_seen:
+        if options.recommend_seen or options.tune_minutes or _has_learned_ranker(options.out):
             raise
         draft.warnings.append(f"{error}; until then, the ranker is the one for shops without sessions")
         return open_prior(shop, folder)
+
+
+def _has_learned_ranker(folder: Path) -> bool:
+    """Return whether the bundle in use has a ranker that learned from the shop: the prior must not replace it."""
+    try:
+        ranker = open_bundle(folder).manifest.ranker
+    except ShopstreamError:
+        return False
+    return ranker is not None and not ranker.prior
 
 
 def _check_ranker(draft: Draft, learned: TrainedRanker) -> None:
@@ -230,7 +241,7 @@ def _check_ranker(draft: Draft, learned: TrainedRanker) -> None:
             "the gate (--gate)"
         )
     share = new_items(quality)
-    if share is not None and share < LEAST_NEW_ITEMS:
+    if share is not None and share < LEAST_NEW_ITEMS and quality["positions_new"] >= LEAST_NEW_POSITIONS:
         draft.warnings.append(
             f"of new items, the ranker finds {share:.0%} of what their titles alone would find "
             f"(HR@20 {quality['hr_20_new']:.4f}); rank.fresh keeps places for them"

@@ -10,10 +10,12 @@ import numpy as np
 from export.ranker.positions import Groups, sample_candidates
 from export.ranker.quality import CUT
 from export.ranker.trees import TREES
+from udfs.core.arrays import Bools, Ints
 from udfs.core.errors import ShopstreamError
+from udfs.encoder.encoder import Vectors
 
-#: Trees learn something only if at least this many positions have their target among the candidates.
-LEAST_POSITIONS = 200
+#: Trees learn something worth having if at least this many positions have their target among the candidates.
+LEAST_POSITIONS = 50
 #: A tree has one leaf per this many positions, within these bounds.
 POSITIONS_PER_LEAF, LEAVES = 200, (7, 31)
 FIXED: dict[str, Any] = {
@@ -43,28 +45,42 @@ class Hyperparameters:
 
 
 class TooFewPositionsError(ShopstreamError):
-    """Past sessions have too few positions to learn from."""
+    """Past sessions are too few to learn from."""
 
 
-def boost(
-    groups: Groups, features: Sequence[str], rng: np.random.Generator, chosen: Hyperparameters | None = None
-) -> Any:
-    """Return LightGBM's booster of TREES trees. chosen: None for the defaults for so many positions.
+@dataclass(frozen=True)
+class Sample:
+    """What trees learn from: n candidates at positions whose own item is among them."""
 
-    Raises TooFewPositionsError for fewer than LEAST_POSITIONS, and ShopstreamError where trees learn nothing.
+    features: Vectors  #: float32 [n, features]
+    is_target: Bools  #: bool [n]
+    sizes: Ints  #: int64 [positions], candidates of each
+
+    @classmethod
+    def of(cls, groups: Sequence[Groups], rng: np.random.Generator) -> "Sample":
+        """Draw candidates at random."""
+        joined = Groups.joined(groups)
+        taken = sample_candidates(joined, rng)
+        sizes = np.unique(joined.position[taken], return_counts=True)[1]
+        return cls(joined.features[taken], joined.is_target[taken], sizes)
+
+
+def boost(sample: Sample, features: Sequence[str], chosen: Hyperparameters | None = None, trees: int = TREES) -> Any:
+    """Return LightGBM's booster of so many trees. chosen: None for the defaults for so many positions.
+
+    Raises TooFewPositionsError for fewer than LEAST_POSITIONS, and where trees learn nothing.
     """
-    taken = sample_candidates(groups, rng)
-    sizes = np.unique(groups.position[taken], return_counts=True)[1]
-    if len(sizes) < LEAST_POSITIONS:
+    positions = len(sample.sizes)
+    if positions < LEAST_POSITIONS:
         raise TooFewPositionsError(
-            f"past sessions have {len(sizes)} positions to learn from; a ranker needs {LEAST_POSITIONS}: give more"
+            f"past sessions have {positions} positions to learn from; a ranker needs {LEAST_POSITIONS}: give more"
         )
-    chosen = chosen or Hyperparameters.for_positions(len(sizes))
+    chosen = chosen or Hyperparameters.for_positions(positions)
     lgb = import_lightgbm()
-    data = lgb.Dataset(groups.features[taken], groups.is_target[taken], group=sizes, feature_name=list(features))
-    booster = lgb.train(FIXED | asdict(chosen), data, TREES)
+    data = lgb.Dataset(sample.features, sample.is_target, group=sample.sizes, feature_name=list(features))
+    booster = lgb.train(FIXED | asdict(chosen), data, trees)
     if not booster.feature_importance("split").any():
-        raise ShopstreamError("past sessions taught the ranker nothing: give more sessions, or a larger catalog")
+        raise TooFewPositionsError("past sessions taught the ranker nothing: give more sessions, or a larger catalog")
     return booster
 
 

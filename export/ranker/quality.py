@@ -23,8 +23,8 @@ from udfs.ranking.learned import shortlist_size
 CUT = 20
 #: The figures of a ranker that a gate may ask for; new_items: see the function.
 GATED = ("hr_20", "mrr_20", "new_items")
-#: A ranker whose new_items are below this is warned of.
-LEAST_NEW_ITEMS = 0.6
+#: A ranker whose new_items are below this, at so many positions or more, is warned of.
+LEAST_NEW_ITEMS, LEAST_NEW_POSITIONS = 0.6, 100
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ class NDCG(_Metric):
 def new_items(quality: Mapping[str, float]) -> float | None:
     """Return HR@20 of new items as a share of what titles alone find; None where it was not measured."""
     by_titles = quality.get("hr_20_new_by_titles")
-    return quality["hr_20_new"] / by_titles if by_titles else None
+    if by_titles is None:
+        return None
+    return quality["hr_20_new"] / by_titles if by_titles else 1.0
 
 
 def ranker_failures(quality: Mapping[str, float], gate: Mapping[str, float]) -> list[str]:
@@ -90,7 +92,7 @@ def ranker_failures(quality: Mapping[str, float], gate: Mapping[str, float]) -> 
     figures = {**quality, "new_items": new_items(quality)}
     gated = {name: gate[name] for name in GATED if name in gate}
     return [
-        f"{name} {'was not measured' if figures.get(name) is None else f'{figures[name]:.4f} < {lowest}'}"
+        f"{name} {'was not measured' if figures.get(name) is None else f'{figures[name]:g} < {lowest:g}'}"
         for name, lowest in gated.items()
         if not (figures.get(name) or 0.0) >= lowest
     ]

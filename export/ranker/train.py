@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.boosting import TooFewPositionsError, boost
+from export.ranker.boosting import Sample, TooFewPositionsError, boost
 from export.ranker.positions import Encode, Groups, Progress, bare_manifest, sample_groups
 from export.ranker.quality import CUT, MRR, HitRate, hit_rate_of, quality_by_trees, scores_of
 from export.ranker.trees import to_onnx
@@ -52,7 +52,8 @@ class Recipe:
     """How a ranker is trained.
 
     recommend_seen: it may recommend items that the session has already seen. without: names of sources to leave out.
-    origins: parts of the past that a small shop's trees learn from, at most. hidden_share: of the items, hidden from
+    origins: parts of the past that a small shop's trees learn from, at most; LARGE_PARTS for the latest sessions
+    alone. hidden_share: of the items, hidden from
     the sources of every second part. tune_minutes: how long to search hyperparameters; 0 takes the defaults. trials:
     the file that keeps them, so that a search can go on.
     """
@@ -154,36 +155,42 @@ def train_ranker(shop: Shop, folder: Path, recipe: Recipe, progress: Progress = 
         show = partial(_between, progress, 0.7, 0.85)
         trials = tune(groups, generator.feature_names, recipe.tune_minutes, recipe.trials, show)
     best = trials[0].hyperparameters if trials else None
-    booster = boost(Groups.joined(groups), generator.feature_names, sampler.rng, best)
+    booster = boost(Sample.of(groups, sampler.rng), generator.feature_names, best)
     qualities = quality_by_trees(booster, rest)
     mrr = {trees: quality[MRR(CUT).name] for trees, quality in qualities.items()}
     trees = max(mrr, key=mrr.__getitem__)  # more trees overfit on small shops
     quality = qualities[trees]
-    if shop.vectors.any():
+    if shop.vectors.any() and "content" not in recipe.without:
         show = partial(_between, progress, 0.85, 1.0)
         quality |= _quality_of_new(sampler, measured, booster, trees, show)
     progress(1.0)
-    return exported(booster, trees, generator, recipe, quality, mrr, trials)
+    return exported(
+        booster, trees, generator, recommend_seen=recipe.recommend_seen, quality=quality, mrr=mrr, trials=trials
+    )
 
 
 def exported(
     booster: Any,
     trees: int,
     generator: CandidateGenerator,
-    recipe: Recipe,
-    quality: dict[str, float],
-    mrr: dict[int, float],
+    *,
+    recommend_seen: bool = False,
+    quality: dict[str, float] | None = None,
+    mrr: dict[int, float] | None = None,
     trials: tuple[Trial, ...] = (),
 ) -> TrainedRanker:
-    """Return the first trees of LightGBM's booster as a ranker. generator: computes the trees' features."""
+    """Return the first trees of LightGBM's booster as a ranker. generator: computes the trees' features.
+
+    quality, mrr: None for the prior, which was not measured in this shop.
+    """
     names = generator.feature_names
     model, sources = to_onnx(booster.dump_model(num_iteration=trees)["tree_info"], names, generator.source_of)
     gain = booster.feature_importance("gain", iteration=trees)
     return TrainedRanker(
         model=model,
-        info=RankerInfo(names, sources, recipe.recommend_seen, quality),
+        info=RankerInfo(names, sources, recommend_seen, quality or {}, prior=quality is None),
         importance=dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
-        mrr=mrr,
+        mrr=mrr or {},
         trials=trials,
     )
 

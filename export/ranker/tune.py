@@ -1,7 +1,6 @@
 """Searches hyperparameters of the trees with Optuna, on parts of the past that training learns from."""
 
 import hashlib
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from export.ranker.boosting import Hyperparameters, boost
+from export.ranker.boosting import (
+    FIXED,
+    LEAST_POSITIONS,
+    Hyperparameters,
+    Sample,
+    TooFewPositionsError,
+    boost,
+    import_lightgbm,
+)
 from export.ranker.positions import Groups, Progress
 from export.ranker.quality import CUT, MRR, quality_by_trees
+from export.ranker.trees import TREES
 from udfs.core.errors import ShopstreamError
 
 #: A trial is measured on the latest part as the job sees it, and on the one two before it, each by trees from the
@@ -38,40 +46,69 @@ def tune(
     """Search for some minutes; return all trials, the best first. The defaults are among them.
 
     groups: of the parts that are learned from, the earliest first. trials: a file that keeps them; trials of the same
-    groups that are there already count. Raises ShopstreamError for fewer than two parts, and for a file that cannot
-    be used.
+    groups that are there already count. Raises ShopstreamError for too few parts or positions, and for a file that
+    cannot be used.
     """
     import optuna
 
-    if len(groups) < 2:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folds = [_Fold.of(groups, back) for back in ORIGINS if len(groups) > back]
+    folds = [fold for fold in folds if len(fold.sample.sizes) >= LEAST_POSITIONS and fold.after.positions]
+    if not folds:
         raise ShopstreamError("past sessions are too few to tune on: train without --tune")
-    optuna.logging.set_verbosity(logging.WARNING)
-    folds = [(groups[:-back], groups[-back]) for back in ORIGINS if len(groups) > back]
-    try:
-        storage = _storage(optuna, trials)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=_fingerprint(groups, features),
-            load_if_exists=True,
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=1),
-        )
-    except (OSError, ValueError) as error:
-        raise ShopstreamError(f"trials cannot be kept in {trials}: {error}") from None
-    if not study.trials:
-        default = Hyperparameters.for_positions(sum(each.positions for each in groups))
-        study.enqueue_trial(asdict(default))
-
+    default = Hyperparameters.for_positions(sum(len(np.unique(each.position[each.is_target])) for each in groups))
     began = time.monotonic()
 
     def measured(trial: Any) -> float:
         progress(min(1.0, (time.monotonic() - began) / (60 * minutes)))
         chosen = _suggested(trial)
-        return float(np.mean([_mrr(before, after, features, chosen) for before, after in folds]))
+        try:
+            return float(np.mean([fold.mrr(features, chosen) for fold in folds]))
+        except TooFewPositionsError:  # these learn nothing here
+            raise optuna.TrialPruned from None
 
-    study.optimize(measured, timeout=60 * minutes)
-    done = [Trial(Hyperparameters(**trial.params), trial.value) for trial in study.trials if trial.value is not None]
+    try:
+        study = _study(optuna, trials, _fingerprint(groups, features))
+        if asdict(default) not in [trial.params for trial in _finished(study)]:
+            study.enqueue_trial(asdict(default))
+        study.optimize(measured, timeout=60 * minutes)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # of a file with other content
+        raise ShopstreamError(f"trials cannot be kept in {trials} ({error}): remove it to start anew") from None
+    done = [Trial(Hyperparameters(**trial.params), trial.value) for trial in _finished(study)]
+    if not done:
+        raise ShopstreamError("no trial learned anything: train without --tune")
     return tuple(sorted(done, key=lambda trial: -trial.mrr))
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A later part, and what trees learn from the parts before it."""
+
+    sample: Sample
+    after: Groups
+
+    @classmethod
+    def of(cls, groups: Sequence[Groups], back: int) -> "_Fold":
+        return cls(Sample.of(groups[:-back], np.random.default_rng(1)), groups[-back])
+
+    def mrr(self, features: Sequence[str], chosen: Hyperparameters) -> float:
+        """Return the MRR@20 of the best number of trees on the later part."""
+        booster = boost(self.sample, features, chosen)
+        return max(quality[MRR(CUT).name] for quality in quality_by_trees(booster, self.after).values())
+
+
+def _study(optuna: Any, trials: Path | None, name: str) -> Any:
+    """Open the study of that name. Each search draws other trials than those before it."""
+    storage = None
+    if trials is not None:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(trials)))
+    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction="maximize")
+    study.sampler = optuna.samplers.TPESampler(seed=1 + len(study.trials))
+    return study
+
+
+def _finished(study: Any) -> list[Any]:
+    return [trial for trial in study.trials if trial.state.name == "COMPLETE"]
 
 
 def _suggested(trial: Any) -> Hyperparameters:
@@ -84,21 +121,10 @@ def _suggested(trial: Any) -> Hyperparameters:
     )
 
 
-def _mrr(before: Sequence[Groups], after: Groups, features: Sequence[str], chosen: Hyperparameters) -> float:
-    """Return the MRR@20 of the best number of trees on a part, learned from the parts before it."""
-    booster = boost(Groups.joined(before), features, np.random.default_rng(1), chosen)
-    return max(quality[MRR(CUT).name] for quality in quality_by_trees(booster, after).values())
-
-
-def _storage(optuna: Any, trials: Path | None) -> Any:
-    if trials is None:
-        return None
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(trials)))
-
-
 def _fingerprint(groups: Sequence[Groups], features: Sequence[str]) -> str:
-    """Return a name of what is learned from, so that trials of other sessions do not count."""
-    digest = hashlib.sha256("\n".join(features).encode())
+    """Return a name of what is learned from and how, so that trials of other sessions or versions do not count."""
+    lightgbm = import_lightgbm()
+    digest = hashlib.sha256(repr((features, FIXED, TREES, ORIGINS, lightgbm.__version__)).encode())
     for each in groups:
         digest.update(np.ascontiguousarray(each.features).data)
         digest.update(np.ascontiguousarray(each.is_target).data)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from flink_jobs.brokers.reading import read_topic
 from flink_jobs.brokers.topics import require_topics
@@ -35,10 +36,12 @@ def explain_recommendation(record: Recommendation, title_of: Mapping[str, str]) 
         f"{record.recommendation_id}: for {record.user_id} after event {record.trigger_event_id}, model {record.model}",
         f"session {record.session_id}: {', '.join(known)}",
     ]
+    if record.explored is True:
+        lines.append("explored: these items were drawn at random from the best ones, and stand in random order")
     for item in record.items:
-        lines.append(
-            f"{item.rank:>3}. {title_of.get(item.item_id, item.item_id)} ({item.item_id}), score {item.score:.3f}"
-        )
+        shown = "" if item.propensity is UNSET else f", here with probability {item.propensity:g}"
+        title = title_of.get(item.item_id, item.item_id)
+        lines.append(f"{item.rank:>3}. {title} ({item.item_id}), score {item.score:.3f}{shown}")
         lines += [
             f"       {reason.weight:+.3f}  {reason.source.replace('_', ' ')}: {reason.because}"
             for reason in item.reasons

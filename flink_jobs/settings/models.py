@@ -81,10 +81,15 @@ class RankSettings(SettingsGroup):
         0.0, ge=0, le=5, description="Score penalty for an item identical in title to one ranked above it."
     )
     fresh: int = Field(
-        0, ge=0, description="At least this many items without past interactions per record, if there are candidates."
+        0,
+        ge=0,
+        description="Learned ranker: at least this many items without a past, if there are candidates.",
     )
     explore: float = Field(
-        0.0, ge=0, lt=1, description="Share of the records whose items are drawn at random from the best 2 k."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the records whose items are drawn at random from the best 2 k.",
     )
 
 

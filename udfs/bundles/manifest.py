@@ -65,17 +65,19 @@ class EncoderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     query_prefix: str | None = None
 
 
-class RankerInfo(msgspec.Struct, frozen=True):
+class RankerInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """The learned ranker, ranker.onnx: float32 [pairs, features] to float32 [pairs, sources], in 1/SCORE_SCALE.
 
     recommend_seen: whether it may recommend items that the session has already seen. quality: measured on sessions from
-    which neither the trees nor their features were made.
+    which neither the trees nor their features were made; only their number was chosen there. prior: it learned from
+    public data instead of this shop's sessions, and has no quality.
     """
 
     feature_names: tuple[str, ...] = msgspec.field(name="columns")
     sources: tuple[str, ...]
     recommend_seen: bool = msgspec.field(name="repeats")
     quality: dict[str, float]
+    prior: bool = False
 
 
 class BundleFormat(msgspec.Struct):

@@ -43,7 +43,7 @@ class _AttributeAffinity(CandidateSource[_Affinity]):
     """
 
     name = "category"  # of both attributes
-    default_reason = "popular among its like"
+    default_reason = "its category or brand"
     attribute: ClassVar[str]
 
     def __init__(self, inputs: SourceInputs) -> None:

@@ -37,7 +37,7 @@ def explore(ranked: Sequence[RankedItem], answer_id: str, options: RankOptions) 
 
 def _propensity(in_order: bool, pool: int, share: float) -> float:
     """Return the probability of an item at a rank. in_order: it is there without exploration, too."""
-    return round(share / pool + (1 - share) * in_order, 9)
+    return float(f"{share / pool + (1 - share) * in_order:.9g}")
 
 
 def _hash(text: str) -> int:

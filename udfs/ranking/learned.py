@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
@@ -20,7 +21,7 @@ from udfs.ranking.reasons import Selected, collect_quotes, nearest_signals, pick
 from udfs.ranking.rules import DIVERSITY, DIVERSITY_REASON, Cap, select_by_rules
 from udfs.sessions.requests import EncodeTexts, RankInputs, RankRequest
 
-#: Diversity chooses from this many times as many candidates of a session.
+#: Diversity chooses from this many times k candidates of a session.
 RULES_OVERSAMPLE = 4
 
 #: At most this many of a session's latest signals count. Like SIGNAL_DECAY this is no setting: trees only fit the
@@ -64,7 +65,7 @@ class LearnedRanker:
         if not (options.exclude_seen or info.recommend_seen):
             raise ShopstreamError(
                 f"the ranker of bundle {bundle.id} was not trained to recommend items already seen: set "
-                "rank.exclude_seen to true, or train with --repeats"
+                f"rank.exclude_seen to true, or train with --repeats{' from past sessions' if info.prior else ''}"
             )
         self.candidates = 0  #: pairs of session and item scored so far
         self._options = options
@@ -120,39 +121,49 @@ class LearnedRanker:
         options = self._options
         if not len(candidates.item):
             return Selected(candidates.session, candidates.item, np.zeros((0, len(self._sources))))
-        caps = [*self._caps, self._cap_of_known(candidates)] if options.fresh else self._caps
-        scored = self._score_all(candidates) if caps else self._score_shortlist(candidates)
+        every = options.fresh or self._caps  # caps may leave nothing of the best ones
+        scored = self._score(candidates, len(candidates.item)) if every else self._score_shortlist(candidates)
         penalty = np.zeros(len(scored.item))
-        if caps or options.diversity:
-            chosen, penalty = select_by_rules(
-                scored.session,
-                scored.item,
-                scored.weights.sum(axis=1),
-                k=options.depth,
-                caps=caps,
-                diversity=options.diversity,
-                vectors=self._items.vectors,
-            )
-            scored = scored.at(chosen)
+        if every or options.diversity:
+            chosen, less = self._choose(scored, len(candidates.context))
+            penalty[chosen] = less
+            if options.explore:
+                chosen = _with_next_best(scored.session, chosen, options.depth)
+            scored, penalty = scored.at(chosen), penalty[chosen]
         return Selected(scored.session, scored.item, np.column_stack((scored.weights, penalty)))
 
-    def _cap_of_known(self, candidates: Candidates) -> Cap:
-        """Limit the items with a past, so that `fresh` places of k are left where there are as many new candidates."""
+    def _choose(self, scored: _Scored, sessions: int) -> tuple[Ints, Floats]:
+        """Return the indices of up to k items of each session by the rules, and each one's diversity penalty."""
+        options = self._options
+        choose = partial(
+            select_by_rules,
+            scored.session,
+            scored.item,
+            scored.weights.sum(axis=1),
+            k=options.k,
+            diversity=options.diversity,
+            vectors=self._items.vectors,
+        )
+        if not options.fresh:
+            return choose(caps=self._caps)
+        # Places are kept for new items by limiting the others; where other rules leave too few new ones, by less.
         known = self._items.popularity > 0
-        new = np.bincount(candidates.session[~known[candidates.item]], minlength=len(candidates.context))
-        return Cap(np.where(known, 0, -1), self._options.k - np.minimum(new, self._options.fresh))
+        new = np.bincount(scored.session[~known[scored.item]], minlength=sessions)
+        limit = options.k - np.minimum(new, min(options.fresh, options.k))
+        while True:
+            chosen, penalty = choose(caps=[*self._caps, Cap(np.where(known, 0, -1), limit)])
+            missing = options.k - np.bincount(scored.session[chosen], minlength=sessions)
+            if not (missing * (limit < options.k)).any():
+                return chosen, penalty
+            limit = np.minimum(limit + missing, options.k)
 
     def _score_shortlist(self, candidates: Candidates) -> _Scored:
         """Score with all trees what the first ones leave, and return as many as there are to choose from."""
         options = self._options
-        depth = options.depth * RULES_OVERSAMPLE if options.diversity else options.depth
+        depth = options.k * RULES_OVERSAMPLE if options.diversity else options.depth
         by_first_trees = self._run("first", pairs=candidates.features)[:, 0]
         size = max(shortlist_size(options.k), depth)
         return self._score(candidates.at(top_k_per_group(candidates.session, by_first_trees, size)), depth)
-
-    def _score_all(self, candidates: Candidates) -> _Scored:
-        """Score every candidate with all trees: caps may leave nothing of the best ones."""
-        return self._score(candidates, len(candidates.item))
 
     def _score(self, candidates: Candidates, depth: int) -> _Scored:
         """Score candidates with all trees, and return the best `depth` of each session.
@@ -180,3 +191,14 @@ class LearnedRanker:
         evidence[ContentSimilarity.name] = np.where(nearest >= 0, nearest + quotes.items, -1)
         picked = pick_evidence(quotes, self._sources, len(selected.item), evidence)
         return to_ranked_items(selected, len(inputs), self._items.ids, self._sources, quotes, picked)
+
+
+def _with_next_best(session: Ints, chosen: Ints, depth: int) -> Ints:
+    """Return the chosen indices of each session, then its best others, `depth` in all; int64 [n].
+
+    session: int64 [n], of candidates by session and then best first. chosen: by session and then in rank order.
+    """
+    others = np.setdiff1d(np.arange(len(session)), chosen)
+    both = np.concatenate((chosen, others))
+    in_order = both[np.lexsort((np.arange(len(both)), session[both]))]
+    return np.asarray(in_order[position_in_group(session[in_order]) < depth])

@@ -27,5 +27,5 @@ class RankOptions:
 
     @property
     def depth(self) -> int:
-        """Items that a ranker returns: k, or the pool that exploration draws from."""
+        """Items that a ranker returns: k, and with exploration as many more, to draw from."""
         return self.k * EXPLORED_POOL if self.explore else self.k

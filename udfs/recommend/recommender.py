@@ -123,6 +123,7 @@ class Recommender:
             for user, event, hashed in zip(user_id, event_id, content, strict=True)
         ]
         shown = [explore(items, answer, self._rank_options) for items, answer in zip(ranked, answer_ids, strict=True)]
+        self.stats.items += sum(len(items) for items, _ in shown)
         records = zip(answer_ids, user_id, event_id, time_ms, starts, features_of, shown, ahead, strict=True)
         return [
             self._encoded(
@@ -143,10 +144,15 @@ class Recommender:
         ]
 
     def _encoded(self, answer: Recommendation) -> str:
-        """Return the answer's JSON. One that is too large loses its last items, then its session's features."""
+        """Return the answer's JSON. One that is too large loses its last items, then its session's features.
+
+        Its items have no propensity.
+        """
         record = self._encode(answer)
         if self._max_bytes is not None and len(record) > self._max_bytes:
             size, items = len(record), len(answer.items)
+            for item in answer.items:
+                item.propensity = UNSET  # whether an answer is cut depends on its draw
             while len(record) > self._max_bytes and (answer.items or answer.session):
                 if answer.items:
                     answer.items = answer.items[: len(answer.items) // 2]
@@ -177,6 +183,5 @@ class Recommender:
         self.stats.rank_us += round((time.perf_counter() - began - encoding_s) * 1e6)
         self.stats.batches += 1
         self.stats.triggers += len(ranked)
-        self.stats.items += sum(map(len, ranked))
         self.stats.candidates += model.ranker.candidates - candidates_before
         return ranked

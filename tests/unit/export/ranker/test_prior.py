@@ -7,7 +7,7 @@ from histories import DIMENSIONS, IDS, VECTORS, catalog, encode, walks
 
 from export.history.files import write_past
 from export.ranker.positions import bare_manifest, request_of
-from export.ranker.prior import FILE, SOURCES, learn_prior, open_prior
+from export.ranker.prior import FILE, PRIOR_SOURCES, learn_prior, open_prior
 from export.ranker.train import Shop
 from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
@@ -33,7 +33,7 @@ def hits(file: Path, folder: Path) -> float:
         **{name: getattr(SHOP.log, name)[firsts] for name in ("item", "time", "type_code")},
     )
     ranked = ranker.rank(request_of(sofar), encode)
-    assert {reason.source for row in ranked for item in row for reason in item.reasons} <= SOURCES | {"popularity"}
+    assert {reason.source for row in ranked for item in row for reason in item.reasons} <= PRIOR_SOURCES
     nexts = [IDS[item] for item in SHOP.log.item[firsts + 1]]
     return sum(row[0].item_id == target for row, target in zip(ranked, nexts, strict=True)) / len(nexts)
 
@@ -53,4 +53,7 @@ def test_prior_with_other_features_is_refused(tmp_path: Path):
     file = tmp_path / "prior.txt"
     file.write_text(FILE.read_text().replace("listed_near", "listed_far"))
     with pytest.raises(ShopstreamError, match="make it again"):
+        open_prior(SHOP, tmp_path, file)
+    file.write_text("no trees")
+    with pytest.raises(ShopstreamError, match="is no ranker"):
         open_prior(SHOP, tmp_path, file)

@@ -58,8 +58,8 @@ def test_gate_names_the_figures_that_fail():
     assert new_items(quality) == pytest.approx(0.4)
     assert ranker_failures(quality, {"cosine_mean": 0.99, "hr_20": 0.4, "new_items": 0.4}) == []
     assert ranker_failures(quality, {"mrr_20": 0.3, "new_items": 0.5}) == [
-        "mrr_20 0.2000 < 0.3",
-        "new_items 0.4000 < 0.5",
+        "mrr_20 0.2 < 0.3",
+        "new_items 0.4 < 0.5",
     ]
     assert ranker_failures({}, {"new_items": 0.5}) == ["new_items was not measured"]
     assert ranker_failures({}, {"new_items": 0.0}) == []

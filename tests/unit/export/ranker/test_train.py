@@ -66,4 +66,4 @@ def test_new_items_are_measured():
 
 def test_too_few_sessions_are_refused(tmp_path: Path):
     with pytest.raises(ShopstreamError, match="give more"):
-        train_ranker(Shop(walks(40, 1), catalog(), VECTORS, encode), tmp_path, Recipe())
+        train_ranker(Shop(walks(16, 1), catalog(), VECTORS, encode), tmp_path, Recipe())

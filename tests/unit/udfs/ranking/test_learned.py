@@ -100,6 +100,7 @@ def test_fresh_leaves_places_for_items_without_a_past(learned: Bundle, sofar: In
         return [[item.item_id for item in row] for row in ranker.rank(request_of(sofar), encode)]
 
     plain, fresh = ranked(k=8, per_category=8), ranked(k=8, fresh=3)
+    assert {len(row) for row in ranked(k=5, fresh=4, per_category=1)} == {5}  # filled up with others
     assert min(len(new & set(row)) for row in plain) < 3
     for before, after in zip(plain, fresh, strict=True):
         assert len(after) == 8
@@ -110,9 +111,10 @@ def test_fresh_leaves_places_for_items_without_a_past(learned: Bundle, sofar: In
 
 
 def test_exploring_ranker_returns_a_pool_that_begins_as_before(learned: Bundle, sofar: Interactions):
-    plain, pool = answers(learned, sofar), answers(learned, sofar, explore=0.1)
-    assert [row[:10] for row in pool] == plain
-    assert {len(row) for row in pool} == {20}
+    for rules in ({}, {"diversity": 1.0}, {"per_category": 2}, {"fresh": 3}):
+        plain, pool = answers(learned, sofar, **rules), answers(learned, sofar, explore=0.1, **rules)
+        assert [row[:10] for row in pool] == plain
+        assert {len({item["item_id"] for item in row}) for row in pool} == {20}  # type: ignore[index]
 
 
 def test_unfit_rankers_are_refused(learned: Bundle):

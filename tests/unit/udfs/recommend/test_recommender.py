@@ -88,7 +88,20 @@ def test_explored_answers_say_so(folder: Path):
     for each in explored:
         assert len(each["items"]) == 5
         assert {item["propensity"] for item in each["items"]} <= {0.05, 0.55}
-    assert all("propensity" not in item for item in answer(Recommender(RecommendOptions(folder)))["items"])
+    plain_recommender = Recommender(RecommendOptions(folder))
+    assert all("propensity" not in item for item in answer(plain_recommender)["items"])
+    assert plain_recommender.stats.items == 10
+
+
+def test_cut_answers_have_no_propensities(folder: Path):
+    options = RecommendOptions(
+        folder, EncoderOptions(provider="cpu", threads=1), RankOptions(explore=0.5), max_bytes=3_000
+    )
+    recommender = Recommender(options)
+    found = answer(recommender)
+    assert recommender.stats.cut == 1
+    assert 0 < len(found["items"]) < recommender.stats.items == 10
+    assert all("propensity" not in item for item in found["items"])
 
 
 def test_too_large_answer_loses_its_last_items(recommender: Recommender, folder: Path, caplog: Any):
