@@ -16,7 +16,7 @@ from rich.table import Table
 
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
-from export.bundle.steps import TRIALS
+from export.bundle.ranker import TRIALS
 from export.encoder.parity import GATE, parse_gate
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS, variant_bytes
 from export.ranker.quality import GATED

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from export.bundle.options import ExportOptions
 from export.bundle.progress import ProgressSteps, modules_hidden
 from export.bundle.publish import publish_draft
+from export.bundle.ranker import learn_ranker
 from export.encoder.calibration import VOCABULARY_TEXTS, calibrate_on, split_texts
 from export.encoder.measure import speed, unfused, worst_layers
 from export.encoder.parity import check_gate, measure_parity
@@ -15,12 +16,9 @@ from export.encoder.source import SourceModel, open_source
 from export.encoder.variants import VARIANTS, encoder_info, open_variant
 from export.history.files import write_items, write_past
 from export.history.reading import Reading, ShopHistory, read_history
-from export.ranker.boosting import TooFewPositionsError, let_threads_sleep
-from export.ranker.positions import Progress
-from export.ranker.prior import open_prior
-from export.ranker.quality import LEAST_NEW_ITEMS, LEAST_NEW_POSITIONS, new_items, ranker_failures
-from export.ranker.train import Recipe, Shop, TrainedRanker, train_ranker
-from udfs.bundles.bundle import INDEX, Bundle, open_bundle
+from export.ranker.boosting import let_threads_sleep
+from export.ranker.train import Shop, TrainedRanker
+from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.manifest import EncoderInfo, Variant
 from udfs.catalog.index import build_index
 from udfs.core.errors import ShopstreamError
@@ -32,8 +30,6 @@ from udfs.events.rejected import Rejected
 
 #: Texts whose vectors are kept while a ranker is trained.
 CACHED_TEXTS = 1_000_000
-#: The file in the folder of bundles that keeps the trials of --tune.
-TRIALS = "trials.log"
 #: Texts on which fp32 is compared with PyTorch.
 TORCH_TEXTS = 16
 
@@ -195,57 +191,13 @@ def learn(draft: Draft) -> None:
         cached = CachedEncoder(open_variant(draft.file(chosen), chosen, draft.tokenizer, draft.info), CACHED_TEXTS)
         with TemporaryDirectory() as folder:
             shop = Shop(history.interactions, history.items, draft.vectors, cached.encode)
-            draft.learned = _learned(draft, shop, Path(folder), show)
-        _check_ranker(draft, draft.learned)
+            draft.learned, warnings = learn_ranker(shop, Path(folder), options, show)
+        draft.warnings += warnings
         write_past(draft.folder, history.interactions, history.items, draft.vectors)
         (draft.folder / "ranker.onnx").write_bytes(draft.learned.model)
     if len(history.items) >= options.index_from:
         with draft.progress(f"index {len(history.items)} vectors"):
             build_index(draft.vectors, draft.folder / INDEX)
-
-
-def _learned(draft: Draft, shop: Shop, folder: Path, show: Progress) -> TrainedRanker:
-    """Train a ranker, or take the prior where there is nothing to learn from."""
-    options = draft.options
-    if options.sessions is None:
-        return open_prior(shop, folder)
-    if not len(shop.log):
-        raise ShopstreamError(f"{options.sessions} has no interaction with an item of {options.catalog}")
-    recipe = Recipe(
-        recommend_seen=options.recommend_seen, tune_minutes=options.tune_minutes, trials=options.out / TRIALS
-    )
-    try:
-        return train_ranker(shop, folder, recipe, show)
-    except TooFewPositionsError as error:
-        if options.recommend_seen or options.tune_minutes or _has_learned_ranker(options.out):
-            raise
-        draft.warnings.append(f"{error}; until then, the ranker is the one for shops without sessions")
-        return open_prior(shop, folder)
-
-
-def _has_learned_ranker(folder: Path) -> bool:
-    """Return whether the bundle in use has a ranker that learned from the shop: the prior must not replace it."""
-    try:
-        ranker = open_bundle(folder).manifest.ranker
-    except ShopstreamError:
-        return False
-    return ranker is not None and not ranker.prior
-
-
-def _check_ranker(draft: Draft, learned: TrainedRanker) -> None:
-    """Raise ShopstreamError for a ranker that fails the gate; warn of one that hardly finds new items."""
-    quality = learned.info.quality
-    if failures := ranker_failures(quality, draft.options.gate):
-        raise ShopstreamError(
-            f"the ranker fails the gate: {', '.join(failures)}. Nothing was published: give more sessions, or lower "
-            "the gate (--gate)"
-        )
-    share = new_items(quality)
-    if share is not None and share < LEAST_NEW_ITEMS and quality["positions_new"] >= LEAST_NEW_POSITIONS:
-        draft.warnings.append(
-            f"of new items, the ranker finds {share:.0%} of what their titles alone would find "
-            f"(HR@20 {quality['hr_20_new']:.4f}); rank.fresh keeps places for them"
-        )
 
 
 def publish(draft: Draft) -> None:

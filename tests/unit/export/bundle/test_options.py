@@ -13,7 +13,10 @@ from udfs.core.errors import ShopstreamError
     [
         ({"variants": ("fp32", "fp8")}, "unknown variant fp8"),
         ({"variants": ("int8",)}, "has to name fp32"),
-        ({"learn": True}, "name a file or the lake with --sessions"),
+        ({"learn": True, "recommend_seen": True}, "--repeats needs past sessions"),
+        ({"learn": True, "tune_minutes": 1.0}, "--tune needs past sessions"),
+        ({"learn": True, "gate": {"new_items": 0.5}}, "--gate new_items is of a ranker"),
+        ({"sessions": Path("clicks.csv"), "gate": {"hr_20": 0.5}}, "--gate hr_20 is of a ranker"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], says: str):
