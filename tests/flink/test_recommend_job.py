@@ -302,7 +302,8 @@ def test_answers_ignore_batches_and_parallelism(
 ):
     def run(size: int, parallelism: int, part: list[Record], *more: str) -> dict[str, bytes]:
         assignments = own(
-            f"bundles={bundles}", f"home={tmp_path}", f"python.bundle_size={size}", f"parallelism={parallelism}", *more
+            f"bundles={bundles}", f"home={tmp_path}", f"python.bundle_size={size}", f"parallelism={parallelism}",
+            "rank.explore=0.1", *more
         )  # fmt: skip
         settings = load_settings(None, assignments)
         send(settings, [(record.key, record.value) for record in part])
@@ -326,10 +327,12 @@ def test_answers_ignore_batches_and_parallelism(
     assert some == {name: first[name] for name in some}
 
     validator = jsonschema.Draft202012Validator(json_schema("recommendations"))
-    for value in list(first.values())[::50]:
-        answer = json.loads(value)
+    answers = [json.loads(value) for value in first.values()]
+    for answer in answers[::50]:
         validator.validate(answer)
         assert [item["rank"] for item in answer["items"]] == list(range(1, len(answer["items"]) + 1))
+        assert all(0 < item["propensity"] <= 1 for item in answer["items"])
+    assert 0.05 < sum("explored" in answer for answer in answers) / len(answers) < 0.15
 
 
 def due(records: list[Record]) -> set[str]:
