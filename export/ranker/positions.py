@@ -108,20 +108,20 @@ def sample_groups(
     events = np.flatnonzero(asked if among is None else asked & among[log.item])
     if len(events) > count:
         events = np.sort(rng.choice(events, count, replace=False))
-    parts: list[Candidates] = []
+    # Of each part only these are kept: what its sources have prepared takes tens of times their memory.
+    positions, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    features = [np.empty((0, len(generator.feature_names)), np.float32)]
     chunk = generator.max_sessions
     for first in range(0, len(events), chunk):
-        parts.append(candidates(generator, prefixes(log, events[first : first + chunk]), encode))
+        part = candidates(generator, prefixes(log, events[first : first + chunk]), encode)
+        positions.append(part.session + first)
+        items.append(part.item)
+        features.append(part.features)
         progress(min(1.0, (first + chunk) / len(events)))
-    sizes = [len(part.item) for part in parts]
-    position = np.concatenate([part.session for part in parts] or [np.empty(0, dtype=np.int64)])
-    position = position + chunk * np.repeat(np.arange(len(parts)), sizes)
-    item = np.concatenate([part.item for part in parts] or [np.empty(0, dtype=np.int64)])
-    no_features = np.empty((0, len(generator.feature_names)), np.float32)
-    features = np.concatenate([part.features for part in parts] or [no_features])
+    position, item = np.concatenate(positions), np.concatenate(items)
     # Candidates and interactions number items alike: by row of the catalog.
     target = log.item[events]
-    return Groups(features, position, item, item == target[position], target)
+    return Groups(np.concatenate(features), position, item, item == target[position], target)
 
 
 def sample_candidates(groups: Groups, rng: np.random.Generator) -> Bools:
