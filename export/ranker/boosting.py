@@ -58,11 +58,14 @@ class Sample:
 
     @classmethod
     def of(cls, groups: Sequence[Groups], rng: np.random.Generator) -> "Sample":
-        """Draw candidates at random."""
-        joined = Groups.joined(groups)
-        taken = sample_candidates(joined, rng)
-        sizes = np.unique(joined.position[taken], return_counts=True)[1]
-        return cls(joined.features[taken], joined.is_target[taken], sizes)
+        """Draw candidates at random, of one part after the other: all at once would take twice the memory."""
+        parts = []
+        for each in groups:
+            taken = sample_candidates(each, rng)
+            sizes = np.unique(each.position[taken], return_counts=True)[1]
+            parts.append((each.features[taken], each.is_target[taken], sizes))
+        features, is_target, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return cls(features, is_target, sizes)
 
 
 def boost(sample: Sample, features: Sequence[str], chosen: Hyperparameters | None = None, trees: int = TREES) -> Any:

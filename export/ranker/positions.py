@@ -43,17 +43,6 @@ class Groups:
         """P."""
         return len(self.target)
 
-    @classmethod
-    def joined(cls, groups: Sequence["Groups"]) -> "Groups":
-        """Return the candidates of all groups, with their positions numbered through."""
-        first = np.cumsum([0, *(each.positions for each in groups)])
-        columns = {
-            name: np.concatenate([getattr(each, name) for each in groups])
-            for name in ("features", "item", "is_target", "target")
-        }
-        position = np.concatenate([each.position + start for each, start in zip(groups, first[:-1], strict=True)])
-        return cls(position=position, **columns)
-
 
 def prefixes(log: Interactions, events: Ints) -> Interactions:
     """Return one session per event (int64 [n], its number): at most PREFIX events of its session before it."""

@@ -155,7 +155,9 @@ def train_ranker(shop: Shop, folder: Path, recipe: Recipe, progress: Progress = 
         show = partial(_between, progress, 0.7, 0.85)
         trials = tune(groups, generator.feature_names, recipe.tune_minutes, recipe.trials, show)
     best = trials[0].hyperparameters if trials else None
-    booster = boost(Sample.of(groups, sampler.rng), generator.feature_names, best)
+    sample = Sample.of(groups, sampler.rng)
+    groups.clear()  # gigabytes, in a large shop
+    booster = boost(sample, generator.feature_names, best)
     qualities = quality_by_trees(booster, rest)
     mrr = {trees: quality[MRR(CUT).name] for trees, quality in qualities.items()}
     trees = max(mrr, key=mrr.__getitem__)  # more trees overfit on small shops

@@ -30,7 +30,7 @@ def test_more_trees_can_rank_worse():
     assert list(quality_by_trees(booster, nothing)) == [TREES]
 
 
-def test_hit_rate_of_joined_positions():
+def test_hit_rate_counts_all_positions():
     columns = np.zeros((50, 1), np.float32)
     position = np.repeat(np.arange(2), 25)
     item = np.tile(np.arange(25), 2)
@@ -38,9 +38,6 @@ def test_hit_rate_of_joined_positions():
     groups = Groups(columns, position, item, item == target[position], target)
     score = -item.astype(np.float64)  # the first item first
     assert hit_rate_of(groups, score) == 0.5
-    joined = Groups.joined([groups, groups])
-    assert (joined.positions, joined.position.tolist()[50:]) == (4, [*[2] * 25, *[3] * 25])
-    assert hit_rate_of(joined, -joined.item.astype(np.float64)) == 0.5
     nothing = Groups(columns[:0], position[:0], item[:0], groups.is_target[:0], target[:0])
     assert hit_rate_of(nothing, np.empty(0)) == 0
 
