@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.output import require_folder
 from udfs.core.errors import ShopstreamError
 
 #: Blue for ours, grey for peers. They differ in lightness too, for every kind of colour vision and for print.
@@ -19,8 +20,7 @@ def require_drawing(file: Path) -> None:
     """Raise ShopstreamError unless a chart can be drawn to this file."""
     if file.suffix not in (".svg", ".png"):
         raise ShopstreamError(f"--chart {file}: use a name that ends in .svg or .png")
-    if not file.absolute().parent.is_dir():
-        raise ShopstreamError(f"--chart {file}: there is no folder {file.absolute().parent}")
+    require_folder("--chart", file)
     if find_spec("matplotlib") is None:
         raise ShopstreamError("--chart needs matplotlib: install this package's extra `bench`")
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +29,12 @@ def print_json(value: Any) -> None:
 def figure(value: float | None, digits: int = 0) -> str:
     """The value with thousands separators and this many decimals; empty for None."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def require_folder(option: str, file: Path) -> None:
+    """Raise ShopstreamError unless there is a folder for the file of an option."""
+    if not file.absolute().parent.is_dir():
+        raise ShopstreamError(f"{option} {file}: there is no folder {file.absolute().parent}")
 
 
 def require_known(only: Iterable[str], names: Sequence[str], what: str = "contenders") -> None:

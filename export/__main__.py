@@ -17,9 +17,8 @@ from rich.table import Table
 from export.bundle.build import export_bundle
 from export.bundle.options import Exported, ExportOptions
 from export.bundle.ranker import TRIALS
-from export.encoder.parity import GATE, parse_gate
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS, variant_bytes
-from export.ranker.quality import GATED
+from export.gate import GATE, RANKER_FIGURES, parse_gate
 from export.ranker.report import chart_of, write_report
 from udfs.core.errors import ShopstreamError, exit_with_one_line
 from udfs.events.mapping import parse_mapping
@@ -83,7 +82,7 @@ class Shared:
         str,
         typer.Option(
             help="Lowest figures with which a bundle is published, such as cosine_mean=0.995,top10_overlap=0.95; of a "
-            f"trained ranker: {', '.join(GATED)} (found, as a share of what titles alone find).",
+            f"trained ranker: {', '.join(RANKER_FIGURES)} (found, as a share of what titles alone find).",
             show_default=",".join(f"{name}={lowest}" for name, lowest in GATE.items()),
         ),
     ] = ""
@@ -105,7 +104,7 @@ class Shared:
             strict=self.strict,
             calibration=self.calibration,
             calibration_texts=self.calibration_texts,
-            gate=parse_gate(self.gate, GATED),
+            gate=parse_gate(self.gate),
             variants=tuple(self.variants.split(",")),
             session_gap_minutes=self.session_gap,
             keys_file=self.keys_file,

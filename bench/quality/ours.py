@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,21 +15,21 @@ from rich.console import Console
 
 from export.bundle.build import export_bundle
 from export.bundle.options import ExportOptions
-from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import Encode, bare_manifest, candidates, request_of
+from export.ranker.positions import Encode, candidates, request_of
 from export.ranker.prior import FILE, open_prior
-from export.ranker.train import LARGE_PARTS, Recipe, Shop, train_ranker
+from export.ranker.train import LARGE_PARTS, Recipe, Shop, TrainedRanker, train_ranker
 from udfs.bundles.bundle import Bundle, open_bundle
-from udfs.candidates.generator import CandidateGenerator
+from udfs.candidates.content import ContentSimilarity
+from udfs.candidates.source import sources_except
 from udfs.catalog.items import LiveItems
 from udfs.core.arrays import Ints, position_in_group
 from udfs.encoder.cache import CachedEncoder
 from udfs.encoder.encoder import Encoder, open_encoder
 from udfs.encoder.options import EncoderOptions
-from udfs.ranking.blend import BlendRanker
-from udfs.ranking.learned import LearnedRanker
+from udfs.ranking.model import open_ranker
 from udfs.ranking.options import RankOptions
+from udfs.ranking.ranker import Ranker
 
 Vectors = npt.NDArray[np.float32]
 
@@ -49,17 +48,16 @@ SOURCES = {
 }
 #: Rankers of a shop without past sessions: the prior, and the blend.
 WITHOUT_SESSIONS = ("ours-prior", "ours-blend")
-#: The ranker without one source, or without one trick of its training, by the name of their row.
+#: The ranker without one source, or without one trick of its training, by the name of their row. Without titles it is
+#: ours-no-text.
 ABLATIONS: Mapping[str, Recipe] = {
     **{
         f"ours-without-{source.replace('_', '-')}": Recipe(without=frozenset({source}))
-        for source in (
-            "similar_sessions", "co_visit", "popularity", "history", "category", "listing", "price", "session",
-        )
+        for source in sorted(sources_except({ContentSimilarity.name}))
     },
     "ours-without-hidden-items": Recipe(hidden_share=0.0),
     "ours-without-more-origins": Recipe(origins=LARGE_PARTS),
-}  # fmt: skip
+}
 OURS = ("ours", "ours-no-text", *SOURCES, *WITHOUT_SESSIONS, *ABLATIONS)
 WITHOUT_TEXT = ("ours-no-text", *(name for name in SOURCES if name != "ours-text-only"))
 #: Ranking features that are shown with the ranker, the most important ones.
@@ -110,7 +108,7 @@ class Ours:
         self._texts = texts
         self._repeats = repeats
         self._encode: Encode
-        self.ranker: LearnedRanker | BlendRanker
+        self.ranker: Ranker
 
     def fit(self, train: Interactions, catalog: pa.Table | None) -> None:
         """Train a ranker, and load what its sources read."""
@@ -122,26 +120,25 @@ class Ours:
 
     def _learn(self, shop: Shop, folder: Path) -> None:
         past = shop.log.part(0, 0) if self.name in WITHOUT_SESSIONS else shop.log
-        write_past(folder, past, shop.items, shop.vectors)
-        bundle = Bundle(folder, bare_manifest(shop.vectors.shape[1]))
-        options = RankOptions(k=20, exclude_seen=not self._repeats)
-        if self.name == "ours-blend":
-            self.ranker = BlendRanker(bundle, LiveItems(bundle), options)
-            return
         if self.name in SOURCES:
-            self.generator = CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=self._repeats)
+            self.generator = shop.generator(past, folder, recommend_seen=self._repeats)
             return
         (folder / "learning").mkdir()
-        if self.name == "ours-prior":
-            learned = open_prior(shop, folder / "learning", self._prior)
-        else:
-            recipe = replace(ABLATIONS.get(self.name, Recipe()), recommend_seen=self._repeats)
-            learned = train_ranker(shop, folder / "learning", recipe)
-        (folder / "ranker.onnx").write_bytes(learned.model)
-        manifest = msgspec.structs.replace(bundle.manifest, ranker=learned.info)
-        self.ranker = LearnedRanker(Bundle(folder, manifest), LiveItems(bundle), options)
+        learned = self._learned(shop, folder / "learning")
+        bundle = shop.bundle(past, folder, learned)
+        self.ranker = open_ranker(bundle, LiveItems(bundle), RankOptions(k=20, exclude_seen=not self._repeats))
+        if learned is None:
+            return
         by_importance = sorted(learned.importance.items(), key=lambda feature: -feature[1])
         self.parameters = {name: round(share, 3) for name, share in by_importance[:SHOWN_FEATURES]}
+
+    def _learned(self, shop: Shop, folder: Path) -> TrainedRanker | None:
+        """Return the trees of this row; None for the blend, which has none."""
+        if self.name == "ours-blend":
+            return None
+        if self.name == "ours-prior":
+            return open_prior(shop, folder, self._prior)
+        return train_ranker(shop, folder, replace(ABLATIONS.get(self.name, Recipe()), recommend_seen=self._repeats))
 
     def predict(self, prefixes: Interactions, k: int, *, repeats: bool) -> Ints:
         """Return int64 [S, k], see bench.quality.contenders.Contender."""
@@ -161,9 +158,8 @@ class Ours:
 
     def _by_ranker(self, prefixes: Interactions, k: int) -> Ints:
         lists = np.full((len(prefixes), k), -1)
-        row_of = self._row_of
         for number, ranked in enumerate(self.ranker.rank(request_of(prefixes), self._encode)):
-            rows = [row_of[item.item_id] for item in ranked[:k]]
+            rows = [self._row_of[item.item_id] for item in ranked[:k]]
             lists[number, : len(rows)] = rows
         return lists
 

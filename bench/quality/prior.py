@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from rich.progress import Progress
 
-from bench.output import progress_console
+from bench.output import progress_console, require_folder
 from bench.quality.data import read_split
 from bench.quality.ours import Texts, shop_of
 from export.ranker.prior import learn_prior
@@ -21,8 +21,7 @@ def run(folders: Sequence[Path], out: Path, bundles: Path | None) -> None:
     """
     if out.is_dir():
         raise ShopstreamError(f"--out {out} is a folder: name a file")
-    if not out.absolute().parent.is_dir():
-        raise ShopstreamError(f"--out {out}: there is no folder {out.absolute().parent}")
+    require_folder("--out", out)
     texts, shops = Texts(bundles), list[Shop]()
     for folder in folders:
         split = read_split(folder, repeats=False)

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from bench.output import print_json, progress_console, require_known, table_console
+from bench.output import print_json, progress_console, require_folder, require_known, table_console
 from bench.quality.contenders import DEFAULTS, FIXED, NAMES, TUNED, Contender, trial_settings
 from bench.quality.data import Split, read_split
 from bench.quality.metrics import METRICS, diversity, gains, intervals, novelty, ranks, traits_of
@@ -55,8 +55,8 @@ class Options:
 def run(options: Options, *, as_json: bool) -> None:
     """Measure, and print a table or a JSON list; raise ShopstreamError for what a user can fix."""
     require_known(options.only, NAMES)
-    if options.report is not None and not options.report.absolute().parent.is_dir():
-        raise ShopstreamError(f"--report {options.report}: there is no folder {options.report.absolute().parent}")
+    if options.report is not None:
+        require_folder("--report", options.report)
     if options.repeats and "ours-prior" in options.only:
         raise ShopstreamError("ours-prior recommends no item again: measure it with --no-repeats")
     if options.prior != FILE and "ours-prior" not in options.only:

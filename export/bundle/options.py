@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export.encoder.parity import GATE
 from export.encoder.variants import DEFAULT_VARIANTS, VARIANTS
-from export.ranker.quality import GATED
+from export.gate import GATE, RANKER_FIGURES
 from export.ranker.train import TrainedRanker
 from udfs.bundles.bundle import Bundle
 from udfs.core.errors import ShopstreamError
@@ -49,7 +48,7 @@ class ExportOptions:
         if self.learn and self.sessions is None and (self.recommend_seen or self.tune_minutes):
             option = "--repeats" if self.recommend_seen else "--tune"
             raise ShopstreamError(f"{option} needs past sessions: name a file or the lake with --sessions")
-        if gated := [name for name in GATED if name in self.gate and not (self.learn and self.sessions)]:
+        if gated := [name for name in RANKER_FIGURES if name in self.gate and not (self.learn and self.sessions)]:
             raise ShopstreamError(f"--gate {gated[0]} is of a ranker that learns from --sessions with `export train`")
 
 

@@ -1,12 +1,13 @@
-"""Measures how close a variant's vectors are to fp32 and whether each depends on its text alone; the gate on both."""
+"""Measures how close a variant's vectors are to fp32 and whether each depends on its text alone."""
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 from scipy.stats import rankdata
 
+from export.gate import gate_failures
 from udfs.bundles.manifest import Parity
-from udfs.core.errors import ShopstreamError
 from udfs.encoder.encoder import Encoder, Vectors
 from udfs.encoder.similarity import cosines, neighbour_overlap, pairwise_cosines
 
@@ -16,14 +17,6 @@ MIXED = 17
 PADDING = (1, 8, 32, 96)
 #: Decimals in the manifest.
 DIGITS = 6
-#: The lowest figures with which a variant is published.
-GATE: Mapping[str, float] = {
-    "cosine_mean": 0.99,
-    "cosine_p1": 0.98,
-    "spearman": 0.98,
-    "top10_overlap": 0.9,
-    "batch_invariance": 0.99999,
-}
 
 
 def measure_parity(variant: Encoder, reference: Vectors, texts: Sequence[str]) -> Parity:
@@ -48,33 +41,8 @@ def measure_parity(variant: Encoder, reference: Vectors, texts: Sequence[str]) -
 
 def check_gate(name: str, parity: Parity, gate: Mapping[str, float]) -> str:
     """Return the figures that fail the gate, in words; empty when the variant passes. NaN fails."""
-    failures = [
-        f"{figure} {getattr(parity, figure)} < {lowest}"
-        for figure, lowest in gate.items()
-        if figure in Parity.__struct_fields__ and not getattr(parity, figure) >= lowest
-    ]
+    failures = gate_failures(msgspec.structs.asdict(parity), gate)
     return f"variant {name} is too far from fp32: {', '.join(failures)}" if failures else ""
-
-
-def parse_gate(text: str, more: Sequence[str] = ()) -> dict[str, float]:
-    """Return GATE changed by text such as 'cosine_mean=.995,top10_overlap=.95'; ShopstreamError for anything else.
-
-    more: names of figures that are not the encoder's.
-    """
-    gate = dict(GATE)
-    figures = (*Parity.__struct_fields__[1:], *more)
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = np.nan
-        if name.strip() not in figures or not 0 <= number <= 1:
-            raise ShopstreamError(
-                f"--gate {part!r} should look like cosine_mean=0.995; figures: {', '.join(figures)}, each from 0 to 1"
-            )
-        gate[name.strip()] = number
-    return gate
 
 
 def _spearman(a: Vectors, b: Vectors) -> float:

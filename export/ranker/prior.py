@@ -1,8 +1,8 @@
 """The prior: trees for a shop without past sessions.
 
-`python -m bench prior` learned them from Online Retail and complete_journey.
-They rank by titles, categories, brands and ids, which need no past, and mean the same in every shop, as prices do not.
-They ship as LightGBM's text next to this module.
+`python -m bench prior` learned them from Online Retail and complete_journey. They rank by titles, categories, brands
+and ids, which need no past, and mean the same in every shop, as prices do not. They ship as LightGBM's text next to
+this module.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from export.ranker.boosting import Hyperparameters, Sample, boost, import_lightg
 from export.ranker.positions import Groups, Progress, sample_groups
 from export.ranker.train import Shop, TrainedRanker, exported
 from udfs.candidates.generator import CandidateGenerator
-from udfs.candidates.source import all_sources
+from udfs.candidates.source import sources_except
 from udfs.core.errors import ShopstreamError
 
 FILE = Path(__file__).with_name("prior.txt")
-#: The sources that the prior reads. No item was popular where it learned: popularity only proposes items, so
-#: that a session without texts has some, too.
+#: The sources that the prior reads. No item was popular where it learned: popularity only proposes items, so that a
+#: session without texts has some, too.
 PRIOR_SOURCES = frozenset({"content", "popularity", "category", "listing"})
 #: Positions that trees learn from, of each shop.
 PRIOR_POSITIONS = 10_000
@@ -62,5 +62,4 @@ def open_prior(shop: Shop, folder: Path, file: Path = FILE) -> TrainedRanker:
 
 def _generator(shop: Shop, folder: Path) -> CandidateGenerator:
     """Return the prior's sources without past sessions."""
-    others = frozenset(source.name for source in all_sources()) - PRIOR_SOURCES
-    return shop.generator(shop.log.part(0, 0), folder, recommend_seen=False, without=others)
+    return shop.generator(shop.log.part(0, 0), folder, recommend_seen=False, without=sources_except(PRIOR_SOURCES))

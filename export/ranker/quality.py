@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from export.gate import RANKER_FIGURES, gate_failures
 from export.ranker.positions import Groups
 from export.ranker.trees import FIRST_TREES, TREES, TREES_STEP
 from udfs.core.arrays import Floats, Ints, position_in_group, top_k_per_group
@@ -21,8 +22,6 @@ from udfs.ranking.learned import shortlist_size
 
 #: The length of the lists that are measured.
 CUT = 20
-#: The figures of a ranker that a gate may ask for; new_items: see the function.
-GATED = ("hr_20", "mrr_20", "new_items")
 #: A ranker whose new_items are below this, at so many positions or more, is warned of.
 LEAST_NEW_ITEMS, LEAST_NEW_POSITIONS = 0.6, 100
 
@@ -84,18 +83,13 @@ def new_items(quality: Mapping[str, float]) -> float | None:
     by_titles = quality.get("hr_20_new_by_titles")
     if by_titles is None:
         return None
-    return quality["hr_20_new"] / by_titles if by_titles else 1.0
+    return round(quality["hr_20_new"] / by_titles, 4) if by_titles else 1.0
 
 
 def ranker_failures(quality: Mapping[str, float], gate: Mapping[str, float]) -> list[str]:
     """Return the figures below the gate, in words. A figure that was not measured fails."""
-    figures = {**quality, "new_items": new_items(quality)}
-    gated = {name: gate[name] for name in GATED if name in gate}
-    return [
-        f"{name} {'was not measured' if figures.get(name) is None else f'{figures[name]:g} < {lowest:g}'}"
-        for name, lowest in gated.items()
-        if not (figures.get(name) or 0.0) >= lowest
-    ]
+    measured = {**quality, "new_items": new_items(quality)}
+    return gate_failures({name: measured.get(name) for name in RANKER_FIGURES}, gate)
 
 
 def quality_by_trees(booster: Any, groups: Groups) -> dict[int, dict[str, float]]:

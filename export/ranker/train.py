@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -86,12 +87,20 @@ class Shop:
     vectors: Vectors  #: float32 [items, dimensions]
     encode: Encode
 
+    def bundle(self, past: Interactions, folder: Path, ranker: TrainedRanker | None = None) -> Bundle:
+        """Write a bundle with these past sessions and a ranker or none, but without an encoder, to a folder."""
+        write_past(folder, past, self.items, self.vectors)
+        manifest = bare_manifest(self.vectors.shape[1])
+        if ranker is not None:
+            (folder / "ranker.onnx").write_bytes(ranker.model)
+            manifest = msgspec.structs.replace(manifest, ranker=ranker.info)
+        return Bundle(folder, manifest)
+
     def generator(
         self, past: Interactions, folder: Path, *, recommend_seen: bool, without: frozenset[str] = frozenset()
     ) -> CandidateGenerator:
         """Return the sources of a bundle with these past sessions, whose files are written to a folder."""
-        write_past(folder, past, self.items, self.vectors)
-        bundle = Bundle(folder, bare_manifest(self.vectors.shape[1]))
+        bundle = self.bundle(past, folder)
         return CandidateGenerator(bundle, LiveItems(bundle), recommend_seen=recommend_seen, without=without)
 
 

@@ -56,7 +56,7 @@ def tune(
     folds = [fold for fold in folds if len(fold.sample.sizes) >= LEAST_POSITIONS and fold.after.positions]
     if not folds:
         raise ShopstreamError("past sessions are too few to tune on: train without --tune")
-    default = Hyperparameters.for_positions(sum(len(np.unique(each.position[each.is_target])) for each in groups))
+    default = Hyperparameters.for_positions(sum(int(each.is_target.sum()) for each in groups))
     began = time.monotonic()
 
     def measured(trial: Any) -> float:
@@ -71,9 +71,9 @@ def tune(
         study = _study(optuna, trials, _fingerprint(groups, features))
         if asdict(default) not in [trial.params for trial in _finished(study)]:
             study.enqueue_trial(asdict(default))
-        study.optimize(measured, timeout=60 * minutes)
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # of a file with other content
         raise ShopstreamError(f"trials cannot be kept in {trials} ({error}): remove it to start anew") from None
+    study.optimize(measured, timeout=60 * minutes)
     done = [Trial(Hyperparameters(**trial.params), trial.value) for trial in _finished(study)]
     if not done:
         raise ShopstreamError("no trial learned anything: train without --tune")

@@ -6,7 +6,7 @@ that a pair's features depend on its session alone.
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -173,3 +173,8 @@ def all_sources() -> list[type[CandidateSource[Any]]]:
             if value.__module__ == module.__name__ and not name.startswith("_")
         ]
     return sorted(found, key=lambda source: source.order)
+
+
+def sources_except(names: Collection[str]) -> frozenset[str]:
+    """Return the names of all sources but these."""
+    return frozenset(source.name for source in all_sources()) - frozenset(names)

@@ -4,7 +4,6 @@ The logged probability of an item at its rank, its propensity, is what off-polic
 Thompson 1952; Swaminathan and Joachims 2015, "Counterfactual risk minimization").
 """
 
-from collections.abc import Sequence
 from hashlib import blake2b
 
 from msgspec.structs import replace
@@ -15,7 +14,7 @@ from udfs.ranking.options import RankOptions
 _PERSON = b"explore"  # keeps these hashes apart from others of the same ids
 
 
-def explore(ranked: Sequence[RankedItem], answer_id: str, options: RankOptions) -> tuple[list[RankedItem], bool]:
+def explore(ranked: list[RankedItem], answer_id: str, options: RankOptions) -> tuple[list[RankedItem], bool]:
     """Return an answer's k items with their propensities, and whether they were drawn at random.
 
     ranked: the pool of options.depth items at most, best first. A share of the answers, options.explore, shows k items
@@ -23,7 +22,7 @@ def explore(ranked: Sequence[RankedItem], answer_id: str, options: RankOptions) 
     so that the same answer always comes out alike.
     """
     if not options.explore:
-        return list(ranked), False
+        return ranked, False
     explored = _hash(answer_id) < options.explore * 2**64
     order = list(range(len(ranked)))
     if explored:

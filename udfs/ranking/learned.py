@@ -11,7 +11,7 @@ from udfs.bundles.bundle import Bundle
 from udfs.bundles.forgotten import ErasureList
 from udfs.candidates.content import ContentSimilarity
 from udfs.candidates.generator import CandidateGenerator, Candidates
-from udfs.candidates.source import all_sources
+from udfs.candidates.source import sources_except
 from udfs.catalog.items import LiveItems
 from udfs.contracts.rankings import RankedItem
 from udfs.core.arrays import Floats, Ints, Scores, position_in_group, top_k_per_group
@@ -75,7 +75,7 @@ class LearnedRanker:
             items,
             recommend_seen=not options.exclude_seen,
             k=options.k,
-            without={source.name for source in all_sources()} - set(info.sources),
+            without=sources_except(info.sources),
         )
         limits = ((items.category, options.per_category), (items.brand, options.per_brand))
         self._caps = [Cap(codes, limit) for codes, limit in limits if limit]
@@ -121,7 +121,7 @@ class LearnedRanker:
         options = self._options
         if not len(candidates.item):
             return Selected(candidates.session, candidates.item, np.zeros((0, len(self._sources))))
-        every = options.fresh or self._caps  # caps may leave nothing of the best ones
+        every = bool(options.fresh or self._caps)  # caps may leave nothing of the best ones
         scored = self._score(candidates, len(candidates.item)) if every else self._score_shortlist(candidates)
         penalty = np.zeros(len(scored.item))
         if every or options.diversity:
@@ -198,7 +198,6 @@ def _with_next_best(session: Ints, chosen: Ints, depth: int) -> Ints:
 
     session: int64 [n], of candidates by session and then best first. chosen: by session and then in rank order.
     """
-    others = np.setdiff1d(np.arange(len(session)), chosen)
-    both = np.concatenate((chosen, others))
-    in_order = both[np.lexsort((np.arange(len(both)), session[both]))]
+    both = np.concatenate((chosen, np.setdiff1d(np.arange(len(session)), chosen)))
+    in_order = both[np.argsort(session[both], kind="stable")]
     return np.asarray(in_order[position_in_group(session[in_order]) < depth])

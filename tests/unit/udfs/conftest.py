@@ -5,11 +5,11 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-from histories import DIMENSIONS, VECTORS, catalog, trained, walks
+from histories import VECTORS, catalog, encode, trained, walks
 
-from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import bare_manifest, prefixes
+from export.ranker.positions import prefixes
+from export.ranker.train import Shop
 from udfs.bundles.bundle import INDEX, Bundle
 from udfs.bundles.manifest import FileEntry
 from udfs.catalog.index import build_index
@@ -19,9 +19,7 @@ from udfs.catalog.index import build_index
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a ranker, without an encoder."""
     folder = tmp_path_factory.mktemp("learned")
-    write_past(folder, walks(900, 1), catalog(7), VECTORS)
-    (folder / "ranker.onnx").write_bytes(trained().model)
-    return Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=trained().info))
+    return Shop(walks(900, 1), catalog(7), VECTORS, encode).bundle(walks(900, 1), folder, trained())
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 from export.encoder.measure import unfused
-from export.encoder.parity import GATE, check_gate, parse_gate
+from export.encoder.parity import check_gate
 from export.encoder.source import open_source
+from export.gate import GATE, parse_gate
 from udfs.bundles.manifest import Parity
 
 

@@ -1,15 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
-from histories import DIMENSIONS, IDS, VECTORS, catalog, encode, walks
+from histories import IDS, VECTORS, catalog, encode, walks
 
-from export.history.files import write_past
-from export.ranker.positions import bare_manifest, request_of
+from export.ranker.positions import request_of
 from export.ranker.prior import FILE, PRIOR_SOURCES, learn_prior, open_prior
 from export.ranker.train import Shop
-from udfs.bundles.bundle import Bundle
 from udfs.catalog.items import LiveItems
 from udfs.core.errors import ShopstreamError
 from udfs.ranking.learned import LearnedRanker
@@ -22,9 +19,7 @@ def hits(file: Path, folder: Path) -> float:
     """How often the prior in a file ranks the next item of the walks first, in a shop without sessions."""
     (folder / "learning").mkdir(parents=True)
     trained = open_prior(SHOP, folder / "learning", file)
-    write_past(folder, SHOP.log.part(0, 0), SHOP.items, SHOP.vectors)
-    (folder / "ranker.onnx").write_bytes(trained.model)
-    bundle = Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=trained.info))
+    bundle = SHOP.bundle(SHOP.log.part(0, 0), folder, trained)
     ranker = LearnedRanker(bundle, LiveItems(bundle), RankOptions())
     firsts = SHOP.log.offsets[:-1]
     sofar = replace(

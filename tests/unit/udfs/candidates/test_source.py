@@ -4,16 +4,14 @@ import re
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-from histories import DIMENSIONS, IDS, ITEMS, VECTORS, catalog, encode, walks
+from histories import IDS, ITEMS, VECTORS, catalog, encode, walks
 from support import ROOT
 
 import udfs.candidates
-from export.history.files import write_past
 from export.history.interactions import Interactions
-from export.ranker.positions import bare_manifest, prefixes, request_of
+from export.ranker.positions import prefixes, request_of
 from export.ranker.train import Recipe, Shop, train_ranker
 from udfs.bundles.bundle import Bundle
 from udfs.candidates.source import all_sources
@@ -58,10 +56,8 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def ranker_of(folder: Path, log: Interactions) -> LearnedRanker:
     """A ranker trained on some sessions, and opened as a job opens it."""
     (folder / "learning").mkdir()
-    trained = train_ranker(Shop(log, catalog(), VECTORS, encode), folder / "learning", Recipe())
-    write_past(folder, log, catalog(), VECTORS)
-    (folder / "ranker.onnx").write_bytes(trained.model)
-    bundle = Bundle(folder, msgspec.structs.replace(bare_manifest(DIMENSIONS), ranker=trained.info))
+    shop = Shop(log, catalog(), VECTORS, encode)
+    bundle = shop.bundle(log, folder, train_ranker(shop, folder / "learning", Recipe()))
     return LearnedRanker(bundle, LiveItems(bundle), RankOptions(k=ITEMS))
 
 
